@@ -1,0 +1,101 @@
+# Each target sets up what it needs by itself, from locks/ and nothing else; a second call finds it done.
+# ARGS goes on to the command: make test ARGS='tests/core -x'
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.SUFFIXES:
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+
+# A stamp says that its step is done; it is older than what it was made from exactly when the step is due again.
+# They live in the environment: one that is gone takes its stamps with it.
+STAMPS := .venv/.made
+INSTALLER := $(STAMPS)/installer
+HUB := $(STAMPS)/hub
+DEV := $(STAMPS)/dev
+TALLY := $(STAMPS)/tallystick
+KFP_SDK := .venv-kfp/.made
+
+# An environment knows its own path, and its interpreter: moved with the checkout, or left by an upgrade, it is dead.
+define drop_if_dead
+test ! -e $(1)/$(2) || { test "$$(cat $(1)/$(2))" = '$(CURDIR)' && $(1)/bin/python -c ''; } 2>/dev/null || \
+	{ rm -rf $(1) && echo 'tally setup: $(1) was made elsewhere or lost its Python: making it anew'; }
+endef
+DROPPED := $(shell $(call drop_if_dead,.venv,.made/installer))
+DROPPED_SDK := $(shell $(call drop_if_dead,.venv-kfp,.made))
+$(if $(DROPPED),$(info $(DROPPED)))
+$(if $(DROPPED_SDK),$(info $(DROPPED_SDK)))
+
+##@ Use
+demo: $(HUB) $(TALLY) bwrap ## start the hub and live through the whole life of a model, on this machine
+	@$(PYTHON) -m compileall -q src
+	@.venv/bin/tally demo $(ARGS)
+
+##@ Work on it
+test: $(DEV) $(TALLY) $(KFP_SDK) bwrap chromium ## every test, with the coverage shown
+	@$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
+
+check: $(DEV) $(TALLY) ## lint, format, types, floors (who may import whom) and sizes
+	@failed=0; \
+	for check in 'ruff check' 'ruff format --check' 'mypy' 'lint-imports --no-logo' 'python tools/ratchet.py --against HEAD'; do \
+		printf '\n== %s\n' "$$check"; \
+		.venv/bin/$$check || failed=1; \
+	done; \
+	exit $$failed
+
+format: $(DEV) ## put imports and layout in order, and mend what ruff can mend safely
+	@.venv/bin/ruff check --fix-only
+	@.venv/bin/ruff format
+
+bench: $(DEV) $(TALLY) bwrap ## every benchmark in turn; each prints its ratio to a peer
+	@failed=0; \
+	for bench in $(sort $(filter-out bench/_%,$(wildcard bench/*.py))); do \
+		printf '\n== %s\n' "$$bench"; \
+		$(PYTHON) "$$bench" $(ARGS) || failed=1; \
+	done; \
+	exit $$failed
+
+lock: $(DEV) ## write locks/ from pyproject.toml; ARGS=--upgrade takes the newest of everything
+	@UV=.venv/bin/uv tools/lock.sh $(ARGS)
+
+##@ Tidy up
+clean: ## remove what tests, checks and builds left behind
+	@rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find src tests tools bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## remove the environments too
+	@rm -rf .venv .venv-kfp
+
+help: ## say what there is
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ------------------------------------------------------------------------------------------------------------- set-up
+
+$(INSTALLER): locks/installer.txt
+	@tools/setup.sh python
+	@mkdir -p $(STAMPS) && printf %s '$(CURDIR)' > $@
+
+$(HUB): locks/hub.txt locks/kfp-runtime.txt | $(INSTALLER)
+	@tools/setup.sh packages hub
+	@touch $@
+
+# dev.txt holds all of hub.txt, pin for pin.
+$(DEV): locks/dev.txt locks/hub.txt locks/kfp-runtime.txt | $(INSTALLER)
+	@tools/setup.sh packages dev
+	@touch $@ $(HUB)
+
+# After whichever of the two is there: its build backend is in both.
+$(TALLY): pyproject.toml | $(INSTALLER)
+	@tools/setup.sh tallystick
+	@touch $@
+
+$(KFP_SDK): locks/kfp-sdk.txt locks/installer.txt
+	@tools/setup.sh kfp-sdk
+	@printf %s '$(CURDIR)' > $@
+
+bwrap chromium:
+	@tools/setup.sh system $@
+
+.PHONY: demo test check format bench lock clean distclean help bwrap chromium
