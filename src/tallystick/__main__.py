@@ -1,0 +1,5 @@
+"""``python -m tallystick`` is ``tally``."""
+
+from tallystick.wiring.main import main
+
+main()

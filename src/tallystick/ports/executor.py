@@ -1,0 +1,77 @@
+"""The executor: runs one step of a pipeline in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from tallystick.core.pipeline import Component
+
+__all__ = ["Executor", "InputFile", "Job", "Outcome", "OutputFile"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """An input artifact, unpacked at ``path`` and not to be written."""
+
+    path: Path
+    schema: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """What a step left for an output artifact: a file or folder, and its metadata."""
+
+    path: Path
+    schema: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One step to run. ``workdir`` is empty, and the step's alone; ``key`` names run and step in logs.
+
+    ``env`` is added to the step's environment. With ``hub_socket``, a unix socket, the step reaches the hub
+    (and nothing else) at the address in its environment variable ``MLFLOW_TRACKING_URI``.
+    """
+
+    key: str
+    component: Component
+    workdir: Path
+    params: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, tuple[InputFile, ...]] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    hub_socket: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended: outputs, or ``error`` in one line (empty on success)."""
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, OutputFile] = field(default_factory=dict)
+    error: str = ""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs steps, each in a fresh process behind a wall."""
+
+    def check(self, component: Component) -> None:
+        """NotSupported, naming the construct or package, when this executor cannot run ``component``."""
+        ...
+
+    async def environment(self) -> str:
+        """A digest of Python, platform and installed packages: part of every cache key."""
+        ...
+
+    async def run(self, job: Job, on_log: Callable[[str], None]) -> Outcome:
+        """Run a step to its end, handing over each line that it prints as it comes.
+
+        A step that fails is an outcome with ``error``, not an exception. Cancelling this call ends
+        the step's whole process tree.
+        """
+        ...
