@@ -1,0 +1,170 @@
+"""Settings: one typed object, from ``tallystick.toml``, then ``TALLY_*`` variables, then flags.
+
+Each field's metadata says what it is for, its unit and its limits; ``docs/settings.md`` is made
+from here. An unknown key is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tallystick.core.errors import BadInput
+
+__all__ = ["FILE_NAME", "Settings", "describe", "load"]
+
+FILE_NAME = "tallystick.toml"
+PREFIX = "TALLY_"
+
+
+def _setting(
+    default: Any, doc: str, *, unit: str = "", low: float | None = None, high: float | None = None
+) -> Any:
+    return field(default=default, metadata={"doc": doc, "unit": unit, "low": low, "high": high})
+
+
+def _cores() -> int:
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a person may choose; see :func:`load` for where the values come from."""
+
+    home: str = _setting("tally-home", "The folder that holds all state; made when it does not exist.")
+    host: str = _setting(
+        "127.0.0.1", "The address to listen on; beyond loopback is refused without authentication."
+    )
+    port: int = _setting(5000, "The TCP port to listen on; 0 takes a free one.", low=0, high=65535)
+    policy: str = _setting("", "The gate's rules, a TOML file; empty means the ones that tallystick brings.")
+    label: str = _setting("label", "The column that holds the right answer, where nothing else is said.")
+    ledger: str = _setting("sqlite", "The ledger tile.")
+    artifacts: str = _setting("local", "The artifacts tile.")
+    catalogue: str = _setting("iceberg", "The catalogue tile.")
+    executor: str = _setting("local", "The executor tile.")
+    registry: str = _setting("mlflow", "The registry tile.")
+    attack: str = _setting("art", "The attack tile.")
+    sandbox: str = _setting("auto", "The sandbox tile; auto is bubblewrap where it works, else process.")
+    steps_at_once: int = _setting(
+        _cores(), "Steps of pipelines that run at once (default: CPU cores).", low=1, high=256
+    )
+    step_threads: int = _setting(1, "Threads that numeric libraries use in one step.", low=1, high=256)
+    step_cpu_s: int = _setting(3600, "CPU time of one step.", unit="s", low=1, high=10_000_000)
+    judge_cpu_s: int = _setting(3600, "CPU time of one judgement.", unit="s", low=1, high=10_000_000)
+    memory_mib: int = _setting(
+        4096, "Memory of one step, judgement or serving process.", unit="MiB", low=64, high=10_000_000
+    )
+    upload_mib_max: int = _setting(2048, "Size of one uploaded file.", unit="MiB", low=1, high=10_000_000)
+    infer_mib_max: int = _setting(64, "Size of one prediction request.", unit="MiB", low=1, high=4096)
+    traffic_mib_max: int = _setting(
+        64, "Recorded requests kept for each endpoint.", unit="MiB", low=1, high=1_000_000
+    )
+    start_s: int = _setting(60, "Time for a serving process to become ready.", unit="s", low=1, high=3600)
+    drift_alpha: float = _setting(
+        0.01, "Error probability at which a column counts as drifted, over all columns.", low=1e-12, high=0.5
+    )
+    drift_share_max: float = _setting(
+        0.1, "Share of drifted columns above which a signal is raised.", low=0, high=0.99
+    )
+    drift_rows_min: int = _setting(
+        100,
+        "Rows that an endpoint must have seen before drift is weighed.",
+        unit="rows",
+        low=2,
+        high=100_000_000,
+    )
+    worker_idle_s: int = _setting(
+        600, "Time without work after which the catalogue's worker ends.", unit="s", low=1, high=1_000_000
+    )
+
+
+def describe() -> list[dict[str, Any]]:
+    """Each setting: name, type, default, unit, limits, doc and environment variable."""
+    rows = []
+    for item in dataclasses.fields(Settings):
+        default = "CPU cores" if item.name == "steps_at_once" else item.default
+        rows.append(
+            {
+                "name": item.name,
+                "type": item.type,
+                "default": default,
+                "env": PREFIX + item.name.upper(),
+                **item.metadata,
+            }
+        )
+    return rows
+
+
+def load(
+    flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, file: Path | None = None
+) -> Settings:
+    """Settings from ``file`` (``tallystick.toml`` here, if there is one), ``env``, and ``flags``; later wins.
+
+    Flags that are None were not given. BadInput names the source and the key of what does not fit.
+    """
+    path = file or Path(FILE_NAME)
+    values: dict[str, Any] = {}
+    if file or path.is_file():
+        for key, value in _read(path).items():
+            name = _known(key, str(path))
+            values[name] = _fit(name, value, str(path))
+    for key, text in (os.environ if env is None else env).items():
+        if key.startswith(PREFIX) and key not in _OTHER_VARIABLES:
+            name = _known(key.removeprefix(PREFIX).lower(), f"environment variable {key}", PREFIX)
+            values[name] = _fit(name, text, f"environment variable {key}")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            name = _known(key, "flag")
+            values[name] = _fit(name, value, f"--{key.replace('_', '-')}")
+    return Settings(**values)
+
+
+_OTHER_VARIABLES = {"TALLY_RUN", "TALLY_STEP", "TALLY_PARENT_RUN", "TALLY_URL"}
+"""Set by the hub for a step, or read by the command line; not settings."""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as wrong:
+        raise BadInput(f"cannot be read: {wrong.strerror}", where=str(path)) from wrong
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+        raise BadInput(f"is not TOML: {wrong}", where=str(path)) from wrong
+
+
+def _known(key: str, where: str, prefix: str = "") -> str:
+    names = [f.name for f in dataclasses.fields(Settings)]
+    if key in names:
+        return key
+    near = difflib.get_close_matches(key, names, n=1)
+    shown = prefix + near[0].upper() if near and prefix else (near[0] if near else "")
+    hint = f"did you mean {shown}?" if near else "known: " + ", ".join(names)
+    raise BadInput(f"no setting {key!r}", where=where, hint=hint)
+
+
+def _fit(key: str, value: Any, where: str) -> Any:
+    """``value`` as its setting's type, within its limits; text is read, as from an environment variable."""
+    item = next(f for f in dataclasses.fields(Settings) if f.name == key)
+    kind = {"str": str, "int": int, "float": float}[str(item.type)]
+    try:
+        if isinstance(value, bool) or (kind is str and not isinstance(value, str | Path)):
+            raise ValueError
+        fitted = kind(value) if isinstance(value, str | Path) or kind is float else value
+        if not isinstance(fitted, kind):
+            raise ValueError
+    except (ValueError, TypeError):
+        raise BadInput(f"{key} must be {item.type}, got {value!r}", where=where) from None
+    low, high, unit = item.metadata["low"], item.metadata["high"], item.metadata["unit"]
+    if isinstance(fitted, int | float) and not (
+        (low is None or fitted >= low) and (high is None or fitted <= high)
+    ):
+        raise BadInput(
+            f"{key} must be from {low:g} to {high:g} {unit}".rstrip() + f", got {fitted:g}", where=where
+        )
+    return fitted
