@@ -1,0 +1,202 @@
+"""The routes of the API: each reads a request, calls a verb, and shows the noun that came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
+
+from tallystick.core.errors import BadInput, NotFound
+from tallystick.core.facts import NOUNS, to_json
+from tallystick.core.model import ModelRef
+from tallystick.core.names import check_name
+from tallystick.core.pipeline import Pipeline, read_params
+from tallystick.core.signal import Signal
+from tallystick.doors.api.wire import answer, flag, json_body, number, save_body, text
+from tallystick.hub.deploy import deploy, withdraw
+from tallystick.hub.execute import cancel, execute
+from tallystick.hub.heal import Hands, begin_remedy, carry, propose_remedy
+from tallystick.hub.house import House
+from tallystick.hub.ingest import ingest
+from tallystick.hub.judge import begin_judging, gather
+from tallystick.hub.observe import observe
+from tallystick.hub.plan import plan
+from tallystick.hub.register import admit, register
+
+__all__ = ["api_routes"]
+
+LISTING_MAX = 1000
+
+
+class _Api:
+    def __init__(
+        self, house: House, hands: Hands, read: Callable[[bytes], Pipeline], facts: Mapping[str, Any]
+    ) -> None:
+        self.house = house
+        self.hands = hands
+        self.read = read
+        self.facts = facts
+
+    async def status(self, _: Request) -> Any:
+        counts = await self.house.ledger.counts(self.house.tenant)
+        return {
+            **self.facts,
+            "counts": {n: counts.get(n, 0) for n in NOUNS},
+            "under_way": sorted(self.house.tasks),
+        }
+
+    async def log(self, request: Request) -> Any:
+        noun = request.query_params.get("noun", "")
+        if noun and noun not in NOUNS:
+            raise BadInput(f"no noun {noun!r}", where="log", hint="one of " + ", ".join(NOUNS))
+        return await self.house.ledger.history(
+            self.house.tenant,
+            noun=noun,
+            key=request.query_params.get("key", ""),
+            before=number(request, "before", 0, 2**62),
+            limit=number(request, "limit", 50, LISTING_MAX),
+        )
+
+    async def listing(self, request: Request) -> Any:
+        noun = _noun(request)
+        limit = number(request, "limit", 100, LISTING_MAX)
+        facts = await self.house.ledger.listing(self.house.tenant, noun, limit)
+        return [self._shown(f.key, f.state) for f in facts]
+
+    async def one(self, request: Request) -> Any:
+        noun, key = _noun(request), request.path_params["key"]
+        fact = await self.house.ledger.latest(self.house.tenant, noun, key)
+        if fact is None:
+            raise NotFound(f"no {noun} {key[:100]!r}", where=noun)
+        return self._shown(key, fact.state)
+
+    def _shown(self, key: str, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The noun's state and, while work on it is under way, its progress."""
+        share, words = self.house.progress.get(key, (None, ""))
+        return {**state, "under_way": {"share": share, "text": words}} if share is not None else dict(state)
+
+    async def traffic(self, request: Request) -> Any:
+        name = check_name("endpoint", request.path_params["name"])
+        return self.house.traffic.stats(self.house.tenant, name, self.house.clock.now_ms())
+
+    async def ingest(self, request: Request) -> Any:
+        query = request.query_params
+        table = check_name("table", query.get("table", ""))
+        filename = query.get("filename", "")[-200:].rpartition("/")[2]
+        folder = self.house.folder(f"ingest-{table[:40]}")
+        try:
+            path = folder / "upload"
+            await save_body(request, path, int(self.facts["upload_bytes_max"]))
+            return await ingest(self.house, table, path, filename, allow_nan=query.get("allow_nan") == "true")
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    async def run(self, request: Request) -> Any:
+        body = await json_body(request)
+        spec = text(body, "spec").encode()
+        params = body.get("params", {})
+        if not isinstance(params, dict):
+            raise BadInput("'params' must be an object", where="body")
+        texts = body.get("params_text", {})
+        if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
+            raise BadInput("'params_text' must be an object of texts", where="body")
+        pipeline = await asyncio.to_thread(self.read, spec)
+        planned = await plan(self.house, pipeline, spec, {**params, **read_params(pipeline, texts)})
+        self.house.start(planned.key, execute(self.house, pipeline, planned))
+        return planned
+
+    async def cancel(self, request: Request) -> Any:
+        return await cancel(self.house, request.path_params["key"])
+
+    async def register(self, request: Request) -> Any:
+        body = await json_body(request)
+        return await register(self.house, text(body, "name"), text(body, "run"), text(body, "output"))
+
+    async def admit(self, request: Request) -> Any:
+        body = await json_body(request)
+        return await admit(self.house, ModelRef.parse(text(body, "model")))
+
+    async def judge(self, request: Request) -> Any:
+        body = await json_body(request)
+        label = text(body, "label", str(self.facts["label"]))
+        model = await admit(self.house, ModelRef.parse(text(body, "model")))
+        policy = self.house.policy
+        verdict, rows = await begin_judging(
+            self.house, model, text(body, "data", ""), policy, flag(body, "again")
+        )
+        if not verdict.state.ended:
+            self.house.start(verdict.key, gather(self.house, verdict, model, rows, policy, label))
+        return verdict
+
+    async def deploy(self, request: Request) -> Any:
+        body = await json_body(request)
+        name = check_name("endpoint", text(body, "name"))
+        model = await admit(self.house, ModelRef.parse(text(body, "model")))
+        return await deploy(self.house, model, name)
+
+    async def withdraw(self, request: Request) -> Any:
+        return await withdraw(self.house, check_name("endpoint", request.path_params["name"]))
+
+    async def observe(self, request: Request) -> Any:
+        name = check_name("endpoint", request.path_params["name"])
+        body = await json_body(request)
+        drift, signal = await observe(self.house, name, text(body, "label", str(self.facts["label"])))
+        remedy = await propose_remedy(self.house, signal) if signal else None
+        return {"drift": to_json(drift), "signal": to_json(signal), "remedy": to_json(remedy)}
+
+    async def propose(self, request: Request) -> Any:
+        body = await json_body(request)
+        signal = await self.house.get("signal", text(body, "signal"), Signal)
+        return await propose_remedy(self.house, signal)
+
+    async def carry(self, request: Request) -> Any:
+        remedy = await begin_remedy(self.house, request.path_params["key"])
+        self.house.start(remedy.key, carry(self.house, remedy, self.hands))
+        return remedy
+
+
+def _noun(request: Request) -> str:
+    noun = str(request.path_params["noun"])
+    if noun not in NOUNS:
+        raise NotFound(f"no noun {noun[:40]!r}", where="api", hint="one of " + ", ".join(NOUNS))
+    return noun
+
+
+def api_routes(
+    house: House, hands: Hands, read: Callable[[bytes], Pipeline], facts: Mapping[str, Any]
+) -> list[BaseRoute]:
+    """Routes under ``/api/tally``.
+
+    ``read`` makes a pipeline of a file's bytes; ``facts`` are what ``status`` says of this hub, and
+    hold the defaults ``label`` and ``upload_bytes_max``.
+    """
+    api = _Api(house, hands, read, facts)
+
+    def post(path: str, handler: Any, status: int = 200) -> Route:
+        return Route(f"/api/tally{path}", answer(handler, status), methods=["POST"])
+
+    def get(path: str, handler: Any) -> Route:
+        return Route(f"/api/tally{path}", answer(handler), methods=["GET"])
+
+    return [
+        get("/status", api.status),
+        get("/log", api.log),
+        get("/traffic/{name}", api.traffic),
+        post("/ingest", api.ingest, 201),
+        post("/runs", api.run, 202),
+        post("/runs/{key}/cancel", api.cancel, 202),
+        post("/models", api.register, 201),
+        post("/models/admit", api.admit),
+        post("/verdicts", api.judge, 202),
+        post("/endpoints", api.deploy, 202),
+        post("/endpoints/{name}/withdraw", api.withdraw, 202),
+        post("/endpoints/{name}/observe", api.observe),
+        post("/remedies", api.propose, 201),
+        post("/remedies/{key}/carry", api.carry, 202),
+        get("/nouns/{noun}", api.listing),
+        get("/nouns/{noun}/{key}", api.one),
+    ]

@@ -1,0 +1,101 @@
+"""Requests in, JSON out: reading bodies with limits, and errors as JSON with their HTTP status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from tallystick.core.errors import BadInput, TallyError, TooLarge
+from tallystick.core.facts import to_json
+
+__all__ = ["BODY_BYTES_MAX", "answer", "flag", "json_body", "number", "save_body", "text"]
+
+BODY_BYTES_MAX = 12 * 1024 * 1024
+"""Bytes of a JSON body: a pipeline of 10 MiB and its parameters."""
+
+Handler = Callable[[Request], Awaitable[Any]]
+
+
+def answer(handler: Handler, status: int = 200) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint whose value is sent as JSON, and whose TallyError as JSON with its HTTP status."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            value = await handler(request)
+        except TallyError as wrong:
+            return JSONResponse(wrong.as_dict(), status_code=wrong.http_status)
+        return JSONResponse(to_json(value), status_code=status)
+
+    return endpoint
+
+
+async def json_body(request: Request) -> Mapping[str, Any]:
+    """The request's body, a JSON object of at most ``BODY_BYTES_MAX``.
+
+    The content type must say JSON: a web page of another origin cannot send that without asking first.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise BadInput("the content type must be application/json", where="body")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > BODY_BYTES_MAX:
+            raise TooLarge(f"the body is over {BODY_BYTES_MAX} bytes", where="body")
+        chunks.append(chunk)
+    try:
+        body = json.loads(b"".join(chunks))
+    except (ValueError, RecursionError):
+        raise BadInput("the body is not JSON", where="body") from None
+    if not isinstance(body, dict):
+        raise BadInput("the body must be a JSON object", where="body")
+    return body
+
+
+def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """A text field; BadInput when it is missing (and has no default) or is something else."""
+    value = body.get(name, default)
+    if not isinstance(value, str) or (not value and default is None):
+        raise BadInput(f"{name!r} must be text", where="body")
+    return value
+
+
+def flag(body: Mapping[str, Any], name: str) -> bool:
+    """A true/false field, false when absent."""
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise BadInput(f"{name!r} must be true or false", where="body")
+    return value
+
+
+def number(request: Request, name: str, default: int, high: int) -> int:
+    """A whole number from the query, 0 to ``high``."""
+    given = request.query_params.get(name, str(default))
+    if not (given.isascii() and given.isdigit() and int(given) <= high):
+        raise BadInput(f"{name!r} must be a whole number from 0 to {high}", where="query")
+    return int(given)
+
+
+async def save_body(request: Request, path: Path, bytes_max: int) -> int:
+    """Stream the body into ``path``; how many bytes. TooLarge past the limit, BadInput when cut off."""
+    size = 0
+    with path.open("xb") as file:
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > bytes_max:
+                    raise TooLarge(
+                        f"the file is over {bytes_max // 2**20} MiB",
+                        where="upload",
+                        hint="set upload_mib_max",
+                    )
+                await asyncio.to_thread(file.write, chunk)
+        except ClientDisconnect:
+            raise BadInput("the upload was cut off; nothing was ingested", where="upload") from None
+    return size

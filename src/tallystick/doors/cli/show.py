@@ -1,0 +1,88 @@
+"""What a person sees: words on standard error while work goes on, tables or JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["Screen", "ago", "percent", "short"]
+
+
+PIPE_COLUMNS = 240
+"""Characters of a line that nobody's terminal has to hold."""
+
+
+class Screen:
+    """Where output goes. ``as_json`` keeps standard output for one JSON document."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.err = Console(stderr=True, highlight=False)
+        self.out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+        self._last = ""
+
+    def say(self, text: str) -> None:
+        """A line about what happens."""
+        self.err.print(escape(text), soft_wrap=True)
+
+    def once(self, text: str) -> None:
+        """A line, unless it is the one said last."""
+        if text and text != self._last:
+            self._last = text
+            self.say(text)
+
+    def json(self, value: Any) -> None:
+        """The result as JSON on standard output."""
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def result(self, value: Any, text: str) -> None:
+        """The result: JSON where scripts read, else the text."""
+        if self.as_json:
+            self.json(value)
+        else:
+            self.out.print(escape(text), soft_wrap=True)
+
+    def table(self, value: Any, columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
+        """Rows under column heads, or the words for none; JSON where scripts read."""
+        if self.as_json:
+            self.json(value)
+            return
+        shown = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            # Keys are there to be copied: only the last column, which is words, may wrap.
+            shown.add_column(column, overflow="fold", no_wrap=column != columns[-1])
+        for row in rows:
+            shown.add_row(*(escape(cell) for cell in row))
+        self.out.print(shown if shown.row_count else empty)
+
+
+def short(digest: str) -> str:
+    """The first 12 digits of a digest."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def ago(at_ms: int) -> str:
+    """How long ago, in the largest fitting unit; the date once it is over a week."""
+    seconds = max(0.0, time.time() - at_ms / 1000)
+    for size, unit in ((60, "s"), (60, "min"), (24, "h")):
+        if seconds < size:
+            return f"{math.floor(seconds)} {unit} ago"
+        seconds /= size
+    if seconds < 7:
+        return f"{math.floor(seconds)} d ago"
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
+
+
+def percent(rate: Mapping[str, Any]) -> str:
+    """A rate of the evidence, as a percentage."""
+    return f"{int(rate['right']) / int(rate['total']):.1%}"

@@ -1,0 +1,113 @@
+"""Errands: work that the hub has done in a process of its own, behind a wall.
+
+The hub writes one line of JSON, the order, to the process's standard input and reads lines of JSON
+from its standard output: ``{"progress": share, "text": ...}`` any number of times, ``{"ready": {}}``
+where it goes on serving, and at the end ``{"result": {...}}`` or ``{"error": {...}}``. What it
+prints to standard error is kept for the message, should it end without a result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from tallystick.core.errors import Failed, TallyError, error_from_dict
+from tallystick.core.wall import Wall
+from tallystick.ports.sandbox import Confined, Sandbox
+
+__all__ = ["LINE_BYTES_MAX", "Errand", "run_errand"]
+
+LINE_BYTES_MAX = 16 * 1024 * 1024
+TAIL_LINES = 20
+
+Progress = Callable[[float, str], None]
+
+
+class Errand:
+    """A started errand: its process, and the lines that it says."""
+
+    def __init__(self, name: str, process: Confined) -> None:
+        self.name = name
+        self.process = process
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, sandbox: Sandbox, name: str, order: Mapping[str, Any], wall: Wall) -> Errand:
+        """Start ``tallystick.crew.<name>`` behind ``wall`` and hand it ``order``."""
+        process = await sandbox.spawn([sys.executable, "-m", f"tallystick.crew.{name}"], wall)
+        errand = cls(name, process)
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            await process.stdin.drain()
+        return errand
+
+    async def _listen(self) -> None:
+        while line := await _read_line(self.process.stderr):
+            self._tail.append(line.decode("utf-8", "replace").rstrip())
+
+    async def lines(self) -> AsyncIterator[Mapping[str, Any]]:
+        """What it says, line by line; an ``error`` line is raised, and so is an end without a result."""
+        while line := await _read_line(self.process.stdout):
+            said = self._parse(line)
+            if "error" in said:
+                raise error_from_dict(dict(said["error"]))
+            yield said
+            if "result" in said:
+                return
+        raise await self.died()
+
+    def _parse(self, line: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise Failed("the worker said something that is not its protocol", where=self.name)
+        return said
+
+    async def died(self) -> TallyError:
+        """The error for a process that ended by itself: its status and the last that it printed."""
+        status = await self.process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._listening), 1)
+        last = next((line for line in reversed(self._tail) if line.strip()), "it printed nothing")
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        return Failed(f"the worker {how}: {last[:500]}", where=self.name)
+
+    async def end(self) -> int:
+        """End the process and all its children; its status."""
+        status = await self.process.end()
+        self._listening.cancel()
+        return status
+
+
+async def _read_line(stream: asyncio.StreamReader) -> bytes:
+    """One line, or what is left at the end; a line over the limit is an error, not a growing buffer."""
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as rest:
+        return rest.partial
+    except asyncio.LimitOverrunError:
+        raise Failed(f"the worker said a line of over {LINE_BYTES_MAX} bytes", where="errand") from None
+
+
+async def run_errand(
+    sandbox: Sandbox, name: str, order: Mapping[str, Any], wall: Wall, progress: Progress | None = None
+) -> Mapping[str, Any]:
+    """Have an errand done and return its result; cancelling this ends the process."""
+    errand = await Errand.start(sandbox, name, order, wall)
+    try:
+        async for said in errand.lines():
+            if "progress" in said and progress:
+                progress(float(said["progress"]), str(said.get("text", "")))
+            if "result" in said:
+                return dict(said["result"])
+        raise await errand.died()
+    finally:
+        await errand.end()

@@ -1,0 +1,148 @@
+"""Execute: drive a run to its end. The rules are in core/run.py; here its effects are carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tallystick.core.errors import MissingTile, TallyError
+from tallystick.core.facts import Fact, to_json
+from tallystick.core.pipeline import Pipeline
+from tallystick.core.run import (
+    Began,
+    CancelAsked,
+    Event,
+    Run,
+    RunState,
+    StartStep,
+    StepEnded,
+    StepState,
+    StopStep,
+    decide,
+)
+from tallystick.hub.house import House
+from tallystick.hub.step import StepContext, run_step
+
+__all__ = ["cancel", "execute"]
+
+_STATUS = {RunState.SUCCEEDED: "FINISHED", RunState.FAILED: "FAILED", RunState.CANCELLED: "KILLED"}
+
+
+@dataclass
+class _Execution:
+    house: House
+    pipeline: Pipeline
+    run: Run
+    inbox: asyncio.Queue[Event]
+    env: Mapping[str, str] = field(default_factory=dict)
+    environment: str = ""
+    steps: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def go(self) -> Run:
+        await self._begin()
+        self.inbox.put_nowait(Began(self.house.clock.now_ms()))
+        while not self.run.state.ended:
+            events = [await self.inbox.get()]
+            while not self.inbox.empty():
+                events.append(self.inbox.get_nowait())
+            await self._take(events)
+        return self.run
+
+    async def _begin(self) -> None:
+        self.environment = await self.house.executor.environment()
+        tags = {"tally.run": self.run.key, "tally.spec": self.run.spec_digest}
+        try:
+            begun = await self.house.registry.begin_run(self.pipeline.name, self.run.key, tags)
+        except MissingTile:  # a house without MLflow runs pipelines too; it only keeps no MLflow record
+            return
+        experiment, record = begun
+        self.run = replace(self.run, record_id=record)
+        self.env = {"MLFLOW_EXPERIMENT_ID": experiment, "TALLY_PARENT_RUN": record}
+
+    async def _take(self, events: list[Event]) -> None:
+        """Apply events, make the new state durable, and only then carry out what follows from it."""
+        effects: list[Any] = []
+        for event in events:
+            self.run, more = decide(self.run, self.pipeline, event, self.house.limits.steps_at_once)
+            effects += more
+        words = "; ".join(_words(self.run, e) for e in events)
+        name = self.run.state if self.run.state.ended else type(events[-1]).__name__.lower()
+        fact = Fact(
+            "run",
+            self.run.key,
+            str(name),
+            to_json(self.run),
+            words,
+            self.house.clock.now_ms(),
+            self.house.tenant,
+        )
+        await self.house.ledger.append([fact])
+        for effect in effects:
+            if isinstance(effect, StartStep):
+                path = effect.ready.path
+                self.steps[path] = asyncio.create_task(self._step(effect), name=f"{self.run.key} {path}")
+            elif isinstance(effect, StopStep) and effect.path in self.steps:
+                self.steps[effect.path].cancel()
+
+    async def _step(self, effect: StartStep) -> None:
+        ready, now = effect.ready, self.house.clock.now_ms
+        context = StepContext(self.run.key, self.env, self.environment)
+        try:
+            ended = await run_step(self.house, context, ready)
+        except asyncio.CancelledError:
+            ended = StepEnded(ready.path, StepState.CANCELLED, now(), error="cancelled")
+        except TallyError as wrong:
+            ended = StepEnded(ready.path, StepState.FAILED, now(), error=str(wrong))
+        except Exception as wrong:  # noqa: BLE001  reason: the step's edge; the run must learn that it ended
+            ended = StepEnded(ready.path, StepState.FAILED, now(), error=f"{type(wrong).__name__}: {wrong}")
+        self.inbox.put_nowait(ended)
+
+    async def leave(self) -> None:
+        """End what still runs, when the execution itself is being ended."""
+        for task in self.steps.values():
+            task.cancel()
+        await asyncio.gather(*self.steps.values(), return_exceptions=True)
+
+
+def _words(run: Run, event: Event) -> str:
+    if isinstance(event, StepEnded):
+        step = run.step(event.path)
+        seconds = (step.ended_ms - step.started_ms) / 1000 if step else 0.0
+        return f"{event.path} {event.state} in {seconds:.1f} s" + (f": {event.error}" if event.error else "")
+    return "cancel asked" if isinstance(event, CancelAsked) else "began"
+
+
+async def execute(house: House, pipeline: Pipeline, run: Run) -> Run:
+    """Run every step, as parallel as the limits allow, and return the run in its end state.
+
+    Each state is durable before it is acted upon. Cancelling this call ends all steps.
+    """
+    inbox = house.inboxes.setdefault(run.key, asyncio.Queue())
+    execution = _Execution(house, pipeline, run, inbox)
+    try:
+        ended = await execution.go()
+    except TallyError as wrong:
+        failed = replace(
+            execution.run, state=RunState.FAILED, error=str(wrong), ended_ms=house.clock.now_ms()
+        )
+        await house.tell("run", run.key, "failed", failed, str(wrong))
+        raise
+    finally:
+        await execution.leave()
+        house.inboxes.pop(run.key, None)
+    if ended.record_id:
+        with contextlib.suppress(TallyError):  # the run is in the ledger; MLflow's copy of its status may lag
+            await house.registry.end_run(ended.record_id, _STATUS[ended.state])
+    return ended
+
+
+async def cancel(house: House, key: str) -> Run:
+    """Ask a run to stop; its state when the asking was taken (it ends soon after)."""
+    run = await house.get("run", key, Run)
+    inbox = house.inboxes.get(key)
+    if inbox and not run.state.ended:
+        inbox.put_nowait(CancelAsked(house.clock.now_ms()))
+    return run

@@ -1,0 +1,122 @@
+"""The house: the parts that every verb works with, and the few things that all of them do."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tallystick.core.errors import NotFound
+from tallystick.core.facts import Fact, from_json, to_json
+from tallystick.core.names import DEFAULT_TENANT
+from tallystick.core.run import Event
+from tallystick.core.signal import DriftLimits
+from tallystick.core.verdict import Policy
+from tallystick.hub.route import Routes
+from tallystick.ports.artifacts import Artifacts
+from tallystick.ports.catalogue import Catalogue
+from tallystick.ports.clock import Clock
+from tallystick.ports.executor import Executor
+from tallystick.ports.ledger import Ledger
+from tallystick.ports.registry import Registry
+from tallystick.ports.sandbox import Sandbox
+from tallystick.ports.traffic import Traffic
+
+__all__ = ["House", "Limits"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one hub does at once, and what one piece of work may use."""
+
+    steps_at_once: int = 2
+    step_cpu_s: int = 600
+    judge_cpu_s: int = 1800
+    memory_mib: int = 4096
+    settle_every_s: float = 1.0
+    start_s: float = 60.0
+
+
+@dataclass(slots=True)
+class House:
+    """All parts, by the ports' names, and what is under way.
+
+    ``scratch`` is a folder for work in progress, emptied at start. ``inboxes`` take events for runs
+    under way, ``progress`` holds the share done and words for each key under way, and ``wake`` is
+    set when there is something to settle.
+    """
+
+    ledger: Ledger
+    artifacts: Artifacts
+    catalogue: Catalogue
+    executor: Executor
+    sandbox: Sandbox
+    registry: Registry
+    traffic: Traffic
+    clock: Clock
+    routes: Routes
+    policy: Policy
+    scratch: Path
+    drift: DriftLimits = field(default_factory=DriftLimits)
+    limits: Limits = field(default_factory=Limits)
+    hub_socket: Path | None = None
+    attack: str = "art"
+    tenant: str = DEFAULT_TENANT
+    locks: dict[tuple[str, str], asyncio.Lock] = field(default_factory=dict)
+    tasks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+    inboxes: dict[str, asyncio.Queue[Event]] = field(default_factory=dict)
+    progress: dict[str, tuple[float, str]] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def lock(self, noun: str, key: str) -> asyncio.Lock:
+        """One lock for each key: who reads a noun in order to change it holds this meanwhile."""
+        return self.locks.setdefault((noun, key), asyncio.Lock())
+
+    def new_key(self, noun: str) -> str:
+        """A new key, sorted by time: ``run-1a2b3c4d5e6f-7a8b9c``."""
+        return f"{noun}-{self.clock.now_ms():012x}-{secrets.token_hex(3)}"
+
+    def folder(self, name: str) -> Path:
+        """A new, empty folder for one piece of work, readable by the hub's user alone."""
+        path = self.scratch / f"{name}-{secrets.token_hex(6)}"
+        path.mkdir(mode=0o700, parents=True)
+        return path
+
+    async def tell(self, noun: str, key: str, event: str, state: Any, note: str = "") -> None:
+        """Append one fact; it is durable on return."""
+        fact = Fact(noun, key, event, to_json(state), note, self.clock.now_ms(), self.tenant)
+        await self.ledger.append([fact])
+
+    async def find(self, noun: str, key: str, kind: type[T]) -> T | None:
+        """The present state of a key, or None."""
+        fact = await self.ledger.latest(self.tenant, noun, key)
+        return from_json(kind, fact.state) if fact else None
+
+    async def get(self, noun: str, key: str, kind: type[T]) -> T:
+        """The present state of a key; NotFound names some that do exist."""
+        found = await self.find(noun, key, kind)
+        if found is None:
+            known = [f.key for f in await self.ledger.listing(self.tenant, noun, 5)]
+            hint = f"there is {', '.join(known)}" if known else f"there is no {noun} yet"
+            raise NotFound(f"no {noun} {key!r}", where=noun, hint=hint)
+        return found
+
+    async def all(self, noun: str, kind: type[T], limit: int = 1000) -> Sequence[T]:
+        """The present states of a noun, most recently changed first."""
+        return [from_json(kind, f.state) for f in await self.ledger.listing(self.tenant, noun, limit)]
+
+    def start(self, key: str, work: Any) -> None:
+        """Let ``work`` (a coroutine) go on in the background under ``key`` until it ends or the hub does."""
+        task = asyncio.create_task(work, name=key)
+        self.tasks[key] = task
+        task.add_done_callback(lambda _: self.tasks.pop(key, None))
+
+    def worker_env(self) -> Mapping[str, str]:
+        """The environment of worker processes: nothing of the hub's own, one thread a library."""
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **one}

@@ -1,0 +1,71 @@
+"""Plan: admit a pipeline with its parameters, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tallystick.core.errors import NotSupported
+from tallystick.core.pipeline import (
+    Constant,
+    Dag,
+    FromInput,
+    Importer,
+    Pipeline,
+    check_params,
+    check_pipeline,
+    components,
+)
+from tallystick.core.run import Run
+from tallystick.hub.house import House
+from tallystick.hub.rows import check_exists, table_of
+
+__all__ = ["plan"]
+
+
+async def plan(house: House, pipeline: Pipeline, spec: bytes, given: Mapping[str, Any]) -> Run:
+    """A run of ``pipeline``, recorded and ready to execute; ``spec`` is the file as it was handed in.
+
+    Refused before anything is written: references to nothing, parameters of the wrong type, a
+    component that the executor cannot run, a table that does not exist.
+    """
+    check_pipeline(pipeline)
+    params = check_params(pipeline, given)
+    for path, component in components(pipeline.root):
+        try:
+            house.executor.check(component)
+        except NotSupported as wrong:
+            raise NotSupported(wrong.what, where=f"task {path}", hint=wrong.hint) from wrong
+    for uri in _imported(pipeline.root, params):
+        await check_exists(house, table_of(uri))
+    folder = house.folder("plan")
+    file = folder / "pipeline.yaml"
+    file.write_bytes(spec)
+    blob = await house.artifacts.put_file(file)
+    file.unlink()
+    folder.rmdir()
+    run = Run(
+        key=house.new_key("run"),
+        pipeline=pipeline.name,
+        spec_digest=blob.digest,
+        params=params,
+        started_ms=house.clock.now_ms(),
+        tenant=house.tenant,
+    )
+    await house.tell("run", run.key, "planned", run, f"pipeline {pipeline.name}")
+    return run
+
+
+def _imported(dag: Dag, params: Mapping[str, Any]) -> list[str]:
+    """URIs of importers as far as they are known before the run: constants and pipeline parameters."""
+    uris: list[str] = []
+    for task in dag.tasks:
+        if isinstance(task.body, Importer):
+            binding = task.body.uri
+            value = params.get(binding.name) if isinstance(binding, FromInput) else None
+            value = binding.value if isinstance(binding, Constant) else value
+            if isinstance(value, str):
+                uris.append(value)
+        elif isinstance(task.body, Dag):
+            uris += _imported(task.body, {})
+    return uris

@@ -1,0 +1,182 @@
+"""Register: a run's output, or what a stock client put into the registry, becomes a model version here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tallystick.core.errors import BadInput, Conflict, MissingTile, NotFound
+from tallystick.core.facts import from_json
+from tallystick.core.model import ModelRef, ModelVersion, Origin, TensorSpec
+from tallystick.core.names import check_name
+from tallystick.core.run import Run, RunState
+from tallystick.core.values import ArtifactRef
+from tallystick.core.wall import Wall
+from tallystick.hub.errand import run_errand
+from tallystick.hub.house import House
+from tallystick.ports.registry import Registered
+
+__all__ = ["admit", "register"]
+
+
+async def register(house: House, name: str, run_key: str, output: str) -> ModelVersion:
+    """Register output ``output`` of a run as the next version of model ``name``.
+
+    The files are loaded once, behind a wall, to read their signature: what does not load is not
+    registered. The very same files registered under the same name before are that version again.
+    """
+    check_name("model", name)
+    run = await house.get("run", run_key, Run)
+    if run.state is not RunState.SUCCEEDED:
+        raise Conflict(
+            f"run {run_key} is {run.state}", where="register", hint="only a run that succeeded has outputs"
+        )
+    ref = _model_output(run, output)
+    async with house.lock("model", name):
+        before = [
+            m for m in await house.all("model", ModelVersion) if m.name == name and m.digest == ref.digest
+        ]
+        if before:
+            return before[0]
+        folder = house.folder("register")
+        try:
+            await house.artifacts.unpack(ref.digest, folder / "model")
+            seen = await inspect(house, folder / "model")
+            return await _record(house, name, run, output, ref, seen, folder / "model")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _model_output(run: Run, output: str) -> ArtifactRef:
+    refs = run.outputs.artifacts.get(output, ())
+    models = [n for n, r in run.outputs.artifacts.items() if len(r) == 1 and r[0].schema == "system.Model"]
+    if output not in models:
+        raise BadInput(
+            f"run {run.key} has no model output {output!r}",
+            where="register",
+            hint=f"it has: {', '.join(models) or 'none'}",
+        )
+    return refs[0]
+
+
+async def inspect(house: House, folder: Path) -> Mapping[str, Any]:
+    """What a model's files say once they are loaded: flavours, inputs, outputs, input example."""
+    wall = Wall(
+        workdir=str(folder.parent),
+        readable=(str(folder),),
+        env=house.worker_env(),
+        cpu_seconds=house.limits.judge_cpu_s,
+        memory_mib=house.limits.memory_mib,
+    )
+    return await run_errand(house.sandbox, "inspect", {"folder": str(folder)}, wall)
+
+
+async def _record(
+    house: House, name: str, run: Run, output: str, ref: ArtifactRef, seen: Mapping[str, Any], folder: Path
+) -> ModelVersion:
+    record_id, model_id = (str(ref.metadata.get(k, "")) for k in ("mlflow_run_id", "mlflow_model_id"))
+    origin = Origin(run=run.key, output=output, snapshots=_snapshots(run), record_id=record_id)
+    tags = {"tally.run": run.key, "tally.digest": ref.digest}
+    tags |= {f"tally.snapshot.{i}": f"{k} {d}" for i, (k, d) in enumerate(origin.snapshots.items())}
+    metrics, params = await _figures(house, record_id)
+    try:
+        version = (
+            await house.registry.register(name, folder, tags, run_id=record_id, model_id=model_id)
+        ).version
+    except MissingTile:  # without MLflow the ledger alone counts the versions
+        version = 1 + sum(m.name == name for m in await house.all("model", ModelVersion))
+    model = ModelVersion(
+        name=name,
+        version=version,
+        digest=ref.digest,
+        metrics=metrics,
+        params=params,
+        origin=origin,
+        at_ms=house.clock.now_ms(),
+        tenant=house.tenant,
+        **_described(seen),
+    )
+    await house.tell("model", model.key, "registered", model, f"from {run.key}, output {output}")
+    return model
+
+
+def _described(seen: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "flavors": tuple(str(f) for f in seen["flavors"]),
+        "inputs": tuple(from_json(TensorSpec, s) for s in seen["inputs"]),
+        "outputs": tuple(from_json(TensorSpec, s) for s in seen["outputs"]),
+        "has_input_example": bool(seen["has_input_example"]),
+    }
+
+
+def _snapshots(run: Run) -> dict[str, str]:
+    """The snapshots that the run imported, with their content digests."""
+    found: dict[str, str] = {}
+    for step in run.steps:
+        for refs in step.outputs.artifacts.values():
+            for ref in refs:
+                if "snapshot" in ref.metadata:
+                    found[str(ref.metadata["snapshot"])] = str(ref.metadata.get("snapshot_digest", ""))
+    return found
+
+
+async def _figures(house: House, record_id: str) -> tuple[Mapping[str, float], Mapping[str, str]]:
+    if not record_id:
+        return {}, {}
+    try:
+        return await house.registry.run_data(record_id)
+    except (MissingTile, NotFound):
+        return {}, {}
+
+
+async def admit(house: House, ref: ModelRef) -> ModelVersion:
+    """The model version that ``ref`` means, brought in from the registry when it is new here.
+
+    A model that a stock MLflow client registered has no run of ours; its files are fetched, stored
+    by content and loaded once behind a wall. Whoever moves files under a version afterwards changes
+    nothing: what is judged and served is what was stored.
+    """
+    known = [m for m in await house.all("model", ModelVersion) if m.name == ref.name]
+    match = [m for m in known if m.version == ref.version] if ref.version else known
+    newest = await _newest(house, ref)
+    if match and (ref.version or newest is None or match[0].version >= newest.version):
+        return max(match, key=lambda m: m.version)
+    if newest is None:
+        names = ", ".join(sorted({m.key for m in await house.all("model", ModelVersion)})) or "none yet"
+        raise NotFound(f"no model {str(ref)!r}", where="model", hint=f"registered: {names}")
+    return await _adopt(house, newest)
+
+
+async def _newest(house: House, ref: ModelRef) -> Registered | None:
+    try:
+        versions = await house.registry.versions(ref.name)
+    except (NotFound, MissingTile):
+        return None
+    wanted = [v for v in versions if not ref.version or v.version == ref.version]
+    return max(wanted, key=lambda v: v.version, default=None)
+
+
+async def _adopt(house: House, found: Registered) -> ModelVersion:
+    folder = house.folder("admit")
+    try:
+        await house.registry.fetch(found.name, found.version, folder / "model")
+        blob = await house.artifacts.put_folder(folder / "model")
+        seen = await inspect(house, folder / "model")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    metrics, params = await _figures(house, found.run_id)
+    model = ModelVersion(
+        name=found.name,
+        version=found.version,
+        digest=blob.digest,
+        metrics=metrics,
+        params=params,
+        origin=Origin(record_id=found.run_id),
+        at_ms=house.clock.now_ms(),
+        tenant=house.tenant,
+        **_described(seen),
+    )
+    await house.tell("model", model.key, "admitted", model, "from the MLflow registry")
+    return model

@@ -1,0 +1,80 @@
+"""Rows: what a verb reads, whichever way it was named: a table's snapshot or the output of a run."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from tallystick.core.data import TABLE_URI, Snapshot, TableRef
+from tallystick.core.errors import BadInput, NotFound, NotSupported
+from tallystick.core.model import ModelVersion
+from tallystick.core.run import Run
+from tallystick.hub.house import House
+
+__all__ = ["Rows", "check_exists", "export_table", "rows_for_judging", "rows_of", "table_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows in a Parquet artifact: what they are called, their content digest, and the artifact."""
+
+    name: str
+    digest: str
+    artifact: str
+
+
+def table_of(uri: str) -> TableRef:
+    """The table that an importer's URI means; NotSupported for any other kind of URI."""
+    if not uri.startswith(TABLE_URI):
+        raise NotSupported(f"cannot import from {uri[:80]!r}", where="importer", hint=f"use {TABLE_URI}NAME")
+    return TableRef.parse(uri)
+
+
+async def check_exists(house: House, ref: TableRef) -> Snapshot:
+    """The snapshot that ``ref`` means now; NotFound when there is none. Asks the ledger alone."""
+    if ref.snapshot_id:
+        return await house.get("data", str(ref), Snapshot)
+    known = [s for s in await house.all("data", Snapshot) if s.table == ref.table]
+    if not known:
+        raise NotFound(f"no table {ref.table!r}", where="data", hint=f"tally ingest {ref.table} FILE")
+    return max(known, key=lambda s: s.at_ms)
+
+
+async def export_table(house: House, ref: TableRef) -> tuple[Snapshot, Rows]:
+    """A snapshot as a Parquet artifact; the bytes are the same each time, so it is stored once."""
+    folder = house.folder("export")
+    try:
+        path = folder / "rows.parquet"
+        snapshot = await house.catalogue.export(ref, path)
+        blob = await house.artifacts.put_file(path)
+        return snapshot, Rows(snapshot.key, snapshot.digest, blob.digest)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def rows_of(house: House, name: str) -> Rows:
+    """From ``table``, ``table@snapshot`` or ``RUN/OUTPUT`` (a dataset that a run put out)."""
+    if "/" not in name.removeprefix(TABLE_URI):
+        await check_exists(house, TableRef.parse(name))
+        return (await export_table(house, TableRef.parse(name)))[1]
+    run_key, _, output = name.partition("/")
+    run = await house.get("run", run_key, Run)
+    refs = run.outputs.artifacts.get(output, ())
+    if len(refs) != 1:
+        known = ", ".join(run.outputs.artifacts) or "none"
+        raise BadInput(
+            f"run {run_key} has no single output {output!r}", where="data", hint=f"outputs: {known}"
+        )
+    return Rows(name, refs[0].digest, refs[0].digest)
+
+
+async def rows_for_judging(house: House, model: ModelVersion, name: str = "") -> Rows:
+    """The rows named, or else those that the model's own run held out (its output ``test``)."""
+    if name:
+        return await rows_of(house, name)
+    run = await house.find("run", model.origin.run, Run) if model.origin.run else None
+    if run and len(run.outputs.artifacts.get("test", ())) == 1:
+        return await rows_of(house, f"{run.key}/test")
+    raise BadInput(
+        f"say on which rows to judge {model.key}", where="data", hint=f"tally judge {model.key} --data TABLE"
+    )

@@ -1,0 +1,192 @@
+"""Settle: bring what is served into line with what is wished, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tallystick.core.endpoint import Action, Endpoint, EndpointState, Observed, settle
+from tallystick.core.errors import Failed, TallyError
+from tallystick.core.wall import Wall
+from tallystick.hub.errand import Errand
+from tallystick.hub.house import House
+from tallystick.hub.route import Live
+
+__all__ = ["Settler"]
+
+
+@dataclass(slots=True)
+class _Server:
+    """A serving process for one generation of one endpoint."""
+
+    generation: int
+    model: str
+    folder: Path
+    errand: Errand | None = None
+    answers: bool = False
+    error: str = ""
+    watching: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class Settler:
+    """Holds the serving processes; one of it in a house.
+
+    A new generation is started beside the old one, which goes on answering until the new one does.
+    """
+
+    house: House
+    serving: dict[str, _Server] = field(default_factory=dict)
+    starting: dict[str, _Server] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Settle whenever something woke us, and every so often anyway, until cancelled."""
+        while True:
+            self.house.wake.clear()
+            for endpoint in await self.house.all("endpoint", Endpoint):
+                try:
+                    await self.settle_one(endpoint.name)
+                except TallyError as wrong:
+                    self.house.routes.trouble(endpoint.name, str(wrong))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.house.wake.wait(), self.house.limits.settle_every_s)
+
+    async def settle_one(self, name: str) -> Endpoint:
+        """Compare wish and truth of one endpoint, once, and do the one next thing."""
+        async with self.house.lock("endpoint", name):
+            endpoint = await self.house.get("endpoint", name, Endpoint)
+            settled, action = settle(endpoint, self._observe(endpoint), self.house.clock.now_ms())
+            if settled != endpoint:
+                note = (
+                    settled.error
+                    or f"{settled.wished.model or 'nothing'}, generation {settled.wished.generation}"
+                )
+                await self.house.tell("endpoint", name, settled.state, settled, note)
+        if action is Action.START:
+            await self._start(settled)
+        elif action is Action.STOP:
+            await self._stop(name)
+        elif settled.state is EndpointState.READY:
+            await self._switch(settled)
+        self._route_trouble(settled)
+        return settled
+
+    def _observe(self, endpoint: Endpoint) -> Observed:
+        server = self.starting.get(endpoint.name) or self.serving.get(endpoint.name)
+        if server is None:
+            return Observed()
+        if server.error:
+            self.starting.pop(endpoint.name, None)
+            if self.serving.get(endpoint.name) is server:
+                del self.serving[endpoint.name]
+                self.house.routes.drop(endpoint.name)
+        wished_generation = endpoint.wished.generation
+        if server.generation != wished_generation and endpoint.wished.model:
+            return Observed()
+        return Observed(server.generation, server.answers, server.error)
+
+    async def _start(self, endpoint: Endpoint) -> None:
+        old = self.starting.pop(endpoint.name, None)
+        if old:
+            await self._end(old)
+        wished = endpoint.wished
+        folder = self.house.folder("serve")
+        server = _Server(wished.generation, wished.model, folder)
+        self.starting[endpoint.name] = server
+        try:
+            await self.house.artifacts.unpack(wished.model_digest, folder / "model")
+            server.errand = await Errand.start(self.house.sandbox, "serve", *self._order(endpoint, folder))
+        except TallyError as wrong:
+            server.error = str(wrong)
+            self.house.wake.set()
+            return
+        server.watching = asyncio.create_task(self._watch(server), name=f"serve {endpoint.name}")
+
+    def _order(self, endpoint: Endpoint, folder: Path) -> tuple[Mapping[str, Any], Wall]:
+        sockets = folder / "s"
+        sockets.mkdir(mode=0o700)
+        name, _, version = endpoint.wished.model.partition("@")
+        order = {
+            "folder": str(folder / "model"),
+            "socket": str(sockets / "m"),
+            "name": endpoint.name,
+            "model": name,
+            "version": version,
+        }
+        wall = Wall(
+            workdir=str(sockets),
+            readable=(str(folder / "model"),),
+            writable=(str(sockets),),
+            env=self.house.worker_env(),
+            cpu_seconds=0,
+            memory_mib=self.house.limits.memory_mib,
+        )
+        return order, wall
+
+    async def _watch(self, server: _Server) -> None:
+        """Note when the process is ready, and when and why it ended."""
+        errand = server.errand
+        if errand is None:
+            return
+        try:
+            async with asyncio.timeout(self.house.limits.start_s) as limit:
+                async for said in errand.lines():
+                    if "ready" in said:
+                        limit.reschedule(None)
+                        server.answers = True
+                        self.house.wake.set()
+            raise Failed("the serving process ended", where=server.model)
+        except TimeoutError:
+            server.error = f"it was not ready within {self.house.limits.start_s:g} s"
+        except TallyError as wrong:
+            server.error = str(wrong)
+        server.answers = False
+        await errand.end()
+        shutil.rmtree(server.folder, ignore_errors=True)
+        self.house.wake.set()
+
+    async def _switch(self, endpoint: Endpoint) -> None:
+        """Let the process that became ready take the traffic, then end the one before."""
+        server = self.starting.pop(endpoint.name, None)
+        if server is None:
+            return
+        old = self.serving.get(endpoint.name)
+        self.serving[endpoint.name] = server
+        name, _, version = server.model.partition("@")
+        self.house.routes.put(
+            endpoint.name, Live(server.folder / "s" / "m", server.generation, name, version)
+        )
+        if old:
+            await self._end(old)
+
+    async def _stop(self, name: str) -> None:
+        self.house.routes.drop(name)
+        for group in (self.starting, self.serving):
+            server = group.pop(name, None)
+            if server:
+                await self._end(server)
+        self.house.wake.set()
+
+    async def _end(self, server: _Server) -> None:
+        if server.watching:
+            server.watching.cancel()
+            await asyncio.gather(server.watching, return_exceptions=True)
+        if server.errand:
+            await server.errand.end()
+        await asyncio.to_thread(shutil.rmtree, server.folder, True)
+
+    def _route_trouble(self, endpoint: Endpoint) -> None:
+        if endpoint.name not in self.serving and endpoint.state is not EndpointState.READY:
+            self.house.routes.trouble(endpoint.name, endpoint.error or f"it is {endpoint.state}")
+
+    async def close(self) -> None:
+        """End every serving process."""
+        for server in [*self.starting.values(), *self.serving.values()]:
+            await self._end(server)
+        self.starting.clear()
+        self.serving.clear()

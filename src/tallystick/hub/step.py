@@ -1,0 +1,144 @@
+"""One step of a run: from the cache, by import, or by the executor behind a wall."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tallystick.core.errors import BadInput, Failed
+from tallystick.core.facts import to_json
+from tallystick.core.frontier import Ready
+from tallystick.core.pipeline import Component, Importer
+from tallystick.core.run import StepEnded, StepState
+from tallystick.core.values import ArtifactRef, Values, cache_key
+from tallystick.hub.house import House
+from tallystick.hub.rows import export_table, table_of
+from tallystick.ports.executor import InputFile, Job, Outcome
+
+__all__ = ["StepContext", "run_step"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What all steps of a run share: its key, added environment, and the executor's environment digest."""
+
+    run: str
+    env: Mapping[str, str]
+    environment: str
+
+
+async def run_step(house: House, context: StepContext, ready: Ready) -> StepEnded:
+    """Bring about the step's outputs and say how it ended. Cancelling ends its processes."""
+    body = ready.task.body
+    if isinstance(body, Importer):
+        return await _import(house, body, ready)
+    if not isinstance(body, Component):
+        raise BadInput("only components and importers are steps", where=ready.path)
+    key = cache_key(body, ready.inputs, context.environment)
+    if ready.task.cache:
+        kept = await _kept(house, key)
+        if kept:
+            return StepEnded(ready.path, StepState.CACHED, house.clock.now_ms(), kept, cache_key=key)
+    return await _execute(house, context, ready, body, key)
+
+
+async def _import(house: House, body: Importer, ready: Ready) -> StepEnded:
+    uri = ready.inputs.params.get("uri")
+    if not isinstance(uri, str):
+        raise BadInput(f"an importer needs a URI, got {str(uri)[:80]!r}", where=ready.path)
+    snapshot, rows = await export_table(house, table_of(uri))
+    ref = ArtifactRef(
+        name="artifact",
+        digest=rows.artifact,
+        schema=body.schema,
+        uri=f"tally://tables/{snapshot.key}",
+        metadata={
+            "uri": f"tally://tables/{snapshot.key}",
+            "snapshot": snapshot.key,
+            "snapshot_digest": snapshot.digest,
+            "rows": snapshot.rows,
+        },
+    )
+    outputs = Values(artifacts={"artifact": (ref,)})
+    return StepEnded(ready.path, StepState.SUCCEEDED, house.clock.now_ms(), outputs)
+
+
+async def _kept(house: House, key: str) -> Values | None:
+    """Outputs kept under a cache key, if every artifact of them is still there."""
+    kept = await house.find("step", key, Values)
+    if kept is None:
+        return None
+    for refs in kept.artifacts.values():
+        for ref in refs:
+            if not await house.artifacts.has(ref.digest):
+                return None
+    return kept
+
+
+async def _execute(
+    house: House, context: StepContext, ready: Ready, component: Component, key: str
+) -> StepEnded:
+    folder = house.folder("step")
+    log = folder / "log.txt"
+    try:
+        job = Job(
+            key=f"{context.run} {ready.path}",
+            component=component,
+            workdir=_made(folder / "work"),
+            params=ready.inputs.params,
+            artifacts=await _unpack(house, ready.inputs, _made(folder / "in")),
+            env={**context.env, **_run_context(context, ready)},
+            hub_socket=house.hub_socket,
+        )
+        with log.open("w", encoding="utf-8") as lines:
+            outcome = await house.executor.run(job, lambda line: print(line, file=lines))
+        log_digest = (await house.artifacts.put_file(log)).digest
+        if outcome.error:
+            return StepEnded(
+                ready.path, StepState.FAILED, house.clock.now_ms(), Values(), outcome.error, log_digest, key
+            )
+        outputs = await _store(house, outcome)
+        await house.tell("step", key, "made", outputs, f"{context.run} {ready.path}")
+        return StepEnded(ready.path, StepState.SUCCEEDED, house.clock.now_ms(), outputs, "", log_digest, key)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, True)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def _run_context(context: StepContext, ready: Ready) -> dict[str, str]:
+    """Tags for every MLflow run that the step starts with the stock client (MLFLOW_RUN_CONTEXT)."""
+    tags = {"tally.run": context.run, "tally.step": ready.path}
+    if parent := context.env.get("TALLY_PARENT_RUN"):
+        tags["mlflow.parentRunId"] = parent
+    return {"MLFLOW_RUN_CONTEXT": json.dumps(tags), "TALLY_RUN": context.run, "TALLY_STEP": ready.path}
+
+
+async def _unpack(house: House, inputs: Values, folder: Path) -> dict[str, tuple[InputFile, ...]]:
+    files: dict[str, tuple[InputFile, ...]] = {}
+    for name, refs in inputs.artifacts.items():
+        found: list[InputFile] = []
+        for i, ref in enumerate(refs):
+            path = folder / f"{len(files)}-{i}"
+            await house.artifacts.unpack(ref.digest, path)
+            found.append(InputFile(path, ref.schema, ref.metadata))
+        files[name] = tuple(found)
+    return files
+
+
+async def _store(house: House, outcome: Outcome) -> Values:
+    artifacts: dict[str, tuple[ArtifactRef, ...]] = {}
+    for name, file in outcome.artifacts.items():
+        if not file.path.exists():
+            raise Failed(f"the step left nothing for its output {name!r}", where=name)
+        put = house.artifacts.put_folder if file.path.is_dir() else house.artifacts.put_file
+        blob = await put(file.path)
+        artifacts[name] = (ArtifactRef(name, blob.digest, file.schema, metadata=file.metadata),)
+    return Values(dict(to_json(outcome.params)), artifacts)

@@ -1,0 +1,130 @@
+"""Put the house together: choose every tile by the settings, and take it apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tallystick.core.errors import BadInput, Unavailable
+from tallystick.core.signal import DriftLimits
+from tallystick.core.verdict import Policy
+from tallystick.hub.house import House, Limits
+from tallystick.hub.ingest import reconcile
+from tallystick.hub.recover import recover
+from tallystick.hub.route import Routes
+from tallystick.hub.settle import Settler
+from tallystick.ports.sandbox import Sandbox
+from tallystick.ports.tile import Place
+from tallystick.settings import Settings
+from tallystick.wiring.tiles import open_tile
+
+__all__ = ["Built", "build", "read_policy"]
+
+
+@dataclass
+class Built:
+    """A house with what keeps it going."""
+
+    house: House
+    settler: Settler
+    sandboxes: dict[str, Sandbox]
+    settling: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Say what was left unfinished, then begin to settle."""
+        if await recover(self.house):
+            self.house.start("reconcile", reconcile(self.house))
+        self.settling = asyncio.create_task(self.settler.run(), name="settle")
+
+    async def close(self) -> None:
+        """End all work and every process, then close the parts, the ledger last."""
+        tasks = [t for t in (self.settling, *self.house.tasks.values()) if t]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.settler.close()
+        await self.house.catalogue.close()
+        child = getattr(self.house.registry, "child", None)
+        if child:
+            await child.close()
+        for sandbox in self.sandboxes.values():
+            await sandbox.close()
+        await self.house.ledger.close()
+
+
+def read_policy(path: str) -> Policy:
+    """The gate's rules from a TOML file, or the ones that tallystick brings when ``path`` is empty."""
+    where = path or "the default policy"
+    try:
+        if path:
+            text = Path(path).read_text("utf-8")
+        else:
+            text = resources.files("tallystick.wiring").joinpath("policy.toml").read_text("utf-8")
+        return Policy.parse(tomllib.loads(text))
+    except OSError as wrong:
+        raise BadInput(f"cannot be read: {wrong.strerror}", where=where) from wrong
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+        raise BadInput(f"is not TOML: {wrong}", where=where) from wrong
+
+
+def build(settings: Settings, home: Path) -> Built:
+    """Open every tile. Light: what weighs is opened later, in processes of its own."""
+    policy = read_policy(settings.policy)
+    sandboxes = _sandboxes(settings, home)
+    chosen = next(iter(sandboxes.values()))
+    options = {
+        "traffic_mib_max": settings.traffic_mib_max,
+        "worker_idle_s": settings.worker_idle_s,
+        "step_threads": settings.step_threads,
+        "step_cpu_seconds": settings.step_cpu_s,
+        "step_memory_mib": settings.memory_mib,
+    }
+    parts = {"sandbox": chosen, "process_sandbox": sandboxes["process"]}
+    place = Place(home, options, parts)
+
+    def tile(port: str, name: str) -> Any:
+        return open_tile(port, name, place)
+
+    house = House(
+        ledger=tile("ledger", settings.ledger),
+        artifacts=tile("artifacts", settings.artifacts),
+        catalogue=tile("catalogue", settings.catalogue),
+        executor=tile("executor", settings.executor),
+        sandbox=chosen,
+        registry=tile("registry", settings.registry),
+        traffic=tile("traffic", "files"),
+        clock=tile("clock", "system"),
+        routes=Routes(),
+        policy=policy,
+        scratch=home / "scratch",
+        drift=DriftLimits(settings.drift_alpha, settings.drift_share_max, settings.drift_rows_min),
+        limits=Limits(
+            steps_at_once=settings.steps_at_once,
+            step_cpu_s=settings.step_cpu_s,
+            judge_cpu_s=settings.judge_cpu_s,
+            memory_mib=settings.memory_mib,
+            start_s=float(settings.start_s),
+        ),
+        hub_socket=home / "run" / "steps.sock",
+        attack=settings.attack,
+    )
+    return Built(house, Settler(house), sandboxes)
+
+
+def _sandboxes(settings: Settings, home: Path) -> dict[str, Sandbox]:
+    """The chosen sandbox first, and always ``process`` for our own children."""
+    place = Place(home)
+    found: dict[str, Sandbox] = {}
+    if settings.sandbox == "auto":
+        with contextlib.suppress(Unavailable):
+            found["bubblewrap"] = open_tile("sandbox", "bubblewrap", place)
+    else:
+        found[settings.sandbox] = open_tile("sandbox", settings.sandbox, place)
+    if "process" not in found:
+        found["process"] = open_tile("sandbox", "process", place)
+    return found

@@ -1,0 +1,218 @@
+"""Serve the house: all doors behind one guard on one port, and a narrow one for steps on a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from tallystick import __version__
+from tallystick.core.errors import BadInput, Conflict, Refused, TallyError, Unavailable
+from tallystick.core.pipeline import Pipeline
+from tallystick.doors.api.app import api_routes
+from tallystick.doors.console import View, console_missing, console_routes
+from tallystick.doors.kfp.reader import read_pipeline
+from tallystick.doors.mlflow.proxy import mlflow_routes, step_app
+from tallystick.doors.oip.app import oip_routes
+from tallystick.doors.oip.lines import Lines
+from tallystick.settings import Settings
+from tallystick.wiring.guard import Guard
+from tallystick.wiring.hands import VerbHands, pipeline_of
+from tallystick.wiring.home import open_home
+from tallystick.wiring.house import Built, build
+
+__all__ = ["serve"]
+
+MIB = 2**20
+GRACE_S = 5
+
+
+def serve(settings: Settings, said: Callable[[str], None]) -> None:
+    """Run a hub until SIGINT or SIGTERM; ``said`` is told, in plain words, what a person should know."""
+    os.umask(0o077)
+    _check_loopback(settings.host)
+    home = open_home(Path(settings.home))
+    try:
+        listener = _listen(settings.host, settings.port)
+        with listener:
+            asyncio.run(_serve(settings, home.path, listener, home.announce, said))
+    finally:
+        home.close()
+
+
+def _check_loopback(host: str) -> None:
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise BadInput(f"{host!r} is not an address", where="host", hint="use 127.0.0.1") from None
+    if not loopback:
+        raise Refused(
+            f"listening on {host} without authentication is refused: whoever reaches it could run code",
+            where="host",
+            hint="until authentication comes, listen on 127.0.0.1 and reach it through an SSH tunnel",
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as wrong:
+        listener.close()
+        if wrong.errno == errno.EADDRINUSE:
+            raise Conflict(
+                f"port {port} is in use by another program",
+                where=f"{host}:{port}",
+                hint=f"tally up --port {port + 1}",
+            ) from wrong
+        raise Unavailable(f"cannot listen: {wrong.strerror}", where=f"{host}:{port}") from wrong
+    return listener
+
+
+@dataclass
+class _Doors:
+    front: ASGIApp
+    steps: ASGIApp
+    lines: Lines
+
+
+def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) -> _Doors:
+    house = built.house
+
+    async def pipelines(spec_digest: str) -> Pipeline | None:
+        try:
+            return (await pipeline_of(house, spec_digest))[0]
+        except TallyError:
+            return None
+
+    strength = str(house.sandbox.strength())
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "url": url,
+        "home": str(home),
+        "pid": os.getpid(),
+        "sandbox": strength,
+        "policy": house.policy.name,
+        "label": settings.label,
+        "upload_bytes_max": settings.upload_mib_max * MIB,
+    }
+    view = View(house.ledger, house.traffic, house.artifacts, house.clock, strength, pipelines)
+    child = house.registry.child  # type: ignore[attr-defined]  # MLflow's tile shows its server to MLflow's door
+    lines = Lines()
+    routes = [
+        *api_routes(house, VerbHands(house, settings.label), read_pipeline, facts),
+        *oip_routes(
+            house.routes, house.traffic, house.clock, body_bytes_max=settings.infer_mib_max * MIB, lines=lines
+        ),
+        *console_routes(view),
+        *mlflow_routes(child),
+    ]
+    names = {
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        f"[{settings.host}]" if ":" in settings.host else settings.host,
+    }
+    front = Starlette(routes=routes, exception_handlers={404: console_missing(view)})
+    return _Doors(Guard(front, [f"{n}:{port}" for n in names]), step_app(child), lines)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to us: there are two of it in one process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: ASGIApp, **where: Any) -> _Server:
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        **where,
+    )
+    return _Server(config)
+
+
+async def _serve(
+    settings: Settings,
+    home: Path,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+    said: Callable[[str], None],
+) -> None:
+    port = int(listener.getsockname()[1])
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
+    built = build(settings, home)
+    doors = _doors(settings, built, home, port, url)
+    steps_socket = home / "run" / "steps.sock"
+    steps_socket.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as steps_listener:
+        _bind_unix(steps_listener, steps_socket)
+        servers = [_server(doors.front), _server(doors.steps)]
+        _on_signals(servers)
+        try:
+            await built.begin()
+            announce(url)
+            _greet(settings, built, url, home, said)
+            await asyncio.gather(
+                servers[0].serve(sockets=[listener]), servers[1].serve(sockets=[steps_listener])
+            )
+            said("ending: waiting for what runs to stop")
+        finally:
+            doors.lines.close()
+            await built.close()
+            steps_socket.unlink(missing_ok=True)
+
+
+def _bind_unix(listener: socket.socket, path: Path) -> None:
+    """Bind by a path relative to its folder: socket paths have a limit of 107 bytes, homes do not."""
+    before = Path.cwd()
+    try:
+        os.chdir(path.parent)
+        listener.bind(path.name)
+    finally:
+        os.chdir(before)
+
+
+def _on_signals(servers: list[_Server]) -> None:
+    def end() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+
+
+def _greet(settings: Settings, built: Built, url: str, home: Path, said: Callable[[str], None]) -> None:
+    said(f"tallystick {__version__} answers at {url}")
+    said(f"  state      {home}")
+    said(f"  sandbox    {built.house.sandbox.strength()}")
+    said(f"  MLflow     {url}/mlflow/   mlflow.set_tracking_uri({url!r})")
+    said("Ctrl-C ends it.")
+    if settings.sandbox == "auto" and "bubblewrap" not in built.sandboxes:
+        said(
+            "warning: bubblewrap does not work here, so steps and models are confined less"
+            " (apt-get install bubblewrap)"
+        )

@@ -1,0 +1,47 @@
+"""Finding tiles by entry point; built-in ones take the same route as everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from tallystick.core.errors import MissingTile
+from tallystick.ports.tile import Place
+
+__all__ = ["known_tiles", "open_tile"]
+
+GROUP = "tallystick."
+
+
+def known_tiles(port: str) -> dict[str, EntryPoint]:
+    """The installed tiles of a port, by name."""
+    return {e.name: e for e in sorted(entry_points(group=GROUP + port), key=lambda e: e.name)}
+
+
+def open_tile(port: str, name: str, place: Place) -> Any:
+    """Open the tile ``name`` of ``port``; MissingTile says which are installed and what to install."""
+    found = known_tiles(port)
+    entry = found.get(name)
+    if entry is None:
+        raise MissingTile(
+            f"no {port} tile {name!r} is installed; installed: {', '.join(found) or 'none'}",
+            where=f"tile {port}/{name}",
+            hint=f"pip install tallystick-{name}, or choose another {port}",
+        )
+    try:
+        opener: Callable[[Place], Any] = entry.load()
+        return opener(place)
+    except ImportError as missing:
+        raise MissingTile(
+            f"it needs the Python package {missing.name or missing}",
+            where=f"tile {port}/{name}",
+            hint=_install_command(entry),
+        ) from missing
+
+
+def _install_command(entry: EntryPoint) -> str:
+    """From the entry point's own words: its distribution and the extras that it names in brackets."""
+    package = entry.dist.name if entry.dist else "tallystick"
+    extras = ",".join(entry.extras)
+    return f"pip install '{package}[{extras}]'" if extras else f"pip install {package}"

@@ -1,0 +1,110 @@
+"""Real models for tests, made once a session by a process of its own: MLflow and scikit-learn warn and weigh.
+
+``python -m tests.fakes.models FOLDER`` makes them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["REPOSITORY", "build"]
+
+REPOSITORY = Path(__file__).parents[2]
+QUICK = {"pip_requirements": ["mlflow"]}  # else MLflow starts a process for each model to find them out
+_built: dict[str, Path] = {}
+
+
+def build(factory) -> Path:
+    """The folder with all models, one folder each: see :func:`main`. ``factory`` is tmp_path_factory."""
+    if "folder" not in _built:
+        folder = factory.mktemp("models")
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        argv = [sys.executable, "-m", "tests.fakes.models", str(folder)]
+        subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
+        _built["folder"] = folder
+    return _built["folder"]
+
+
+def forest(folder: Path) -> None:
+    """forest: digits to label and probabilities, by ONNX; zipmap: the same as skl2onnx makes it by default."""
+    import mlflow.onnx
+    from sklearn.datasets import load_digits
+    from sklearn.ensemble import RandomForestClassifier
+    from skl2onnx import to_onnx
+
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype(np.float32)
+    model = RandomForestClassifier(10, random_state=0).fit(x, y)
+    plain = to_onnx(model, x[:1], options={id(model): {"zipmap": False}})
+    mlflow.onnx.save_model(plain, str(folder / "forest"), **QUICK)
+    mlflow.onnx.save_model(to_onnx(model, x[:1]), str(folder / "zipmap"), **QUICK)
+    np.savez(folder / "forest.npz", x=x[:64], proba=model.predict_proba(x[:64]), label=model.predict(x[:64]))
+
+
+def columns(folder: Path) -> None:
+    """columns: scikit-learn on a DataFrame; matrix: the same on an array."""
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    data = load_iris(as_frame=True)
+    model = LogisticRegression(max_iter=1000).fit(data.data, data.target)
+    answer = model.predict(data.data)
+    mlflow.sklearn.save_model(model, str(folder / "columns"), signature=infer_signature(data.data, answer), **QUICK)
+    x = data.data.to_numpy()
+    model = LogisticRegression(max_iter=1000).fit(x, data.target)
+    mlflow.sklearn.save_model(model, str(folder / "matrix"), signature=infer_signature(x, answer), **QUICK)
+    mlflow.sklearn.save_model(model, str(folder / "unsigned"), **QUICK)
+    np.savez(folder / "columns.npz", x=x, label=answer)
+
+
+def mixed(folder: Path) -> None:
+    """mixed: code of its own, on columns of every type, to a DataFrame; it raises for a negative count."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    class Mixed(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            if (model_input["count"] < 0).any():
+                raise ValueError("a count is negative")
+            text = model_input["word"] + model_input["when"].dt.strftime(" %Y")
+            return pd.DataFrame({"text": text, "total": model_input["count"] * model_input["price"]})
+
+    kinds = {"word": "string", "count": "long", "price": "double", "when": "datetime"}
+    inputs = Schema([ColSpec(kind, name) for name, kind in kinds.items()])
+    outputs = Schema([ColSpec("string", "text"), ColSpec("double", "total")])
+    signature = ModelSignature(inputs=inputs, outputs=outputs)
+    mlflow.pyfunc.save_model(str(folder / "mixed"), python_model=Mixed(), signature=signature, **QUICK)
+
+
+def graphs(folder: Path) -> None:
+    """picky: an ONNX graph that looks rows up, and fails past its end; outside: its table in a file beside."""
+    import mlflow.onnx
+    import onnx
+    from onnx import helper, numpy_helper
+
+    table = np.arange(12, dtype=np.float32).reshape(4, 3)
+    at = helper.make_tensor_value_info("at", onnx.TensorProto.INT64, ["n"])
+    row = helper.make_tensor_value_info("row", onnx.TensorProto.FLOAT, ["n", 3])
+    node = helper.make_node("Gather", ["table", "at"], ["row"])
+    graph = helper.make_graph([node], "picky", [at], [row], [numpy_helper.from_array(table, "table")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    mlflow.onnx.save_model(model, str(folder / "picky"), **QUICK)
+    mlflow.onnx.save_model(model, str(folder / "outside"), size_threshold=0, **QUICK)
+
+
+def main(folder: Path) -> None:
+    for part in (forest, columns, mixed, graphs):
+        part(folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

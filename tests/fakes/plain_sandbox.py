@@ -1,0 +1,72 @@
+"""A sandbox without walls, for tests of what runs in one: plain processes, nothing hidden."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+
+from tallystick.core.wall import Strength, Wall
+from tallystick.ports.sandbox import Confined
+
+__all__ = ["PlainSandbox"]
+
+
+class _Plain:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        self._process = process
+        self.pid = process.pid
+        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    async def end(self, grace_s: float = 5.0) -> int:
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._process.wait()
+        except TimeoutError:
+            pass
+        self._signal(signal.SIGKILL)
+        status = await self._process.wait()
+        self.stdin.close()
+        with contextlib.suppress(ConnectionError):
+            await self.stdin.wait_closed()
+        return status
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+class PlainSandbox:
+    """Satisfies ``ports.sandbox.Sandbox`` on any machine, and keeps none of its promises."""
+
+    def __init__(self) -> None:
+        self._started: list[_Plain] = []
+
+    def strength(self) -> Strength:
+        return Strength("plain", False, False, False, False)
+
+    async def spawn(self, argv: Sequence[str], wall: Wall) -> Confined:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=wall.workdir,
+            env=dict(wall.env),
+            start_new_session=True,
+        )
+        self._started.append(_Plain(process))
+        return self._started[-1]
+
+    async def close(self) -> None:
+        for process in self._started:
+            await process.end()

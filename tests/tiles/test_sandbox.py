@@ -1,0 +1,211 @@
+"""The sandboxes, and what happens to the confined when the hub, the warden or a keeper is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tallystick.core.errors import BadInput, Unavailable
+from tallystick.core.wall import Wall
+from tallystick.ports.tile import Place
+from tallystick.proofs.sandbox import TREE, SandboxProof, marked
+from tallystick.tiles.sandbox import bubblewrap, process
+
+SRC = str(Path(process.__file__).parents[3])
+TILES = {"process": process, "bubblewrap": bubblewrap}
+
+HUB = """
+import asyncio, sys
+from importlib import import_module
+from pathlib import Path
+from tallystick.core.wall import Wall
+from tallystick.ports.tile import Place
+
+async def main(tile, folder, marker, tree):
+    sandbox = import_module("tallystick.tiles.sandbox." + tile).open_tile(Place(Path(folder)))
+    for _ in range(3):
+        process = await sandbox.spawn([sys.executable, "-c", tree, marker], Wall(folder))
+        await process.stdout.readline()
+    print("running", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class TestProcess(SandboxProof):
+    def open(self, home):
+        return process.open_tile(Place(home))
+
+
+class TestBubblewrap(SandboxProof):
+    def open(self, home):
+        return bubblewrap.open_tile(Place(home))
+
+
+@pytest.fixture(params=TILES)
+def tile(request):
+    return request.param
+
+
+async def gone(marker):
+    """Until nobody carries the marker any more; how they end is the kernel's to time, so it is polled."""
+    async with asyncio.timeout(10):
+        while marked(marker):
+            await asyncio.sleep(0.01)
+
+
+def children(pid):
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def exists(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def running(sandbox, folder, marker):
+    confined = await sandbox.spawn(
+        [sys.executable, "-c", TREE.format(then="time.sleep(600)"), marker], Wall(str(folder))
+    )
+    assert await confined.stdout.readline() == b"ready\n"
+    return confined
+
+
+async def test_nobody_outlives_a_hub_that_is_killed(tile, tmp_path):
+    # The hub itself carries the marker too, as an argument of its own.
+    marker, tree = uuid.uuid4().hex, TREE.format(then="time.sleep(600)")
+    hub = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", HUB, tile, str(tmp_path), marker, tree),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": SRC},
+    )
+    assert await hub.stdout.readline() == b"running\n"
+    assert len(marked(marker)) >= 1 + 3 * 4
+    wardens = children(hub.pid)
+    helpers = [*wardens, *children(wardens[0])]
+    assert len(helpers) == 4
+    hub.send_signal(signal.SIGKILL)
+    await hub.wait()
+    await gone(marker)
+    async with asyncio.timeout(10):
+        while any(map(exists, helpers)):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_killed_warden_is_replaced_and_its_keepers_go_on(tile, tmp_path):
+    marker = uuid.uuid4().hex
+    sandbox = TILES[tile].open_tile(Place(tmp_path))
+    first = await running(sandbox, tmp_path, marker)
+    os.kill(sandbox._warden._process.pid, signal.SIGKILL)
+    sandbox._warden._process.wait()
+    second = await running(sandbox, tmp_path, marker)
+    assert await first.end(grace_s=0.1) == -signal.SIGKILL
+    assert not first.ended or marked(marker)
+    await second.end(grace_s=0.1)
+    assert marked(marker) == []
+    await sandbox.close()
+
+
+async def test_who_loses_a_keeper_is_killed(tile, tmp_path):
+    marker = uuid.uuid4().hex
+    sandbox = TILES[tile].open_tile(Place(tmp_path))
+    confined = await running(sandbox, tmp_path, marker)
+    [keeper] = children(sandbox._warden._process.pid)
+    os.kill(keeper, signal.SIGKILL)
+    assert await confined.wait() == -signal.SIGKILL
+    await gone(marker)
+    await confined.end()
+    await sandbox.close()
+
+
+async def test_closing_leaves_no_warden(tile, tmp_path):
+    sandbox = TILES[tile].open_tile(Place(tmp_path))
+    await (await sandbox.spawn(["/bin/true"], Wall(str(tmp_path)))).end()
+    warden = sandbox._warden._process
+    await sandbox.close()
+    await sandbox.close()
+    assert warden.returncode == 0
+
+
+async def test_the_warden_has_nothing_of_the_hubs_environment(tile, tmp_path, monkeypatch):
+    monkeypatch.setenv("HUB_SECRET", "open sesame")
+    sandbox = TILES[tile].open_tile(Place(tmp_path))
+    confined = await running(sandbox, tmp_path, "marker")
+    warden = sandbox._warden._process.pid
+    for pid in (warden, *children(warden), confined.pid):
+        assert b"HUB_SECRET" not in Path(f"/proc/{pid}/environ").read_bytes()
+    await confined.end(grace_s=0.1)
+    await sandbox.close()
+
+
+async def test_many_starts_wait_for_their_turn(tile, tmp_path):
+    sandbox = TILES[tile].open_tile(Place(tmp_path))
+    started = await asyncio.gather(
+        *(sandbox.spawn(["/bin/sh", "-c", f"exit {n}"], Wall(str(tmp_path))) for n in range(40))
+    )
+    assert [await one.end() for one in started] == list(range(40))
+    await sandbox.close()
+
+
+def test_without_bubblewrap_the_next_step_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="apt-get install bubblewrap"):
+        bubblewrap.open_tile(Place(tmp_path))
+
+
+@pytest.mark.parametrize("said", ["bwrap: setting up uid map: Permission denied", ""])
+def test_where_namespaces_are_forbidden_the_reason_is_said(tmp_path, monkeypatch, said):
+    program = tmp_path / "bwrap"
+    program.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match=said or "status 1") as wrong:
+        bubblewrap.open_tile(Place(tmp_path))
+    assert "unprivileged_userns" in wrong.value.hint
+
+
+async def test_bubblewrap_names_the_path_that_is_missing(tmp_path):
+    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    with pytest.raises(BadInput, match="/no/such"):
+        await sandbox.spawn(["/bin/true"], Wall(str(tmp_path), readable=("/no/such",)))
+    await sandbox.close()
+
+
+async def test_memory_folders_of_bubblewrap_are_limited(tmp_path):
+    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    for folder in ("/tmp", "/dev/shm", "/home/tally"):
+        confined = await sandbox.spawn(
+            ["/bin/dd", "if=/dev/zero", f"of={folder}/big", "bs=1M", "count=80"],
+            Wall(str(tmp_path), memory_mib=64),
+        )
+        assert b"No space left" in await confined.stderr.read()
+        assert await confined.end() == 1
+    await sandbox.close()
+
+
+async def test_bubblewrap_reaches_the_network_when_the_wall_lets_it(tmp_path):
+    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+        code = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])))"
+        port = str(server.sockets[0].getsockname()[1])
+        confined = await sandbox.spawn(
+            [sys.executable, "-I", "-c", code, port], Wall(str(tmp_path), network=True)
+        )
+        assert await confined.wait() == 0
+        await confined.end()
+    await sandbox.close()
+
+
+def test_what_is_not_done_is_said():
+    assert all(process.NOT_DONE)
+    assert any("system calls" in text for text in bubblewrap.NOT_DONE)
