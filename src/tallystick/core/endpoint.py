@@ -26,6 +26,8 @@ TRIES_MAX = 3
 
 
 class EndpointState(enum.StrEnum):
+    """Where an endpoint stands; the module's table says what leads where."""
+
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
@@ -58,6 +60,7 @@ class Endpoint:
 
     @property
     def settled(self) -> bool:
+        """Whether what is observed is at least what is wished."""
         return self.observed_generation >= self.wished.generation
 
     @property
@@ -76,6 +79,8 @@ class Observed:
 
 
 class Action(enum.StrEnum):
+    """What settling asks for."""
+
     NONE = "none"
     START = "start"
     STOP = "stop"
@@ -107,10 +112,10 @@ def settle(endpoint: Endpoint, observed: Observed, at_ms: int) -> tuple[Endpoint
         )
     if observed.generation == wished.generation and not observed.error:
         return endpoint, Action.NONE
-    if observed.error:
-        return _after_failure(endpoint, observed, at_ms)
     if endpoint.state is EndpointState.FAILED:
         return endpoint, Action.NONE
+    if observed.error:
+        return _after_failure(endpoint, observed, at_ms)
     if endpoint.state is not EndpointState.STARTING:
         return replace(endpoint, state=EndpointState.STARTING, tries=0, at_ms=at_ms), Action.START
     return endpoint, Action.START

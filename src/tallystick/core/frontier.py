@@ -16,6 +16,7 @@ from tallystick.core.pipeline import (
     Importer,
     Pipeline,
     Task,
+    is_param,
     task_order,
     upstream,
 )
@@ -23,7 +24,8 @@ from tallystick.core.values import ArtifactRef, Values
 
 __all__ = ["ITEMS_MAX", "Ready", "frontier"]
 
-ITEMS_MAX = 10_000
+ITEMS_MAX = 1000
+"""Items of one loop: each state of a run is recorded whole, until runs have a journal of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +98,19 @@ class _Walker:
                 outputs.append(result)
         if open_iterations:
             return None
-        return Values(
-            params={
-                o.name: [v.params[o.name] for v in outputs] for o in dag.outputs if _is_param(outputs, o.name)
-            },
-            artifacts={
-                o.name: tuple(ref for v in outputs for ref in v.artifacts.get(o.name, ()))
-                for o in dag.outputs
-                if not _is_param(outputs, o.name)
-            },
-        )
+        return _collect(dag, outputs)
 
 
-def _is_param(outputs: Sequence[Values], name: str) -> bool:
-    return bool(outputs) and all(name in v.params for v in outputs)
+def _collect(dag: Dag, outputs: Sequence[Values]) -> Values:
+    """The outputs of all iterations, in order: lists of parameters, and artifacts one after the other."""
+    params: dict[str, Any] = {}
+    artifacts: dict[str, tuple[ArtifactRef, ...]] = {}
+    for output in dag.outputs:
+        if is_param(dag, output):
+            params[output.name] = [v.params.get(output.name) for v in outputs]
+        else:
+            artifacts[output.name] = tuple(ref for v in outputs for ref in v.artifacts.get(output.name, ()))
+    return Values(params, artifacts)
 
 
 def _select(dag: Dag, done: Mapping[str, Values]) -> Values:
@@ -157,7 +158,8 @@ def _resolve(
         value = source.params[key]
         if isinstance(binding, FromInput) and binding.item_field:
             value = _pick(value, binding.item_field, path)
-        params[name] = value
+        if value is not None or name not in params:  # an absent optional leaves the component's default
+            params[name] = value
     elif not isinstance(binding, FromInput):
         raise BadInput(f"task {binding.task!r} gave no output {key!r}", where=path)
 

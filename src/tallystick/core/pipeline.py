@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,8 +37,9 @@ __all__ = [
     "Task",
     "check_params",
     "check_pipeline",
-    "read_params",
     "components",
+    "is_param",
+    "read_params",
     "task_order",
     "upstream",
 ]
@@ -193,28 +195,47 @@ class Pipeline:
 
 def upstream(task: Task) -> tuple[str, ...]:
     """The names of the tasks of the same graph that must end before ``task`` starts, without repeats."""
+    names = [b.task for b in _bindings(task) if isinstance(b, FromTask)]
+    return tuple(dict.fromkeys([*names, *task.after]))
+
+
+def _bindings(task: Task) -> list[Binding]:
     bindings: list[Binding] = [*task.inputs.values()]
     if task.loop:
         bindings.append(task.loop.items)
     if isinstance(task.body, Importer):
         bindings.append(task.body.uri)
-    names = [b.task for b in bindings if isinstance(b, FromTask)]
-    return tuple(dict.fromkeys([*names, *task.after]))
+    return bindings
 
 
 def task_order(dag: Dag, where: str = "pipeline") -> tuple[Task, ...]:
     """The graph's tasks with each after all that it waits for; BadInput names the tasks of a cycle."""
-    waiting = {task.name: set(upstream(task)) for task in dag.tasks}
     by_name = {task.name: task for task in dag.tasks}
-    order: list[Task] = []
-    while waiting:
-        free = [name for name, needs in waiting.items() if not needs & waiting.keys()]
-        if not free:
-            raise BadInput("tasks wait for each other: " + ", ".join(sorted(waiting)), where=where)
-        for name in free:
-            order.append(by_name[name])
-            del waiting[name]
+    waiting = {task.name: len(upstream(task)) for task in dag.tasks}
+    followers: dict[str, list[str]] = {}
+    for task in dag.tasks:
+        for needed in upstream(task):
+            followers.setdefault(needed, []).append(task.name)
+    order = [task for task in dag.tasks if not waiting[task.name]]
+    for task in order:
+        for name in followers.get(task.name, ()):
+            waiting[name] -= 1
+            if not waiting[name]:
+                order.append(by_name[name])
+    if len(order) < len(by_name):
+        stuck = sorted(by_name.keys() - {task.name for task in order})
+        raise BadInput("tasks wait for each other: " + ", ".join(stuck[:10]), where=where)
     return tuple(order)
+
+
+def is_param(dag: Dag, output: DagOutput) -> bool:
+    """Whether an output of a graph is a parameter, as declared, however deep it comes from."""
+    body = next((task.body for task in dag.tasks if task.name == output.task), None)
+    if isinstance(body, Component):
+        return any(p.name == output.output for p in body.out_params)
+    if isinstance(body, Dag):
+        return any(is_param(body, inner) for inner in body.outputs if inner.name == output.output)
+    return False
 
 
 def components(dag: Dag, prefix: str = "") -> Iterator[tuple[str, Component]]:
@@ -276,7 +297,7 @@ def _check_value(where: str, param: Param, value: Any) -> Any:
         return None
     if not isinstance(value, wanted) or wrong_bool:
         raise BadInput(f"parameter {param.name!r} must be {param.type}, got {str(value)[:80]!r}", where=where)
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and math.isnan(value):
         raise BadInput(f"parameter {param.name!r} is not a number (NaN)", where=where)
     return value
 
@@ -292,13 +313,14 @@ def check_pipeline(pipeline: Pipeline) -> Pipeline:
 def _check_dag(dag: Dag, inputs: set[str], where: str, depth: int) -> int:
     if depth > DEPTH_MAX:
         raise BadInput(f"graphs are nested deeper than {DEPTH_MAX}", where=where)
-    names = [task.name for task in dag.tasks]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"two tasks are named {name!r}", where=where)
+    names: set[str] = set()
+    for task in dag.tasks:
+        if task.name in names:
+            raise BadInput(f"two tasks are named {task.name!r}", where=where)
+        names.add(task.name)
     count = 0
     for task in dag.tasks:
-        count += _check_task(task, set(names), inputs, f"{where}/{task.name}", depth)
+        count += _check_task(task, names, inputs, f"{where}/{task.name}", depth)
     for output in dag.outputs:
         if output.task not in names:
             raise BadInput(f"output {output.name!r} refers to no task {output.task!r}", where=where)
@@ -312,22 +334,23 @@ def _check_task(task: Task, siblings: set[str], inputs: set[str], where: str, de
     for other in upstream(task):
         if other not in siblings:
             raise BadInput(f"it needs task {other!r}, which does not exist", where=where)
-    bindings: list[Binding] = [*task.inputs.values()]
-    if task.loop:
-        bindings.append(task.loop.items)
-    if isinstance(task.body, Importer):
-        bindings.append(task.body.uri)
-    for binding in bindings:
+    for binding in _bindings(task):
         if isinstance(binding, FromInput) and binding.name not in inputs:
             raise BadInput(f"it reads input {binding.name!r}, which does not exist", where=where)
+    if task.loop and not isinstance(task.body, Dag):
+        raise BadInput("only a graph can be looped over", where=where)
     if isinstance(task.body, Dag):
         inner = set(task.inputs) | ({task.loop.item} if task.loop else set())
         return _check_dag(task.body, inner, where, depth + 1)
     if isinstance(task.body, Component):
-        for param in task.body.params:
-            if param.name not in task.inputs and param.default is None and not param.optional:
-                raise BadInput(f"its parameter {param.name!r} has no value", where=where)
-        for slot in task.body.artifacts:
-            if slot.name not in task.inputs and not slot.optional:
-                raise BadInput(f"its input artifact {slot.name!r} has no source", where=where)
+        _check_inputs(task.body, task.inputs, where)
     return 1
+
+
+def _check_inputs(component: Component, inputs: Mapping[str, Binding], where: str) -> None:
+    for param in component.params:
+        if param.name not in inputs and param.default is None and not param.optional:
+            raise BadInput(f"its parameter {param.name!r} has no value", where=where)
+    for slot in component.artifacts:
+        if slot.name not in inputs and not slot.optional:
+            raise BadInput(f"its input artifact {slot.name!r} has no source", where=where)

@@ -16,12 +16,16 @@ __all__ = ["Remedy", "RemedyAction", "RemedyState", "move", "propose"]
 
 
 class RemedyAction(enum.StrEnum):
+    """What can be done about a signal."""
+
     RERUN = "run the pipeline again"
     FALL_BACK = "fall back"
     LABEL = "label data"
 
 
 class RemedyState(enum.StrEnum):
+    """Where a remedy stands."""
+
     PROPOSED = "proposed"
     CARRYING = "carrying out"
     DONE = "done"

@@ -6,7 +6,7 @@ state    event                        new state, effects
 running  Began                        running; StartStep for each step whose inputs exist
 running  StepEnded, succeeded/cached  running with StartStep for what became ready, or,
                                       when nothing is left, succeeded with EndRun
-running  StepEnded, failed            failing: nothing new starts; failed with EndRun once
+running  StepEnded, failed/cancelled  failing: nothing new starts; failed with EndRun once
                                       no step runs any more
 running  CancelAsked                  cancelling with StopStep for each running step;
                                       cancelled with EndRun once none runs
@@ -45,6 +45,8 @@ __all__ = [
 
 
 class RunState(enum.StrEnum):
+    """Where a run stands; the module's table says what leads where."""
+
     RUNNING = "running"
     FAILING = "failing"
     CANCELLING = "cancelling"
@@ -59,6 +61,8 @@ class RunState(enum.StrEnum):
 
 
 class StepState(enum.StrEnum):
+    """Where a step stands."""
+
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     CACHED = "cached"
@@ -110,11 +114,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Began:
+    """The run may start its first steps."""
+
     at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
+    """Somebody wants the run to end."""
+
     at_ms: int
 
 
@@ -136,16 +144,22 @@ Event = Began | CancelAsked | StepEnded
 
 @dataclass(frozen=True, slots=True)
 class StartStep:
+    """Start this step; its inputs exist."""
+
     ready: Ready
 
 
 @dataclass(frozen=True, slots=True)
 class StopStep:
+    """End this step's processes."""
+
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class EndRun:
+    """The run is over, in this state."""
+
     state: RunState
 
 
@@ -182,7 +196,7 @@ def _end_step(run: Run, event: StepEnded) -> Run:
         ended_ms=event.at_ms,
     )
     steps = tuple(new if s.path == event.path else s for s in run.steps)
-    if event.state is StepState.FAILED and run.state is RunState.RUNNING:
+    if not event.state.done and run.state is RunState.RUNNING:
         return replace(run, steps=steps, state=RunState.FAILING, error=f"{event.path}: {event.error}")
     return replace(run, steps=steps)
 

@@ -49,6 +49,7 @@ class Rate:
 
     @property
     def value(self) -> float:
+        """The share, 0 to 1."""
         return self.right / self.total
 
     @property
@@ -150,6 +151,8 @@ class Evidence:
 
 
 class Severity(enum.StrEnum):
+    """What a rule that does not hold means."""
+
     REFUSE = "refuse"
     WARN = "warn"
 
@@ -224,6 +227,7 @@ class Policy:
 
     @property
     def digest(self) -> str:
+        """The digest of all rules and the budget."""
         return digest_of(to_json(self))
 
 
@@ -248,6 +252,8 @@ class Finding:
 
 
 class VerdictState(enum.StrEnum):
+    """Where a verdict stands."""
+
     JUDGING = "judging"
     PASSED = "passed"
     REFUSED = "refused"
@@ -255,6 +261,7 @@ class VerdictState(enum.StrEnum):
 
     @property
     def ended(self) -> bool:
+        """Whether it was reached, or given up."""
         return self is not VerdictState.JUDGING
 
 

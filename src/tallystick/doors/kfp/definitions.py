@@ -1,0 +1,160 @@
+"""What a component declares: its inputs and outputs, and constants made to the types that they declare."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tallystick.core.pipeline import Param, ParamType, Slot
+from tallystick.doors.kfp.node import Node
+
+__all__ = ["Interface", "check_io_name", "read_interface", "read_schema", "typed"]
+
+PLACEHOLDER = "{{$"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,399}", re.ASCII)
+_SCHEMA = re.compile(r"[A-Za-z_][\w.-]{0,199}", re.ASCII)
+_PARAM = frozenset({"parameterType", "defaultValue", "isOptional", "description"})
+_PARAM_REFUSED = {
+    "literals": "a list of allowed values (Literal)",
+    "type": "a parameter in the style of kfp 1",
+}
+_SLOT = frozenset({"artifactType", "isArtifactList", "isOptional", "description"})
+_SLOT_REFUSED = {
+    "metadata": "metadata declared for an artifact",
+    "properties": "properties declared for an artifact",
+    "customProperties": "properties declared for an artifact",
+}
+_OTHER_TYPES = {
+    "TASK_FINAL_STATUS": "the final status of a task (dsl.PipelineTaskFinalStatus)",
+    "TASK_CONFIG": "the configuration of a task (dsl.TaskConfig)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """The declared inputs and outputs of a component, by name."""
+
+    params: Mapping[str, Param] = field(default_factory=dict)
+    artifacts: Mapping[str, Slot] = field(default_factory=dict)
+    out_params: Mapping[str, Param] = field(default_factory=dict)
+    out_artifacts: Mapping[str, Slot] = field(default_factory=dict)
+
+
+def read_interface(component: Node) -> Interface:
+    """``inputDefinitions`` and ``outputDefinitions`` of a component."""
+    both = component.mapping()
+    params, artifacts = _read_side(both.get("inputDefinitions"))
+    out_params, out_artifacts = _read_side(both.get("outputDefinitions"))
+    return Interface(params, artifacts, out_params, out_artifacts)
+
+
+def _read_side(node: Node | None) -> tuple[dict[str, Param], dict[str, Slot]]:
+    if node is None:
+        return {}, {}
+    fields = node.fields(frozenset({"parameters", "artifacts"}))
+    params = fields["parameters"].mapping() if "parameters" in fields else {}
+    slots = fields["artifacts"].mapping() if "artifacts" in fields else {}
+    for name in params:
+        if name in slots:
+            raise slots[name].wrong(f"{name[:80]!r} is both a parameter and an artifact")
+    return (
+        {name: _read_param(name, param) for name, param in params.items()},
+        {name: _read_slot(name, slot) for name, slot in slots.items()},
+    )
+
+
+def check_io_name(name: str, node: Node) -> str:
+    """The name of an input or output, if it can be part of a path without leading out of its folder."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise node.wrong(f"{name[:80]!r} cannot be the name of an input or output")
+    return name
+
+
+def _read_param(name: str, node: Node) -> Param:
+    fields = node.fields(_PARAM, _PARAM_REFUSED)
+    kind = node.need("parameterType")
+    said = kind.text()
+    if said in _OTHER_TYPES:
+        raise kind.refuse(_OTHER_TYPES[said])
+    if said not in ParamType.__members__.values():
+        raise kind.wrong(f"unknown parameter type {said[:80]!r}")
+    type_ = ParamType(said)
+    default = typed(fields["defaultValue"], type_) if "defaultValue" in fields else None
+    optional = fields["isOptional"].flag() if "isOptional" in fields else False
+    return Param(check_io_name(name, node), type_, default, optional)
+
+
+def _read_slot(name: str, node: Node) -> Slot:
+    fields = node.fields(_SLOT, _SLOT_REFUSED)
+    schema = read_schema(fields["artifactType"]) if "artifactType" in fields else "system.Artifact"
+    is_list = fields["isArtifactList"].flag() if "isArtifactList" in fields else False
+    optional = fields["isOptional"].flag() if "isOptional" in fields else False
+    return Slot(check_io_name(name, node), schema, is_list, optional)
+
+
+def read_schema(node: Node) -> str:
+    """An artifact type's title, for example ``system.Model``."""
+    fields = node.fields(
+        frozenset({"schemaTitle", "schemaVersion"}),
+        {"instanceSchema": "an artifact type with a schema of its own", "schemaUri": "a schema by URI"},
+    )
+    title = fields["schemaTitle"].text() if "schemaTitle" in fields else "system.Artifact"
+    if not _SCHEMA.fullmatch(title):
+        raise node.wrong(f"{title[:80]!r} cannot be an artifact type")
+    return title
+
+
+def typed(node: Node, type_: ParamType) -> Any:
+    """A constant as the value of its type.
+
+    The file holds every number as a double. What is whole becomes an int where the type is
+    NUMBER_INTEGER, and inside LIST and STRUCT, which say nothing of their elements: so Kubeflow hands
+    them over too.
+    """
+    value = node.value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if type_ is ParamType.STRING and isinstance(value, str):
+        return value
+    if type_ is ParamType.BOOLEAN and isinstance(value, bool):
+        return value
+    if type_ is ParamType.DOUBLE and number:
+        return _finite(node)
+    if type_ is ParamType.INTEGER and number:
+        whole = _whole(_finite(node), node.value)
+        if isinstance(whole, int):
+            return whole
+    if (type_ is ParamType.LIST and isinstance(value, list)) or (
+        type_ is ParamType.STRUCT and isinstance(value, dict)
+    ):
+        return _deep(node)
+    raise node.wrong(f"a {type_} was declared, got {node.kind}")
+
+
+def _deep(node: Node) -> Any:
+    if isinstance(node.value, dict):
+        return {name: _deep(inner) for name, inner in node.value.items()}
+    if isinstance(node.value, list):
+        return [_deep(inner) for inner in node.value]
+    if isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        return _whole(_finite(node), node.value)
+    return node.value
+
+
+def _whole(number: float, written: Any) -> int | float:
+    if isinstance(written, int):
+        return written
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def _finite(node: Node) -> float:
+    try:
+        number = float(node.value)  # type: ignore[arg-type]  # the callers have seen that it is a number
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise node.wrong(f"{node.kind} is not a number that JSON knows")
+    return number

@@ -1,0 +1,123 @@
+"""A compiled Kubeflow pipeline (PipelineSpec 2.1, as kfp 2 writes it) as a pipeline in our own words.
+
+What can be honoured is read; everything else is NotSupported, naming the task and the construct,
+before anything runs. Three things are for eyes only and not kept: display names of tasks and of
+the pipeline, descriptions of inputs and outputs, and the version of the SDK.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tallystick.core.errors import BadInput, NotSupported
+from tallystick.core.names import check_name
+from tallystick.core.pipeline import Pipeline, check_pipeline
+from tallystick.doors.kfp.definitions import Interface, read_interface
+from tallystick.doors.kfp.document import read_documents
+from tallystick.doors.kfp.graphs import Graphs
+from tallystick.doors.kfp.node import Node
+
+__all__ = ["read_pipeline"]
+
+_SPEC = frozenset({"pipelineInfo", "deploymentSpec", "sdkVersion", "schemaVersion", "components", "root"})
+_SPEC_REFUSED = {"defaultPipelineRoot": "a pipeline root (pipeline_root)"}
+_VERSION = re.compile(r"2\.1\.\d+", re.ASCII)
+_COMPILE = "compile it with kfp 2: kfp.compiler.Compiler().compile(pipeline, 'pipeline.yaml')"
+
+
+def read_pipeline(text: str | bytes) -> Pipeline:
+    """The pipeline in a compiled YAML or JSON file; a second document holds settings for platforms.
+
+    TooLarge over 10 MiB, 500,000 values or a depth of 100; BadInput with the line for what is broken
+    or contradicts itself; NotSupported for every construct that could not be honoured.
+    """
+    spec, platform = _split(read_documents(text))
+    _check_kind(spec)
+    fields = spec.fields(_SPEC, _SPEC_REFUSED)
+    _check_version(spec)
+    info = spec.need("pipelineInfo").fields(frozenset({"name", "displayName", "description"}))
+    name = spec.need("pipelineInfo").need("name")
+    try:
+        check_name("pipeline", name.text())
+    except BadInput as wrong:
+        raise name.wrong(wrong.what, hint=wrong.hint) from None
+    graphs = Graphs(
+        fields["components"].mapping() if "components" in fields else {},
+        _executors(fields.get("deploymentSpec")),
+        _settings(platform),
+    )
+    root = spec.need("root")
+    root.fields(
+        frozenset({"inputDefinitions", "outputDefinitions", "dag"}),
+        {"executorLabel": "a root that is no graph", "singlePlatformSpecs": "a setting for one platform"},
+    )
+    face = read_interface(root)
+    pipeline = Pipeline(
+        name=name.text(),
+        root=graphs.read(root, face, _absent(root, face), "", 0),
+        params=tuple(face.params.values()),
+        description=info["description"].text() if "description" in info else "",
+    )
+    return check_pipeline(pipeline)
+
+
+def _split(documents: list[Node]) -> tuple[Node, Node | None]:
+    """The pipeline and, where there is one, the platform document; also in one, as the API sends them."""
+    if not documents or documents[0].empty:
+        raise BadInput("the file is empty", where="pipeline", hint=_COMPILE)
+    if len(documents) > 2:
+        raise documents[2].wrong("a pipeline file has at most two documents")
+    first = documents[0]
+    if len(documents) == 1 and "pipeline_spec" in first.mapping():
+        first.fields(frozenset({"pipeline_spec", "platform_spec"}))
+        return first.need("pipeline_spec"), first.mapping().get("platform_spec")
+    return first, documents[1] if len(documents) == 2 else None
+
+
+def _check_kind(spec: Node) -> None:
+    kinds = spec.mapping()
+    if "apiVersion" in kinds or "pipelineSpec" in kinds:
+        what = "this is a workflow of kfp 1 or Argo, not a pipeline"
+        raise NotSupported(what, where=spec.where, hint=_COMPILE)
+    if "implementation" in kinds:
+        raise NotSupported("this is one component, not a pipeline", where=spec.where, hint=_COMPILE)
+    if "root" not in kinds or "pipelineInfo" not in kinds:
+        raise BadInput("this is no compiled pipeline", where=spec.where, hint=_COMPILE)
+
+
+def _check_version(spec: Node) -> None:
+    version = spec.need("schemaVersion")
+    if not _VERSION.fullmatch(version.text()):
+        raise version.refuse(f"schemaVersion {version.text()[:40]!r}", hint="2.1.0 is; " + _COMPILE)
+
+
+def _executors(deployment: Node | None) -> Mapping[str, Node]:
+    if deployment is None:
+        return {}
+    executors = deployment.fields(frozenset({"executors"})).get("executors")
+    return executors.mapping() if executors else {}
+
+
+def _absent(root: Node, face: Interface) -> frozenset[str]:
+    """The pipeline's own input artifacts: nobody can hand one in, so only optional ones are fine."""
+    for slot in face.artifacts.values():
+        if not slot.optional:
+            raise root.refuse(f"an artifact as input of the pipeline ({slot.name})", hint="use dsl.importer")
+    return frozenset(face.artifacts)
+
+
+def _settings(platform: Node | None) -> Mapping[str, Node]:
+    """What the platform document asks for, by executor; what concerns the whole pipeline is refused."""
+    found: dict[str, Node] = {}
+    platforms = platform.fields(frozenset({"platforms"})).get("platforms") if platform else None
+    for name, node in (platforms.mapping() if platforms else {}).items():
+        said = f"a setting of the whole pipeline for {name[:40]}"
+        fields = node.fields(
+            frozenset({"deploymentSpec", "platform"}), {"pipelineConfig": said, "config": said}
+        )
+        for label, executor in _executors(fields.get("deploymentSpec")).items():
+            asked = [setting for setting in executor.mapping().values() if not setting.empty]
+            if asked:
+                found[label] = asked[0]
+    return found
