@@ -5,16 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tallystick.core.errors import BadInput, Unavailable
 from tallystick.ports.tile import Place
-from tallystick.ports.traffic import Exchange, Traffic
+from tallystick.ports.traffic import Exchange, Traffic, read_window
 from tallystick.proofs.traffic import TrafficProof, exchange
-from tallystick.tiles.traffic.files import FileTraffic, open_tile, read_window
+from tallystick.tiles.traffic.files import FileTraffic, open_tile
 from tallystick.tiles.traffic.segments import SEGMENTS_MAX, encode
 
 
@@ -29,9 +29,6 @@ def segments(home: Path) -> list[Path]:
 class TestFileTraffic(TrafficProof):
     async def open(self, home: Path) -> Traffic:
         return opened(home)
-
-    def read(self, paths: Iterable[Path]) -> Iterator[Exchange]:
-        return read_window(paths)
 
     async def shut(self, traffic: Traffic) -> None:
         assert isinstance(traffic, FileTraffic)

@@ -1,0 +1,1 @@
+"""What every tile of a port must pass, the fakes of our own tests included: one file a port."""

@@ -1,0 +1,1 @@
+"""Implementations of the ports, each found by its entry point and opened by ``open_tile(place)``."""

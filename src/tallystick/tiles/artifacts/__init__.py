@@ -1,0 +1,1 @@
+"""Artifact tiles: where files and folders are kept by their digest."""

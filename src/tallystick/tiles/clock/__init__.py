@@ -1,0 +1,1 @@
+"""Clock tiles: where time comes from."""

@@ -1,0 +1,1 @@
+"""Ledger tiles: where facts are kept."""

@@ -1,0 +1,1 @@
+"""Traffic tiles: where exchanges with endpoints are recorded."""
