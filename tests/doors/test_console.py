@@ -205,7 +205,8 @@ async def test_errors_of_json_are_json(web: httpx.AsyncClient) -> None:
         ("/", True), ("/runs", True), (f"/runs/{GOOD}", False), (f"/runs/{LIVE}", True),
         ("/models/digits/2", False),
         ("/models/digits-forest/1", True), ("/verdicts/verdict-019c2f7b0270-2a2b3c", False),
-        ("/endpoints/digits", True), ("/log", False), ("/remedies/remedy-019c2f9a1000-0ff1ce", True),
+        ("/endpoints/digits", True), ("/endpoints/forest", False),
+        ("/log", False), ("/remedies/remedy-019c2f9a1000-0ff1ce", True),
     ],
 )  # fmt: skip
 async def test_a_page_is_live_only_while_something_runs(
@@ -357,13 +358,13 @@ async def test_the_log_filters_and_pages(life: Life, web: httpx.AsyncClient) -> 
     before = 0
     while True:
         page = (await web.get(f"/log.json?before={before}")).json()
-        seen += [f["seq"] for f in page["facts"]]
+        seen += [f["fact"]["seq"] for f in page["facts"]]
         before = page["next_before"]
         if not before:
             break
     assert seen == list(range(len(life.ledger.facts), 0, -1))
     models = (await web.get("/log.json?noun=model")).json()["facts"]
-    assert {f["noun"] for f in models} == {"model"}
+    assert {f["fact"]["noun"] for f in models} == {"model"}
     for query in ("noun=nope", "before=-1", "before=x", "before=" + "9" * 30):
         assert (await web.get(f"/log?{query}")).status_code == 400
 

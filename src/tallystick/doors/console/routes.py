@@ -1,0 +1,80 @@
+"""All addresses of the console."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from tallystick.core.errors import NotFound
+from tallystick.doors.console.answer import PageMaker, answer_of, error_answer
+from tallystick.doors.console.pages import data, endpoints, files, home, models, runs
+from tallystick.doors.console.view import View
+
+__all__ = ["console_missing", "console_routes"]
+
+_PAGES: tuple[tuple[str, PageMaker], ...] = (
+    ("/data", data.tables),
+    ("/data/{table}", data.table),
+    ("/pipelines", runs.pipelines),
+    ("/runs", runs.runs),
+    ("/runs/{key}", runs.run),
+    ("/models", models.models),
+    ("/models/{name}", models.model_name),
+    ("/models/{name}/{version}", models.model),
+    ("/verdicts", models.verdicts),
+    ("/verdicts/{key}", models.verdict),
+    ("/endpoints", endpoints.endpoints),
+    ("/endpoints/{name}", endpoints.endpoint),
+    ("/signals", endpoints.signals),
+    ("/signals/{key}", endpoints.signal),
+    ("/remedies", endpoints.remedies),
+    ("/remedies/{key}", endpoints.remedy),
+    ("/log", home.log),
+)
+
+
+def console_routes(view: View) -> list[BaseRoute]:
+    """Every page of the console, its JSON, artifacts and static files."""
+    first = answer_of(view, home.home)
+    run_log = answer_of(view, runs.run_log)
+    routes: list[BaseRoute] = [
+        *(Route(path, first) for path in ("/", "/.json", "/index.json")),
+        Route("/runs/{key}/log.txt", _with(view, runs.log_text)),
+        *(Route(path, run_log) for path in ("/runs/{key}/log", "/runs/{key}/log.json")),
+        Route("/artifacts/{digest}", _with(view, files.artifact)),
+        Route("/static/tally/{name}", files.static),
+    ]
+    for path, make in _PAGES:
+        answer = answer_of(view, make)
+        routes.append(Route(path, answer))
+        if not path.endswith("}"):
+            routes.append(Route(path + ".json", answer))
+    return routes
+
+
+def _with(
+    view: View, make: Callable[[View, Request], Awaitable[Response]]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return await make(view, request)
+
+    return answer
+
+
+def console_missing(view: View) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """A handler for addresses that no door has: a page that helps for people, JSON for programs."""
+
+    async def answer(request: Request, wrong: Exception) -> Response:
+        lost = NotFound(
+            "there is nothing at this address", where=request.url.path[:200], hint="start from the overview"
+        )
+        if "text/html" in request.headers.get("accept", ""):
+            return error_answer(view, request, lost)
+        status = wrong.status_code if isinstance(wrong, HTTPException) else 404
+        return JSONResponse(lost.as_dict(), status)
+
+    return answer

@@ -1,0 +1,227 @@
+"""Charts as inline SVG: the robustness curve, a run's timeline, traffic, drift. Pure functions of figures."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup
+
+from tallystick.core.run import Run
+from tallystick.core.signal import ColumnDrift
+from tallystick.core.verdict import Evidence, Rate
+from tallystick.doors.console.show import words
+from tallystick.doors.console.show.svg import el, picture, text, title
+
+__all__ = ["curve", "drift_bars", "heat_map", "sparkline", "square_columns", "ticks", "timeline"]
+
+BARS_MAX = 16
+TIMELINE_ROWS_MAX = 200
+
+
+def ticks(high: float, about: int = 5) -> list[float]:
+    """Round values from 0 up to at least ``high``, about as many as asked for: steps of 1, 2 or 5."""
+    if not math.isfinite(high) or high <= 0:
+        return [0.0, 1.0]
+    raw = high / about
+    scale = 10.0 ** math.floor(math.log10(raw))
+    step = next(s * scale for s in (1, 2, 5, 10) if s * scale >= raw * 0.999)
+    return [round(i * step, 12) for i in range(math.ceil(high / step - 1e-9) + 1)]
+
+
+def _line(points: Sequence[tuple[float, float]], class_: str) -> Markup:
+    return el("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_=class_)
+
+
+def _band(lower: Sequence[tuple[float, float]], upper: Sequence[tuple[float, float]], class_: str) -> Markup:
+    around = [*upper, *reversed(lower)]
+    return el("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in around), class_=class_)
+
+
+def curve(evidence: Evidence) -> Markup:
+    """Accuracy over eps, under attack and under random noise of the same size, with 95 % intervals."""
+    clean, points = evidence.clean, evidence.curve
+    attack = [(0.0, clean), *((p.eps, p.robust) for p in points)]
+    noise = [(0.0, clean), *((p.eps, p.noise) for p in points)]
+    across = ticks(max([p.eps for p in points], default=1.0))
+    left, top, width, height = 62.0, 16.0, 430.0, 220.0
+
+    def x(eps: float) -> float:
+        return left + width * eps / across[-1]
+
+    def y(share: float) -> float:
+        return top + height * (1 - share)
+
+    frame: list[Markup] = []
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        frame.append(el("line", x1=left, x2=left + width, y1=y(share), y2=y(share), class_="grid"))
+        frame.append(text(left - 8, y(share) + 4, f"{share * 100:.0f} %", "tick", "end"))
+    for eps in across:
+        frame.append(el("line", x1=x(eps), x2=x(eps), y1=y(0), y2=y(0) + 4, class_="axis"))
+        frame.append(text(x(eps), y(0) + 18, f"{eps:g}", "tick", "middle"))
+    frame.append(el("line", x1=left, x2=left + width, y1=y(0), y2=y(0), class_="axis"))
+    frame.append(text(left + width / 2, y(0) + 38, "eps: largest change of an input", "label", "middle"))
+    series = [*_series(noise, x, y, "noise"), *_series(attack, x, y, "attack")]
+    last, first = (points[-1], points[0]) if points else (None, None)
+    about = "Accuracy on clean data is " + _said(clean) + ". "
+    if last and first:
+        about += (
+            f"Under attack at eps {first.eps:g} it is {_said(first.robust)}, at eps {last.eps:g} "
+            f"{_said(last.robust)}; under random noise of that size {_said(last.noise)}."
+        )
+    return picture(510, 284, "Accuracy over eps", about, [*frame, *series], class_="chart curve")
+
+
+def _said(rate: Rate) -> str:
+    return f"{words.percent(rate.value)} ({words.percent(rate.low)} to {words.percent(rate.high)})"
+
+
+def _series(
+    rates: Sequence[tuple[float, Rate]],
+    x: Callable[[float], float],
+    y: Callable[[float], float],
+    name: str,
+) -> list[Markup]:
+    """A band, a line and a dot for each figure; attack has round dots, noise square ones."""
+    drawn = [
+        _band([(x(e), y(r.low)) for e, r in rates], [(x(e), y(r.high)) for e, r in rates], f"band {name}")
+    ]
+    drawn.append(_line([(x(e), y(r.value)) for e, r in rates], f"line {name}"))
+    for eps, rate in rates:
+        cx, cy, said = x(eps), y(rate.value), title(f"{name}, eps {eps:g}: {_said(rate)}")
+        if name == "attack":
+            drawn.append(el("circle", said, cx=cx, cy=cy, r=4, class_=f"dot {name}"))
+        else:
+            drawn.append(el("rect", said, x=cx - 3.5, y=cy - 3.5, width=7, height=7, class_=f"dot {name}"))
+    return drawn
+
+
+def sparkline(per_second: Sequence[int], name: str) -> Markup:
+    """Requests in each of the last 60 seconds, oldest first, as bars."""
+    counts = list(per_second)[-60:]
+    high = max([*counts, 1])
+    bars = [el("line", x1=2, x2=358, y1=47, y2=47, class_="axis")]
+    for i, count in enumerate(counts):
+        if count:
+            tall = max(2.0, 40 * count / high)
+            bars.append(
+                el(
+                    "rect",
+                    x=2 + 6 * (60 - len(counts) + i),
+                    y=46 - tall,
+                    width=4.5,
+                    height=tall,
+                    class_="bar",
+                )
+            )
+    bars.append(text(2, 62, "60 s ago", "tick"))
+    bars.append(text(358, 62, "now", "tick", "end"))
+    about = (
+        f"{sum(counts):,} requests in the last {len(counts)} s, at most {max([*counts, 0]):,} in one second"
+    )
+    return picture(360, 66, name, about, bars, class_="chart spark")
+
+
+def timeline(run: Run, now_ms: int) -> Markup | None:
+    """A bar for each step from its start to its end; None when no step has started."""
+    steps = [s for s in run.steps if s.started_ms][:TIMELINE_ROWS_MAX]
+    if not steps:
+        return None
+    begin = min([s.started_ms for s in steps] + ([run.started_ms] if run.started_ms else []))
+    end = max([run.ended_ms or now_ms, *(s.ended_ms for s in steps)])
+    across = ticks(max(1, end - begin), 6)
+    left, width, row = 190.0, 560.0, 24.0
+    bottom = 10 + row * len(steps)
+    parts: list[Markup] = []
+    for at in across:
+        x = left + width * at / across[-1]
+        parts.append(el("line", x1=x, x2=x, y1=6, y2=bottom + 4, class_="grid"))
+        parts.append(text(x, bottom + 20, words.duration(at) if at else "0", "tick", "middle"))
+    for i, step in enumerate(steps):
+        y = 10 + row * i
+        start, stop = step.started_ms - begin, (step.ended_ms or now_ms) - begin
+        x0, x1 = left + width * start / across[-1], left + width * max(start, stop) / across[-1]
+        took = words.duration(stop - start)
+        kind = words.kind_of(step.state)
+        bar = el("rect", title(f"{step.path}: {step.state}, {took}"), x=x0, y=y + 3, width=max(2, x1 - x0),
+                 height=row - 8, rx=3, class_=f"span kind-{kind}")  # fmt: skip
+        said = text(x1 + 6, y + 16, took, "tick")
+        parts += [text(left - 10, y + 16, words.clip(step.path, 26), "row-name", "end"), bar, said]
+    about = f"{words.plural(len(steps), 'step')} in {words.duration(end - begin)}"
+    return picture(left + width + 70, bottom + 30, f"Timeline of run {run.key}", about, parts, class_="chart")
+
+
+def drift_bars(columns: Sequence[ColumnDrift], drifted: Sequence[str]) -> Markup:
+    """The Kolmogorov-Smirnov statistic of the columns that moved most; drifted ones are marked."""
+    worst = sorted(columns, key=lambda c: (-c.ks, c.column))[:BARS_MAX]
+    marked, row, left, width = set(drifted), 24.0, 170.0, 300.0
+    parts: list[Markup] = []
+    bottom = 8 + row * len(worst)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        x = left + width * share
+        parts.append(el("line", x1=x, x2=x, y1=4, y2=bottom, class_="grid"))
+        parts.append(text(x, bottom + 16, f"{share:g}", "tick", "middle"))
+    for i, column in enumerate(worst):
+        y, moved = 8 + row * i, column.column in marked
+        said = f"{column.column}: ks {column.ks:.3f}, psi {column.psi:.3f}, p {column.p_value:.2g}"
+        parts.append(text(left - 10, y + 14, words.clip(column.column, 22), "row-name", "end"))
+        parts.append(el("rect", title(said), x=left, y=y + 2, width=max(1, width * min(1, max(0, column.ks))),
+                        height=row - 8, rx=2, class_="bar drifted" if moved else "bar"))  # fmt: skip
+        parts.append(
+            text(left + width + 14, y + 14, f"{column.ks:.3f}" + (" drifted" if moved else ""), "tick")
+        )
+    parts.append(
+        text(
+            left + width / 2, bottom + 34, "ks: largest distance of the two distributions", "label", "middle"
+        )
+    )
+    about = (
+        f"The {len(worst)} of {len(columns)} columns that moved most, the first is {worst[0].column}"
+        if worst
+        else ""
+    )
+    return picture(570, bottom + 44, "Drift by column", about, parts, class_="chart")
+
+
+def square_columns(columns: Sequence[ColumnDrift]) -> list[ColumnDrift] | None:
+    """The columns as the pixels of a square, row by row: ``p00`` to ``p63``, for example; None otherwise."""
+    side = math.isqrt(len(columns))
+    if side < 3 or side > 32 or side * side != len(columns):
+        return None
+    found = [(re.fullmatch(r"(\D*)(\d{1,6})", c.column), c) for c in columns]
+    numbered = sorted((int(m[2]), c) for m, c in found if m) if all(m for m, _ in found) else []
+    starts = {m[1] for m, _ in found if m}
+    first = numbered[0][0] if numbered else -1
+    if (
+        len(starts) != 1
+        or first not in (0, 1)
+        or [n for n, _ in numbered] != list(range(first, first + side * side))
+    ):
+        return None
+    return [c for _, c in numbered]
+
+
+def heat_map(pixels: Sequence[ColumnDrift], drifted: Sequence[str]) -> Markup:
+    """Drift of each pixel of a square image: the darker, the larger ks; drifted ones have a dot."""
+    side, marked = math.isqrt(len(pixels)), set(drifted)
+    cell = 288 / side
+    parts: list[Markup] = []
+    for i, pixel in enumerate(pixels):
+        x, y = cell * (i % side), cell * (i // side)
+        share = min(1.0, max(0.0, pixel.ks))
+        said = title(f"{pixel.column}: ks {pixel.ks:.3f}, psi {pixel.psi:.3f}")
+        parts.append(el("rect", said, x=x + 1, y=y + 1, width=cell - 2, height=cell - 2, rx=2, class_="cell",
+                        fill_opacity=0.06 + 0.94 * share))  # fmt: skip
+        if pixel.column in marked:
+            parts.append(el("circle", cx=x + cell - 7, cy=y + 7, r=2.5, class_="cell-mark"))
+    for i in range(5):
+        x = i * 36.0
+        parts.append(
+            el("rect", x=x, y=302, width=36, height=10, class_="cell", fill_opacity=0.06 + 0.94 * i / 4)
+        )
+        parts.append(text(x + 18, 328, f"{i / 4:g}", "tick", "middle"))
+    parts.append(text(192, 311, "ks; a dot: drifted", "tick"))
+    worst = max(pixels, key=lambda p: p.ks)
+    about = f"{side} by {side} pixels; the one that moved most is {worst.column} with ks {worst.ks:.3f}"
+    return picture(290, 334, "Drift by pixel", about, parts, class_="chart heat")
