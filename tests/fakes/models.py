@@ -31,11 +31,11 @@ def build(factory) -> Path:
 
 
 def forest(folder: Path) -> None:
-    """forest: digits to label and probabilities, by ONNX; zipmap: the same as skl2onnx makes it by default."""
+    """forest: digits to label and probabilities, by ONNX; zipmap: the same as skl2onnx makes it unasked."""
     import mlflow.onnx
+    from skl2onnx import to_onnx
     from sklearn.datasets import load_digits
     from sklearn.ensemble import RandomForestClassifier
-    from skl2onnx import to_onnx
 
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
@@ -56,7 +56,9 @@ def columns(folder: Path) -> None:
     data = load_iris(as_frame=True)
     model = LogisticRegression(max_iter=1000).fit(data.data, data.target)
     answer = model.predict(data.data)
-    mlflow.sklearn.save_model(model, str(folder / "columns"), signature=infer_signature(data.data, answer), **QUICK)
+    mlflow.sklearn.save_model(
+        model, str(folder / "columns"), signature=infer_signature(data.data, answer), **QUICK
+    )
     x = data.data.to_numpy()
     model = LogisticRegression(max_iter=1000).fit(x, data.target)
     mlflow.sklearn.save_model(model, str(folder / "matrix"), signature=infer_signature(x, answer), **QUICK)
@@ -86,7 +88,7 @@ def mixed(folder: Path) -> None:
 
 
 def graphs(folder: Path) -> None:
-    """picky: an ONNX graph that looks rows up, and fails past its end; outside: its table in a file beside."""
+    """picky: an ONNX graph that looks rows up and fails past its end; outside: its table in another file."""
     import mlflow.onnx
     import onnx
     from onnx import helper, numpy_helper

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tallystick.core.errors import NotFound, Unavailable
-from tallystick.hub.route import Live, Routes
+from tallystick.hub.house.route import Live, Routes
 
 FIRST = Live(Path("/s/1"), 1, "digits", "1")
 SECOND = Live(Path("/s/2"), 2, "digits", "2")

@@ -161,7 +161,9 @@ class TestPyfuncRuntime(RuntimeProof):
             self.open(tmp_path).load(self.made / "unsigned")
 
     def test_a_path_that_leaves_the_folder(self, tmp_path):
-        folder = tampered(self.made / "columns", tmp_path, "model_path: model.skops", "model_path: ../model.skops")
+        folder = tampered(
+            self.made / "columns", tmp_path, "model_path: model.skops", "model_path: ../model.skops"
+        )
         with pytest.raises(Refused, match="outside"):
             self.open(tmp_path).load(folder)
 
@@ -226,7 +228,9 @@ def weighted(location: str, *, deep: bool = False):
         inner = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
         branch = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["z"])], "b", [], [inner], [weight])
         nodes = [
-            helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("t", TensorProto.BOOL, [], [True])),
+            helper.make_node(
+                "Constant", [], ["yes"], value=helper.make_tensor("t", TensorProto.BOOL, [], [True])
+            ),
             helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch),
         ]
         weights = []
@@ -235,14 +239,18 @@ def weighted(location: str, *, deep: bool = False):
 
 
 @pytest.mark.parametrize("deep", [False, True])
-@pytest.mark.parametrize("location", ["../w.bin", "{home}/w.bin", "sub/../../w.bin", "link.bin", "*/_ORT_MEM_ADDR_/*"])
+@pytest.mark.parametrize(
+    "location", ["../w.bin", "{home}/w.bin", "sub/../../w.bin", "link.bin", "*/_ORT_MEM_ADDR_/*"]
+)
 def test_data_outside_the_folder_is_never_read(tmp_path, location, deep):
     (tmp_path / "w.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
     folder = tmp_path / "model"
     (folder / "sub").mkdir(parents=True)
     (folder / "link.bin").symlink_to(tmp_path / "w.bin")
     (folder / "MLmodel").write_text("flavors: {onnx: {data: model.onnx}}")
-    (folder / "model.onnx").write_bytes(weighted(location.format(home=tmp_path), deep=deep).SerializeToString())
+    (folder / "model.onnx").write_bytes(
+        weighted(location.format(home=tmp_path), deep=deep).SerializeToString()
+    )
     with pytest.raises(TallyError, match=r"outside the model|no file"):
         runtime(tmp_path).load(folder)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tallystick.core.errors import MissingTile, TallyError
-from tallystick.core.facts import Fact, to_json
 from tallystick.core.pipeline import Pipeline
 from tallystick.core.run import (
     Began,
@@ -69,17 +68,8 @@ class _Execution:
             self.run, more = decide(self.run, self.pipeline, event, self.house.limits.steps_at_once)
             effects += more
         words = "; ".join(_words(self.run, e) for e in events)
-        name = self.run.state if self.run.state.ended else type(events[-1]).__name__.lower()
-        fact = Fact(
-            "run",
-            self.run.key,
-            str(name),
-            to_json(self.run),
-            words,
-            self.house.clock.now_ms(),
-            self.house.tenant,
-        )
-        await self.house.ledger.append([fact])
+        name = self.run.state if self.run.state.ended else _event_name(events[-1])
+        await self.house.tell("run", self.run.key, name, self.run, words)
         for effect in effects:
             if isinstance(effect, StartStep):
                 path = effect.ready.path
@@ -107,12 +97,18 @@ class _Execution:
         await asyncio.gather(*self.steps.values(), return_exceptions=True)
 
 
+def _event_name(event: Event) -> str:
+    if isinstance(event, StepEnded):
+        return f"step {event.state}"
+    return "cancel asked" if isinstance(event, CancelAsked) else "began"
+
+
 def _words(run: Run, event: Event) -> str:
     if isinstance(event, StepEnded):
         step = run.step(event.path)
         seconds = (step.ended_ms - step.started_ms) / 1000 if step else 0.0
         return f"{event.path} {event.state} in {seconds:.1f} s" + (f": {event.error}" if event.error else "")
-    return "cancel asked" if isinstance(event, CancelAsked) else "began"
+    return _event_name(event)
 
 
 async def execute(house: House, pipeline: Pipeline, run: Run) -> Run:

@@ -14,9 +14,9 @@ from tallystick.core.facts import from_json, to_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.verdict import Evidence, Policy, Verdict, VerdictState, weigh
 from tallystick.core.wall import Wall
-from tallystick.hub.errand import run_errand
 from tallystick.hub.house import House
-from tallystick.hub.rows import Rows, rows_for_judging
+from tallystick.hub.house.errand import run_errand
+from tallystick.hub.house.rows import Rows, rows_for_judging
 
 __all__ = ["begin_judging", "gather"]
 

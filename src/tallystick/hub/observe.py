@@ -16,9 +16,9 @@ from tallystick.core.facts import from_json, to_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.signal import ColumnDrift, Drift, Signal, weigh_drift
 from tallystick.core.wall import Wall
-from tallystick.hub.errand import run_errand
 from tallystick.hub.house import House
-from tallystick.hub.rows import Rows, export_table
+from tallystick.hub.house.errand import run_errand
+from tallystick.hub.house.rows import Rows, export_table
 
 __all__ = ["observe"]
 

@@ -18,7 +18,7 @@ from tallystick.core.pipeline import (
 )
 from tallystick.core.run import Run
 from tallystick.hub.house import House
-from tallystick.hub.rows import check_exists, table_of
+from tallystick.hub.house.rows import check_exists, table_of
 
 __all__ = ["plan"]
 

@@ -14,8 +14,8 @@ from tallystick.core.names import check_name
 from tallystick.core.run import Run, RunState
 from tallystick.core.values import ArtifactRef
 from tallystick.core.wall import Wall
-from tallystick.hub.errand import run_errand
 from tallystick.hub.house import House
+from tallystick.hub.house.errand import run_errand
 from tallystick.ports.registry import Registered
 
 __all__ = ["admit", "register"]

@@ -13,9 +13,9 @@ from typing import Any
 from tallystick.core.endpoint import Action, Endpoint, EndpointState, Observed, settle
 from tallystick.core.errors import Failed, TallyError
 from tallystick.core.wall import Wall
-from tallystick.hub.errand import Errand
 from tallystick.hub.house import House
-from tallystick.hub.route import Live
+from tallystick.hub.house.errand import Errand
+from tallystick.hub.house.route import Live
 
 __all__ = ["Settler"]
 
@@ -117,6 +117,7 @@ class Settler:
             "name": endpoint.name,
             "model": name,
             "version": version,
+            "body_bytes_max": self.house.limits.infer_bytes_max,
         }
         wall = Wall(
             workdir=str(sockets),

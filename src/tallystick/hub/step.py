@@ -16,7 +16,7 @@ from tallystick.core.pipeline import Component, Importer
 from tallystick.core.run import StepEnded, StepState
 from tallystick.core.values import ArtifactRef, Values, cache_key
 from tallystick.hub.house import House
-from tallystick.hub.rows import export_table, table_of
+from tallystick.hub.house.rows import export_table, table_of
 from tallystick.ports.executor import InputFile, Job, Outcome
 
 __all__ = ["StepContext", "run_step"]

@@ -15,7 +15,7 @@ from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.run import Event
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
-from tallystick.hub.route import Routes
+from tallystick.hub.house.route import Routes
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.catalogue import Catalogue
 from tallystick.ports.clock import Clock
@@ -40,6 +40,7 @@ class Limits:
     memory_mib: int = 4096
     settle_every_s: float = 1.0
     start_s: float = 60.0
+    infer_bytes_max: int = 64 * 2**20
 
 
 @dataclass(slots=True)

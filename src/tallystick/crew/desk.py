@@ -1,0 +1,58 @@
+"""The worker's side of an errand (see :mod:`tallystick.hub.house.errand` for the protocol)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tallystick.core.errors import Failed, TallyError
+
+__all__ = ["Desk", "attend"]
+
+
+class Desk:
+    """Where a worker gets its order and says how it goes.
+
+    Standard output is taken for the protocol alone: whatever a library prints goes to standard error.
+    """
+
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "wb", buffering=0)
+        os.dup2(2, 1)
+        self.order: Mapping[str, Any] = json.loads(sys.stdin.readline())
+
+    def _say(self, **said: Any) -> None:
+        self._out.write(json.dumps(said).encode() + b"\n")
+
+    def progress(self, share: float, text: str) -> None:
+        """Say the share done, 0 to 1, and what is being done."""
+        self._say(progress=round(share, 4), text=text)
+
+    def ready(self, **details: Any) -> None:
+        """Say that from now on it serves."""
+        self._say(ready=details)
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        self._say(result=result)
+
+    def error(self, wrong: TallyError) -> None:
+        self._say(error=wrong.as_dict())
+
+
+def attend(main: Callable[[Desk], Mapping[str, Any]]) -> None:
+    """Run ``main`` at a desk: its value is the result, its error is told; then the process ends."""
+    desk = Desk()
+    try:
+        result = main(desk)
+    except TallyError as wrong:
+        desk.error(wrong)
+        sys.exit(wrong.exit_code)
+    except Exception as wrong:  # the process's edge: whatever it is, the hub must hear of it
+        traceback.print_exc()
+        desk.error(Failed(f"{type(wrong).__name__}: {str(wrong)[:500]}", where="worker"))
+        sys.exit(1)
+    desk.result(result)

@@ -1,0 +1,141 @@
+"""The serving process: one model, answering the Open Inference Protocol on a unix socket.
+
+Order: ``folder`` (an MLflow model), ``socket`` (path to listen on), ``name`` (that it answers to),
+``version``; optional ``runtime`` (a tile's name), ``threads`` and ``body_bytes_max``. Once it
+answers it says ready, with ``inputs``, ``outputs`` and ``runtime``. It ends on SIGTERM, or when
+its standard input closes because the hub is gone; requests under way are finished first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tallystick.core.errors import BadInput, MissingTile, TooLarge
+from tallystick.crew.desk import Desk, attend
+from tallystick.ports.runtime import Runtime
+from tallystick.ports.tile import Place
+from tallystick.wiring.tiles import known_tiles, open_tile
+
+if TYPE_CHECKING:
+    from tallystick.crew.wire import Wire
+
+__all__ = ["GRACE_S", "choose_runtime", "main"]
+
+GRACE_S = 4
+"""How long requests under way may take after SIGTERM; a sandbox kills after 5 s."""
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+LIGHT_FIRST = ("onnx",)
+"""Runtimes to ask first, because they need no MLflow and run no code of the model's; then by name."""
+
+QUIET: Mapping[str, str] = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""Set before numpy is imported unless the environment says otherwise: one thread a library, as the
+requests are what there are many of; more only take each other's cores, and memory for each."""
+
+
+def choose_runtime(folder: Path, name: str, options: Mapping[str, Any]) -> tuple[str, Runtime]:
+    """The runtime ``name``, or else the lightest that accepts the model in ``folder``."""
+    place = Place(home=folder, options=options)
+    if name:
+        return name, open_tile("runtime", name, place)
+    missing: MissingTile | None = None
+    for known in sorted(known_tiles("runtime"), key=lambda n: (n not in LIGHT_FIRST, n)):
+        try:
+            runtime: Runtime = open_tile("runtime", known, place)
+        except MissingTile as wrong:
+            missing = wrong
+            continue
+        if runtime.accepts(folder):
+            return known, runtime
+    if missing:
+        raise missing
+    hint = "save the model with MLflow"
+    raise BadInput("no installed runtime loads this model", where=str(folder), hint=hint)
+
+
+def main(desk: Desk) -> Mapping[str, Any]:
+    """Load the model, serve it until told to end, and say how many calls the model had."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    order = desk.order
+    try:
+        folder, socket = Path(order["folder"]), Path(order["socket"])
+        name, version = str(order["name"]), str(order["version"])
+    except KeyError as missing:
+        raise BadInput(f"the order lacks {missing}", where="crew/serve") from None
+    # Loaded before the loop starts, so that SIGTERM ends a load that hangs.
+    tile, runtime = choose_runtime(folder, str(order.get("runtime", "")), _options(order))
+    predictor = runtime.load(folder)
+    from tallystick.crew.batcher import Batcher
+    from tallystick.crew.serving import Card, Serving, answer_error
+    from tallystick.crew.wire import Wire
+
+    batcher = Batcher(predictor)
+    limit = int(order.get("body_bytes_max", BODY_BYTES_MAX))
+    too_large = answer_error(TooLarge(f"the body is over {limit} bytes", where="request"))
+    card = Card(name, version, tile, predictor.inputs, predictor.outputs)
+    wire = Wire(Serving(card, batcher), limit, too_large)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(desk, wire, socket, card.as_dict()))
+    return {"calls": batcher.calls}
+
+
+def _options(order: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"threads": order["threads"]} if "threads" in order else {}
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # it serves as well without, only slower
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _serve(desk: Desk, wire: Wire, socket: Path, card: Mapping[str, Any]) -> None:
+    """Listen, say ready, and finish what is under way once told to end."""
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    watching = await _watch_stdin(ending)
+    await wire.listen(socket)
+    desk.ready(runtime=card["platform"], inputs=card["inputs"], outputs=card["outputs"])
+    await ending.wait()
+    await wire.close(GRACE_S)
+    watching.close()
+
+
+class _Stdin(asyncio.Protocol):
+    """Standard input, which the hub holds open for as long as it lives."""
+
+    def __init__(self, ending: asyncio.Event) -> None:
+        self._ending = ending
+
+    def eof_received(self) -> bool:
+        self._ending.set()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ending.set()
+
+
+async def _watch_stdin(ending: asyncio.Event) -> asyncio.BaseTransport:
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: _Stdin(ending), sys.stdin)
+    return transport
+
+
+if __name__ == "__main__":
+    attend(main)

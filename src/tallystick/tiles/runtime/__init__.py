@@ -1,0 +1,1 @@
+"""Runtimes: ways to load a model's files. They run in worker processes, never in the hub's own."""
