@@ -57,12 +57,16 @@ def tile(request):
 async def gone(marker):
     """Until nobody carries the marker any more; how they end is the kernel's to time, so it is polled."""
     async with asyncio.timeout(10):
-        while marked(marker):
+        while marked(marker):  # noqa: ASYNC110  other processes' ends set no event here
             await asyncio.sleep(0.01)
 
 
 def children(pid):
     return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def environment(pid):
+    return Path(f"/proc/{pid}/environ").read_bytes()
 
 
 def exists(pid):
@@ -89,16 +93,18 @@ async def test_nobody_outlives_a_hub_that_is_killed(tile, tmp_path):
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": SRC},
     )
-    assert await hub.stdout.readline() == b"running\n"
-    assert len(marked(marker)) >= 1 + 3 * 4
-    wardens = children(hub.pid)
-    helpers = [*wardens, *children(wardens[0])]
-    assert len(helpers) == 4
-    hub.send_signal(signal.SIGKILL)
-    await hub.wait()
+    try:
+        assert await hub.stdout.readline() == b"running\n"
+        assert len(marked(marker)) >= 1 + 3 * 4
+        wardens = children(hub.pid)
+        helpers = [*wardens, *children(wardens[0])]
+        assert len(helpers) == 4
+    finally:
+        hub.send_signal(signal.SIGKILL)
+        await hub.wait()
     await gone(marker)
     async with asyncio.timeout(10):
-        while any(map(exists, helpers)):
+        while any(map(exists, helpers)):  # noqa: ASYNC110  as above
             await asyncio.sleep(0.01)
 
 
@@ -110,7 +116,6 @@ async def test_a_killed_warden_is_replaced_and_its_keepers_go_on(tile, tmp_path)
     sandbox._warden._process.wait()
     second = await running(sandbox, tmp_path, marker)
     assert await first.end(grace_s=0.1) == -signal.SIGKILL
-    assert not first.ended or marked(marker)
     await second.end(grace_s=0.1)
     assert marked(marker) == []
     await sandbox.close()
@@ -143,7 +148,7 @@ async def test_the_warden_has_nothing_of_the_hubs_environment(tile, tmp_path, mo
     confined = await running(sandbox, tmp_path, "marker")
     warden = sandbox._warden._process.pid
     for pid in (warden, *children(warden), confined.pid):
-        assert b"HUB_SECRET" not in Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"HUB_SECRET" not in environment(pid)
     await confined.end(grace_s=0.1)
     await sandbox.close()
 
@@ -153,7 +158,8 @@ async def test_many_starts_wait_for_their_turn(tile, tmp_path):
     started = await asyncio.gather(
         *(sandbox.spawn(["/bin/sh", "-c", f"exit {n}"], Wall(str(tmp_path))) for n in range(40))
     )
-    assert [await one.end() for one in started] == list(range(40))
+    assert [await one.wait() for one in started] == list(range(40))
+    await asyncio.gather(*(one.end() for one in started))
     await sandbox.close()
 
 
@@ -183,7 +189,7 @@ async def test_bubblewrap_names_the_path_that_is_missing(tmp_path):
 
 async def test_memory_folders_of_bubblewrap_are_limited(tmp_path):
     sandbox = bubblewrap.open_tile(Place(tmp_path))
-    for folder in ("/tmp", "/dev/shm", "/home/tally"):
+    for folder in ("/tmp", "/dev/shm", "/home/tally"):  # noqa: S108  those inside the wall
         confined = await sandbox.spawn(
             ["/bin/dd", "if=/dev/zero", f"of={folder}/big", "bs=1M", "count=80"],
             Wall(str(tmp_path), memory_mib=64),

@@ -1,0 +1,1 @@
+"""Executors: ``local`` runs each step in a fresh process on this machine."""

@@ -1,0 +1,256 @@
+"""A step's folder: where everything lies in it, what goes in, and what may come out."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tallystick.core.errors import NotSupported
+from tallystick.core.pipeline import Component, Param, ParamType
+from tallystick.ports.executor import InputFile, Job, Outcome, OutputFile
+
+__all__ = ["OUTPUT_BYTES_MAX", "Box", "BrokenOutput", "check_shape"]
+
+OUTPUT_BYTES_MAX = 16 * 1024 * 1024
+"""Bytes of a step's output parameters and metadata as JSON, and of one parameter written to a file."""
+NAME_CHARS_MAX = 100
+_KINDS: dict[ParamType, type | tuple[type, ...]] = {
+    ParamType.STRING: str,
+    ParamType.INTEGER: int,
+    ParamType.DOUBLE: (int, float),
+    ParamType.BOOLEAN: bool,
+    ParamType.LIST: list,
+    ParamType.STRUCT: dict,
+}
+
+
+class BrokenOutput(Exception):
+    """An output cannot be taken; the message is the step's error. It never leaves the executor."""
+
+
+def check_shape(component: Component) -> None:
+    """NotSupported when a name cannot be a file's, or for a kind of output that has no local form."""
+    params = (p.name for p in (*component.params, *component.out_params))
+    slots = (s.name for s in (*component.artifacts, *component.out_artifacts))
+    for name in (component.function, *params, *slots):
+        if not name.isidentifier() or len(name) > NAME_CHARS_MAX:
+            raise NotSupported(
+                f"{name[:60]!r} is not a name of a Python function or argument", where=component.name
+            )
+    for slot in component.out_artifacts:
+        if slot.is_list:
+            raise NotSupported(f"output {slot.name!r} is a list of artifacts", where=component.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The layout of a step's folder. ``root`` is absolute and free of links."""
+
+    root: Path
+
+    @property
+    def source(self) -> Path:
+        """The component's module."""
+        return self.root / "step" / "component.py"
+
+    @property
+    def order(self) -> Path:
+        """What the step's process is told."""
+        return self.root / "step" / "order.json"
+
+    @property
+    def failure(self) -> Path:
+        """Where the step's process says why it failed."""
+        return self.root / "out" / "failure.json"
+
+    @property
+    def output(self) -> Path:
+        """KFP's executor output."""
+        return self.root / "out" / "executor_output.json"
+
+    @property
+    def temporary(self) -> Path:
+        """For temporary files, on disk."""
+        return self.root / "tmp"
+
+    @property
+    def home(self) -> Path:
+        """The home folder that the component sees."""
+        return self.root / "home"
+
+    def artifact(self, name: str) -> Path:
+        """Where output artifact ``name`` is to be put."""
+        return self.root / "out" / "artifacts" / name
+
+    def param(self, name: str) -> Path:
+        """Where output parameter ``name`` is to be put by a component that asks for a path."""
+        return self.root / "out" / "params" / name
+
+    def pack(self, job: Job) -> None:
+        """Lay out the folder with the component's source and its order."""
+        for folder in (self.source.parent, self.temporary, self.home, self.artifact("x").parent):
+            folder.mkdir(parents=True)
+        self.param("x").parent.mkdir()
+        self.source.write_text(job.component.source, encoding="utf-8")
+        order = {
+            "source": str(self.source),
+            "function": job.component.function,
+            "failure": str(self.failure),
+            "hub_socket": str(job.hub_socket) if job.hub_socket else "",
+            "executor_input": self._executor_input(job),
+        }
+        self.order.write_text(json.dumps(order), encoding="utf-8")
+
+    def _executor_input(self, job: Job) -> dict[str, Any]:
+        """KFP v2's ExecutorInput, with paths in this machine's file system as addresses."""
+        component = job.component
+        declared = {p.name: p for p in component.params}
+        params = {n: _widened(declared.get(n), value) for n, value in job.params.items()}
+        return {
+            "inputs": {
+                "parameterValues": params,
+                "artifacts": {n: {"artifacts": _artifacts(n, files)} for n, files in job.artifacts.items()},
+            },
+            "outputs": {
+                "parameters": {p.name: {"outputFile": str(self.param(p.name))} for p in component.out_params},
+                "artifacts": {
+                    s.name: {"artifacts": [_artifact(s.name, self.artifact(s.name), s.schema, {})]}
+                    for s in component.out_artifacts
+                },
+                "outputFile": str(self.output),
+            },
+        }
+
+    def unpack(self, component: Component) -> Outcome:
+        """The outputs that a step left behind; BrokenOutput names the first that cannot be taken."""
+        try:
+            return self._unpack(component)
+        except (AttributeError, KeyError, TypeError, ValueError) as wrong:
+            # The step's code can write this file itself, with anything in it.
+            raise BrokenOutput(f"the step's outputs are not as KFP writes them: {wrong}") from None
+
+    def _unpack(self, component: Component) -> Outcome:
+        written = self._json(self.output, "the step's outputs") if os.path.lexists(self.output) else {}
+        values, artifacts = written.get("parameterValues") or {}, written.get("artifacts") or {}
+        params = {}
+        for param in component.out_params:
+            found, value = self._value(param, values)
+            if found:
+                params[param.name] = value
+        taken = {}
+        for slot in component.out_artifacts:
+            said = (artifacts.get(slot.name) or {}).get("artifacts") or [{}]
+            path = Path(said[0].get("custom_path") or said[0].get("uri") or self.artifact(slot.name))
+            if slot.optional and not os.path.lexists(path):
+                continue
+            self._check_tree(f"output {slot.name!r}", path)
+            taken[slot.name] = OutputFile(path, slot.schema, dict(said[0].get("metadata") or {}))
+        return Outcome(params, taken)
+
+    def _value(self, param: Param, values: Mapping[str, Any]) -> tuple[bool, Any]:
+        if values.get(param.name) is not None:
+            return True, _checked(param, values[param.name])
+        if os.path.lexists(self.param(param.name)):
+            text = self._text(self.param(param.name), f"output {param.name!r}")
+            return True, _checked(param, text if param.type is ParamType.STRING else _parsed(param, text))
+        if param.optional:
+            return False, None
+        raise BrokenOutput(f"output {param.name!r} was not written")
+
+    def failed(self) -> dict[str, Any]:
+        """What the step said of its own failure; empty when it said nothing that can be read."""
+        try:
+            return self._json(self.failure, "failure")
+        except BrokenOutput:
+            return {}
+
+    def _json(self, path: Path, what: str) -> dict[str, Any]:
+        try:
+            said = json.loads(self._text(path, what), parse_constant=_refuse_constant)
+        except RecursionError:
+            raise BrokenOutput(f"{what}: nested too deeply") from None
+        except ValueError as wrong:
+            raise BrokenOutput(f"{what}: {wrong}") from None
+        if not isinstance(said, dict):
+            raise BrokenOutput(f"{what}: not an object")
+        return said
+
+    def _text(self, path: Path, what: str) -> str:
+        self._check_tree(what, path)
+        with path.open("rb") as file:
+            raw = file.read(OUTPUT_BYTES_MAX + 1)
+        if len(raw) > OUTPUT_BYTES_MAX:
+            raise BrokenOutput(f"{what} is over {OUTPUT_BYTES_MAX} bytes")
+        return raw.decode("utf-8", "replace")
+
+    def _check_tree(self, what: str, path: Path) -> None:
+        """Refuse what is missing, leads out of the folder, or is neither a file nor a folder."""
+        if not path.is_absolute():
+            raise BrokenOutput(f"{what} is at {str(path)[:200]!r}, which is not a path of this step")
+        self._check_one(what, path)
+        inside = os.walk(path, followlinks=False, onerror=_raise) if path.is_dir() else ()
+        for folder, folders, files in inside:
+            for name in (*folders, *files):
+                self._check_one(what, Path(folder, name))
+
+    def _check_one(self, what: str, path: Path) -> None:
+        real = Path(os.path.realpath(path))
+        if not real.is_relative_to(self.root):
+            raise BrokenOutput(f"{what} is a link out of the step's folder, or a path outside of it")
+        if not real.exists():
+            raise BrokenOutput(f"{what} was not written")
+        kind = real.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise BrokenOutput(f"{what} holds {path.name!r}, which is neither a file nor a folder")
+
+
+def _raise(wrong: OSError) -> None:
+    raise wrong
+
+
+def _refuse_constant(text: str) -> Any:
+    raise BrokenOutput(f"an output parameter or its metadata is {text}, which JSON cannot say")
+
+
+def _artifacts(name: str, files: tuple[InputFile, ...]) -> list[dict[str, Any]]:
+    return [_artifact(name, file.path, file.schema, file.metadata) for file in files]
+
+
+def _artifact(name: str, path: Path, schema: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    kind = {"schemaTitle": schema, "schemaVersion": "0.0.1"}
+    return {"name": name, "type": kind, "uri": str(path.absolute()), "metadata": dict(metadata)}
+
+
+def _widened(param: Param | None, value: Any) -> Any:
+    """Whole numbers where a double is declared become doubles, and the other way about if nothing is lost."""
+    if param is None or isinstance(value, bool):
+        return value
+    if param.type is ParamType.DOUBLE and isinstance(value, int):
+        return float(value)
+    if param.type is ParamType.INTEGER and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _parsed(param: Param, text: str) -> Any:
+    """A parameter from the text that a component wrote to a file: JSON, or Python's way to print a bool."""
+    text = text.strip()
+    if param.type is ParamType.BOOLEAN and text in ("True", "False"):
+        return text == "True"
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise BrokenOutput(f"output {param.name!r} is declared {param.type}, got {text[:80]!r}") from None
+
+
+def _checked(param: Param, value: Any) -> Any:
+    value = _widened(param, value)
+    wrong_bool = isinstance(value, bool) and param.type is not ParamType.BOOLEAN
+    if not isinstance(value, _KINDS[param.type]) or wrong_bool:
+        raise BrokenOutput(f"output {param.name!r} is declared {param.type}, got {str(value)[:80]!r}")
+    return value

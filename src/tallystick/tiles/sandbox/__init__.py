@@ -1,0 +1,1 @@
+"""Sandboxes: ``process`` (limits only) and ``bubblewrap`` (namespaces), both under a warden."""

@@ -1,0 +1,170 @@
+"""bubblewrap: namespaces of its own for everything, and of the host only what the wall names.
+
+Inside there is a read-only root with the system's programs and libraries, the Python in use and this package;
+/tmp and the home are empty and in memory; the network is a loopback of its own; the user is an ordinary one
+without capabilities. ``NOT_DONE`` says what this does not do.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tallystick.core.errors import BadInput, Unavailable
+from tallystick.core.wall import Strength, Wall
+from tallystick.ports.sandbox import Confined
+from tallystick.ports.tile import Place
+from tallystick.tiles.sandbox.confined import MIB, Order, Warden
+
+__all__ = ["NOT_DONE", "BubblewrapSandbox", "open_tile"]
+
+NOT_DONE = (
+    "no filter of system calls: the whole kernel can be called",
+    "limits hold for each process, not for all of them together",
+    "where the hub runs as root, a file in the wall's writable folders can be made to belong to root, setuid "
+    "included: run the hub as an ordinary user",
+    "the number of processes is not limited where the hub runs as root, or without the program prlimit",
+)
+"""What this sandbox does not do, in plain words."""
+
+HOME = "/home/tally"
+UID = "1000"
+TRIAL_SECONDS_MAX = 5
+_ETC = Path(__file__).with_name("etc")
+_ROOT_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_SHOWN = (
+    "/usr",
+    "/etc/alternatives",  # Debian's BLAS and others are links through it
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/sys/devices/system/cpu",  # ONNX Runtime asks it for the number of cores
+)
+_SHOWN_WITH_NETWORK = ("/etc/resolv.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/pki")
+_OWN_ETC = ("passwd", "group", "hosts", "nsswitch.conf")
+
+
+def _namespaces() -> Iterator[str]:
+    yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--uid", UID, "--gid", UID)
+    yield from ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "tally")
+
+
+def _root() -> Iterator[str]:
+    for path in _ROOT_FOLDERS:
+        folder = Path(path)
+        if folder.is_symlink():
+            yield from ("--symlink", str(folder.readlink()), path)
+        elif folder.is_dir():
+            yield from ("--ro-bind", path, path)
+    for path in _SHOWN:
+        yield from ("--ro-bind-try", path, path)
+    for name in _OWN_ETC:
+        yield from ("--ro-bind", str(_ETC / name), f"/etc/{name}")
+    yield from ("--proc", "/proc", "--dev", "/dev")
+
+
+def _python() -> tuple[str, ...]:
+    """The Python in use, its environment, and this package: what ``python -m tallystick.crew...`` needs."""
+    return tuple(dict.fromkeys((sys.base_prefix, sys.prefix, str(_ETC.parents[2]))))
+
+
+def _memory_folders(wall: Wall) -> Iterator[str]:
+    """Folders in memory, each at most as large as the memory of the wall."""
+    for path in ("/tmp", HOME, "/dev/shm"):  # noqa: S108  inside the wall, each is new and nobody else's
+        yield from ("--size", str(wall.memory_mib * MIB), "--perms", "0700", "--tmpfs", path)
+
+
+def _views(wall: Wall) -> Iterator[str]:
+    """What the wall shows, outer folders first, so that none hides another."""
+    kinds = dict.fromkeys((*_python(), *wall.readable), "--ro-bind")
+    kinds |= dict.fromkeys((*wall.writable, wall.workdir), "--bind")
+    for path, kind in sorted(kinds.items()):
+        if not Path(path).exists():
+            raise BadInput("a path that the wall shows does not exist", where=path)
+        yield from (kind, path, path)
+
+
+def _command(program: str, wall: Wall, argv: Sequence[str]) -> tuple[str, ...]:
+    network = ["--share-net"] if wall.network else []
+    for path in _SHOWN_WITH_NETWORK if wall.network else ():
+        network += ["--ro-bind-try", path, path]
+    # To the kernel, the user of a hub that runs as root stays root, even without a capability. What /proc
+    # lets root write must be read-only (kernel.core_pattern runs programs on the host): bubblewrap alone
+    # leaves it open.
+    fixed = [part for path in ("/proc", "/dev", "/") for part in ("--remount-ro", path)]
+    within = [*_views(wall), *fixed, "--chdir", wall.workdir, "--"]
+    # Before the namespaces the kernel would count all of the user's processes, inside it counts only these.
+    count = shutil.which("prlimit", path="/usr/bin:/bin")
+    counted = [count, f"--nproc={wall.processes}", "--"] if count else []
+    return (program, *_namespaces(), *_root(), *network, *_memory_folders(wall), *within, *counted, *argv)
+
+
+@functools.cache
+def _trial(program: str) -> str:
+    """Why bubblewrap does not work on this machine; empty when it does. About 15 ms, once a process."""
+    command = [program, *_namespaces(), *_root(), "--", "/bin/true"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TRIAL_SECONDS_MAX,
+            check=False,
+            env={},
+        )
+    except (OSError, subprocess.TimeoutExpired) as wrong:
+        return str(wrong)
+    if done.returncode == 0:
+        return ""
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return said[-1][:300] if said else f"it ended with status {done.returncode}"
+
+
+class BubblewrapSandbox:
+    """Processes in namespaces of their own, made by the program at ``program``."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._warden = Warden()
+
+    def strength(self) -> Strength:
+        """All four, with the reservations in ``NOT_DONE``."""
+        return Strength(
+            "bubblewrap", hides_files=True, blocks_network=True, hides_processes=True, limits_resources=True
+        )
+
+    async def spawn(self, argv: Sequence[str], wall: Wall) -> Confined:
+        """Start ``argv`` behind ``wall``; BadInput for a path of the wall that does not exist.
+
+        A program that cannot be started inside ends with a status of 126 or 127 and says why on standard
+        error.
+        """
+        Order.behind(wall, argv)  # the program inside is held to the same rules as the wall's own
+        return await self._warden.start(Order.behind(wall, _command(self._program, wall, argv), spare=1))
+
+    async def close(self) -> None:
+        """End everything that was started and is still running."""
+        await self._warden.close()
+
+
+def open_tile(place: Place) -> BubblewrapSandbox:
+    """The sandbox; Unavailable, with the next step, where it cannot work. It keeps nothing in the home."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise Unavailable(
+            "the program bwrap is not installed",
+            where="sandbox/bubblewrap",
+            hint="apt-get install bubblewrap",
+        )
+    if wrong := _trial(program):
+        raise Unavailable(
+            f"bubblewrap cannot make a sandbox here: {wrong}",
+            where="sandbox/bubblewrap",
+            hint="allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
+            "kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces=10000), "
+            "or choose the sandbox 'process'",
+        )
+    return BubblewrapSandbox(program)

@@ -1,0 +1,30 @@
+"""Steps written on the spot, and a way to run them."""
+
+from __future__ import annotations
+
+import uuid
+
+from tallystick.core.pipeline import Component
+from tallystick.ports.executor import Job
+from tallystick.ports.tile import Place
+from tallystick.proofs.executor_steps import HEAD
+from tallystick.tiles.executor import local
+
+__all__ = ["opened", "outcome", "step"]
+
+
+def opened(sandbox, tmp_path, **options):
+    return local.open_tile(Place(tmp_path, options, {"sandbox": sandbox}))
+
+
+def step(body, *, returns="", arguments="", **fields):
+    """A component with this body; parameters and artifacts come as fields of Component."""
+    lines = "\n".join("    " + line for line in body.strip().splitlines())
+    arrow = f" -> {returns}" if returns else ""
+    return Component("it", "it", f"{HEAD}def it({arguments}){arrow}:\n{lines}\n", **fields)
+
+
+async def outcome(executor, tmp_path, what, log=None, **fields):
+    workdir = tmp_path / f"work-{uuid.uuid4().hex}"
+    lines = log if log is not None else []
+    return await executor.run(Job("run/it", what, workdir, **fields), lines.append)
