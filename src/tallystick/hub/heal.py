@@ -42,14 +42,19 @@ class Hands(Protocol):
 
 
 async def propose_remedy(house: House, signal: Signal) -> Remedy:
-    """The remedy for ``signal``; asking again gives the one that was proposed."""
-    for remedy in await house.all("remedy", Remedy):
-        if remedy.signal == signal.key:
-            return remedy
+    """The remedy for ``signal``. There is one for each signal, and it keeps its key: as long as nobody
+    has begun it, asking again weighs anew what can be done, since data or models may have come.
+    """
+    before = next((r for r in await house.all("remedy", Remedy) if r.signal == signal.key), None)
+    if before and before.state not in (RemedyState.PROPOSED, RemedyState.FAILED):
+        return before
     endpoint = await house.get("endpoint", signal.endpoint, Endpoint)
     model = await house.find("model", signal.model, ModelVersion)
     newest = await _newest_snapshot(house, model)
-    remedy = propose(house.new_key("remedy"), signal, endpoint, model, newest, house.clock.now_ms())
+    key = before.key if before else house.new_key("remedy")
+    remedy = propose(key, signal, endpoint, model, newest, house.clock.now_ms())
+    if before and (before.action, before.target) == (remedy.action, remedy.target):
+        return before
     await house.tell("remedy", remedy.key, "proposed", remedy, f"{remedy.action}: {remedy.why}")
     return remedy
 

@@ -70,7 +70,8 @@ class VerbHands:
         wished = await deploy(self.house, model, endpoint)
         while True:
             now = await self.house.get("endpoint", endpoint, Endpoint)
-            if now.wished.generation > wished.wished.generation or now.settled:
+            overtaken = now.wished.generation > wished.wished.generation
+            if overtaken or (now.settled and now.state is EndpointState.READY):
                 return now
             if now.state is EndpointState.FAILED:
                 raise Failed(now.error, where=f"endpoint {endpoint}")

@@ -14,9 +14,9 @@ from tallystick.core.errors import BadInput, Unavailable
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
 from tallystick.hub.house import House, Limits
+from tallystick.hub.house.route import Routes
 from tallystick.hub.ingest import reconcile
 from tallystick.hub.recover import recover
-from tallystick.hub.route import Routes
 from tallystick.hub.settle import Settler
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
@@ -54,6 +54,7 @@ class Built:
             await child.close()
         for sandbox in self.sandboxes.values():
             await sandbox.close()
+        await self.house.traffic.close()
         await self.house.ledger.close()
 
 
@@ -109,6 +110,7 @@ def build(settings: Settings, home: Path) -> Built:
             judge_cpu_s=settings.judge_cpu_s,
             memory_mib=settings.memory_mib,
             start_s=float(settings.start_s),
+            infer_bytes_max=settings.infer_mib_max * 2**20,
         ),
         hub_socket=home / "run" / "steps.sock",
         attack=settings.attack,

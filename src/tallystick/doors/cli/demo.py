@@ -261,7 +261,7 @@ def _attacked(figure: Mapping[str, Any]) -> str:
     verdict = figure["verdict"]
     point = next((p for p in verdict["curve"] if p["eps"] == GATE_EPS), verdict["curve"][-1])
     clean, robust = verdict["clean"]["value"], point["robust"]["value"]
-    return f"{figure['model']} {verdict['state']}: {clean:.1%} clean, {robust:.1%} attacked at eps {point['eps']:g}"
+    return f"{figure['model']} {verdict['state']}: {clean:.1%} clean, {robust:.1%} at eps {point['eps']:g}"
 
 
 def _summary(story: Story) -> None:

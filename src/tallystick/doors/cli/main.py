@@ -39,10 +39,11 @@ for _command in (*up.COMMANDS, *verbs.COMMANDS, *look.COMMANDS, *demo.COMMANDS):
 
 def run(serve: Serve) -> None:
     """Run the command line with ``serve`` behind ``tally up``, and exit."""
+    tally = Tally(serve)
     try:
-        status = cli.main(obj=Tally(serve), standalone_mode=False)
+        status = cli.main(obj=tally, standalone_mode=False)
     except TallyError as wrong:
-        _tell(wrong)
+        _tell(wrong, tally.screen.as_json)
         status = wrong.exit_code
     except click.Abort:
         click.echo("stopped", err=True)
@@ -55,8 +56,8 @@ def run(serve: Serve) -> None:
     sys.exit(status)
 
 
-def _tell(wrong: TallyError) -> None:
-    if "--json" in sys.argv:
+def _tell(wrong: TallyError, as_json: bool) -> None:
+    if as_json:
         click.echo(json.dumps(wrong.as_dict()), err=True)
         return
     where = f"{wrong.where}: " if wrong.where else ""

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 
 __all__ = ["Screen", "ago", "percent", "short"]
@@ -29,17 +30,29 @@ class Screen:
         self.as_json = as_json
         self.err = Console(stderr=True, highlight=False)
         self.out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-        self._last = ""
+        self._status: Status | None = None
+        self._quarter = -1
 
     def say(self, text: str) -> None:
         """A line about what happens."""
         self.err.print(escape(text), soft_wrap=True)
 
-    def once(self, text: str) -> None:
-        """A line, unless it is the one said last."""
-        if text and text != self._last:
-            self._last = text
-            self.say(text)
+    def progress(self, share: float, text: str) -> None:
+        """How far work is: one line that changes on a terminal, elsewhere a line for each quarter."""
+        if self.err.is_terminal:
+            if self._status is None:
+                self._status = self.err.status("")
+                self._status.start()
+            self._status.update(escape(f"{share:4.0%}  {text}"))
+        elif int(share * 4) != self._quarter:
+            self._quarter = int(share * 4)
+            self.say(f"  {share:4.0%}  {text}")
+
+    def done(self) -> None:
+        """The work that made progress has ended: its line goes."""
+        if self._status:
+            self._status.stop()
+        self._status, self._quarter = None, -1
 
     def json(self, value: Any) -> None:
         """The result as JSON on standard output."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ def upload(tally: Tally, table: str, file: Path, allow_nan: bool = False) -> Any
     if not file.is_file():
         raise BadInput("no such file", where=str(file))
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    with Progress(*columns, console=tally.screen.err, transient=True) as bar:
+    with Progress(
+        *columns, console=tally.screen.err, transient=True, disable=not tally.screen.err.is_terminal
+    ) as bar:
         task = bar.add_task(file.name, total=file.stat().st_size)
         return tally.hub.upload(table, file, allow_nan=allow_nan, progress=lambda n: bar.advance(task, n))
 
@@ -149,19 +151,24 @@ def judge(tally: Tally, model: str, data: str, label: str | None, again: bool) -
 
 def follow_verdict(tally: Tally, key: str) -> Any:
     """Say what the attack is doing until a verdict is reached; Failed when none could be."""
-
-    def watch(verdict: Mapping[str, Any]) -> None:
-        tally.screen.once(_progress(verdict))
-
-    ended = tally.hub.wait("verdict", key, lambda v: v["state"] != "judging", watch)
+    ended = _follow(tally, "verdict", key, lambda v: v["state"] != "judging")
     if ended["state"] == "failed":
         raise Failed(f"no verdict could be reached: {ended['error']}", where=key)
     return ended
 
 
-def _progress(noun: Mapping[str, Any]) -> str:
-    now = noun.get("under_way")
-    return f"  {now['share']:4.0%}  {now['text']}" if now else ""
+def _follow(tally: Tally, noun: str, key: str, ended: Callable[[Any], bool]) -> Any:
+    """Wait for a noun to end, and show its progress meanwhile."""
+
+    def watch(state: Mapping[str, Any]) -> None:
+        now = state.get("under_way")
+        if now:
+            tally.screen.progress(float(now["share"]), str(now["text"]))
+
+    try:
+        return tally.hub.wait(noun, key, ended, watch)
+    finally:
+        tally.screen.done()
 
 
 @click.command()
@@ -242,9 +249,7 @@ def heal(tally: Tally, remedy: str) -> None:
 
 def follow_remedy(tally: Tally, key: str) -> Any:
     """Say how it goes until the remedy is done; Failed when it came to nothing."""
-    ended = tally.hub.wait(
-        "remedy", key, lambda r: r["state"] in ("done", "failed"), lambda r: tally.screen.once(_progress(r))
-    )
+    ended = _follow(tally, "remedy", key, lambda r: r["state"] in ("done", "failed"))
     if ended["state"] == "failed":
         raise Failed(ended["outcome"], where=key)
     return ended
