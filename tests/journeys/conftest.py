@@ -101,7 +101,7 @@ def processes_of(home: Path) -> list[str]:
             continue
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            files = [os.readlink(f) for f in (entry / "fd").iterdir()] + [os.readlink(entry / "cwd")]
+            files = [str(f.readlink()) for f in (*(entry / "fd").iterdir(), entry / "cwd")]
             if str(home) in words or any(str(home) in f for f in files):
                 found.append(f"{entry.name} {words[:120]}")
     return found

@@ -133,8 +133,9 @@ def test_without_a_hub_every_command_says_how_to_start_one(tmp_path: Path) -> No
     file = tmp_path / "t.csv"
     file.write_text(ROWS)
     commands = (
-        ["status"], ["log"], ["models"], ["tables"], ["ingest", "t", str(file)], ["judge", "m"], ["heal", "r"],
+        ["status"], ["log"], ["models"], ["tables"], ["ingest", "t", str(file)], ["judge", "m"],
         ["deploy", "m", "--name", "e"], ["predict", "e", str(file)], ["run", str(file)], ["observe", "e"],
+        ["heal", "r"],
     )  # fmt: skip
     for words in commands:
         done = tally("--url", "http://127.0.0.1:9", *words, status=4)

@@ -35,7 +35,7 @@ def check_name(what: str, name: str) -> str:
     if not _NAME.fullmatch(name) or ".." in name or len(name) > NAME_CHARS_MAX:
         shown = repr(name) if len(name) <= 60 else repr(name[:60]) + "..."
         raise BadInput(
-            f"{shown} cannot be the name of a {what}",
+            f"{shown} is not a valid {what} name",
             where=what,
             hint="use 1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit",
         )
