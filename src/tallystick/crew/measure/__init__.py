@@ -1,0 +1,1 @@
+"""What the errands ``judge`` and ``observe`` measure with: columns, models from outside, drift, pictures."""

@@ -1,0 +1,1 @@
+"""Attack tiles: what a model withstands. They run in worker processes, never in the hub's own."""
