@@ -48,7 +48,7 @@ class MemoryRegistry:
         self, name: str, folder: Path, tags: Mapping[str, str], *, run_id: str = "", model_id: str = ""
     ) -> Registered:
         if not name or "/" in name or ":" in name:
-            raise BadInput(f"{name!r} cannot be the name of a model", where="registry")
+            raise BadInput(f"{name!r} is not a valid model name", where="registry")
         if run_id:
             self._run(run_id)
         if model_id and model_id not in self.logged:

@@ -1,0 +1,1 @@
+"""The MLflow door: MLflow's own server, reached through the hub."""
