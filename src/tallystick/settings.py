@@ -79,6 +79,15 @@ class Settings:
         low=2,
         high=100_000_000,
     )
+    drift_rows_max: int = _setting(
+        1000, "The newest rows that drift is weighed on.", unit="rows", low=2, high=100_000_000
+    )
+    drift_ks_min: float = _setting(
+        0.1, "KS statistic below which a column has not drifted, however sure that is.", low=0, high=1
+    )
+    drift_ks_alone: float = _setting(
+        0.5, "KS statistic at which a single column is enough for a signal.", low=0, high=1
+    )
     worker_idle_s: int = _setting(
         600, "Time without work after which the catalogue's worker ends.", unit="s", low=1, high=1_000_000
     )

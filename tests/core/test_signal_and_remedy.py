@@ -12,7 +12,7 @@ from tallystick.core.errors import BadInput, Conflict
 from tallystick.core.model import ModelVersion, Origin
 from tallystick.core.names import digest_of
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState, move, propose
-from tallystick.core.signal import ColumnDrift, Drift, DriftLimits, Signal, weigh_drift
+from tallystick.core.signal import ColumnDrift, Drift, DriftLimits, Signal, drift_words, weigh_drift
 
 columns = st.lists(
     st.builds(ColumnDrift, st.text("abc", max_size=3), st.just(0.1), st.floats(0, 1), st.floats(0, 1)),
@@ -29,11 +29,11 @@ def test_the_share_is_of_columns_below_bonferroni_s_threshold(
     found: tuple[ColumnDrift, ...], alpha: float, share_max: float
 ) -> None:
     raised, share, worst = weigh_drift(drift(*found), DriftLimits(alpha, share_max))
-    below = [c for c in found if c.p_value < alpha / len(found)]
+    below = [c for c in found if c.p_value < alpha / len(found) and c.ks >= 0.1]
     assert sorted(worst, key=str) == sorted(below, key=str)
     assert [c.ks for c in worst] == sorted((c.ks for c in worst), reverse=True)
     assert share == (len(below) / len(found) if found else 0)
-    assert raised == (share > share_max)
+    assert raised == (share > share_max or any(c.ks >= 0.5 for c in below))
 
 
 @given(columns, st.floats(0, 1))
@@ -42,6 +42,28 @@ def test_more_drift_never_takes_a_signal_back(found: tuple[ColumnDrift, ...], p_
     worse = tuple(replace(c, p_value=min(c.p_value, p_value)) for c in found)
     after, _, _ = weigh_drift(drift(*worse), DriftLimits())
     assert after or not before
+
+
+def test_one_column_that_is_wholly_broken_is_enough() -> None:
+    steady = [ColumnDrift(f"c{n}", 0.01, 0.02, 0.9) for n in range(19)]
+    assert weigh_drift(drift(*steady, ColumnDrift("b", 9.0, 0.9, 0.0)), DriftLimits())[0]
+    assert not weigh_drift(drift(*steady, ColumnDrift("b", 0.5, 0.3, 0.0)), DriftLimits())[0]
+
+
+def test_what_is_certain_but_slight_is_no_drift() -> None:
+    slight = [ColumnDrift(f"c{n}", 0.01, 0.05, 1e-30) for n in range(20)]
+    assert weigh_drift(drift(*slight, rows_live=1_000_000), DriftLimits()) == (False, 0.0, ())
+
+
+def test_words_for_too_few_some_and_enough() -> None:
+    far = ColumnDrift("a", 9.0, 0.4, 0.0)
+    steady = tuple(ColumnDrift(f"c{n}", 0.01, 0.02, 0.9) for n in range(19))
+    assert "too few rows to say anything: 40," in drift_words(drift(far, rows_live=40), DriftLimits())
+    assert "none of 19 columns has drifted" in drift_words(drift(*steady), DriftLimits())
+    some = drift_words(drift(*steady, far), DriftLimits())
+    assert some.startswith("1 of 20 columns has drifted (5%)")
+    assert "a (KS 0.40, PSI 9.00); a signal is raised above 10%" in some
+    assert "a signal is raised" not in drift_words(drift(far), DriftLimits())
 
 
 def test_few_rows_say_nothing() -> None:
@@ -59,6 +81,9 @@ def test_few_rows_say_nothing() -> None:
         {"share_max": -0.1},
         {"share_max": 1},
         {"rows_min": 0},
+        {"rows_max": 99},
+        {"ks_min": 0.6},
+        {"ks_alone": 1.1},
         {"alpha": float("nan")},
     ],
 )

@@ -69,6 +69,7 @@ def order(
     plain = {
         "exchanges": [str(home / "1"), str(home / "2"), str(home / "made room")],
         "generation": 2,
+        "rows_max": 1_000_000,
         "reference": str(home / "reference.parquet"),
         "label": "label",
         "reference_name": "digits@1",

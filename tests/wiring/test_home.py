@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tallystick.core.errors import Conflict, Damaged, Unavailable
+from tallystick.core.errors import BadInput, Conflict, Damaged, Unavailable
 from tallystick.wiring.home import FORMAT, open_home, running_hub
 
 
@@ -37,6 +38,20 @@ def test_a_newer_home_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match=r"newer tallystick \(9\.9\).*pip install -U"):
         open_home(tmp_path / "home")
     assert file.read_bytes() == before
+
+
+def test_a_home_that_was_moved_is_refused(tmp_path: Path) -> None:
+    open_home(tmp_path / "a").close()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(Conflict, match=r"made at .*/a, and its tables name their files by that path"):
+        open_home(tmp_path / "b")
+    open_home(tmp_path / "a").close()
+
+
+def test_a_path_too_long_for_sockets(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="choose a shorter --home"):
+        open_home(tmp_path / ("x" * 100))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_other_things_is_not_taken(tmp_path: Path) -> None:

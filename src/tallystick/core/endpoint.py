@@ -23,6 +23,7 @@ from tallystick.core.names import DEFAULT_TENANT, check_name
 __all__ = ["TRIES_MAX", "Action", "Endpoint", "EndpointState", "Observed", "Wish", "settle", "wish"]
 
 TRIES_MAX = 3
+SERVED_MAX = 100
 
 
 class EndpointState(enum.StrEnum):
@@ -60,13 +61,16 @@ class Endpoint:
 
     @property
     def settled(self) -> bool:
-        """Whether what is observed is at least what is wished."""
-        return self.observed_generation >= self.wished.generation
+        """Whether what is wished is so: seen at least once, and not restarting or failed since."""
+        seen = self.observed_generation >= self.wished.generation
+        return seen and self.state in (EndpointState.READY, EndpointState.STOPPED)
 
     @property
     def previous(self) -> Wish | None:
-        """The newest wish that was ready once and is of another model than now."""
-        return next((w for w in reversed(self.served) if w.model != self.wished.model), None)
+        """What served before the present model ever did: falling back twice never goes forward again."""
+        models = [w.model for w in self.served]
+        first = models.index(self.wished.model) if self.wished.model in models else len(models)
+        return self.served[first - 1] if first else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def settle(endpoint: Endpoint, observed: Observed, at_ms: int) -> tuple[Endpoint
             return endpoint, Action.STOP
         return _changed(endpoint, EndpointState.STOPPED, at_ms, observed_generation=wished.generation)
     if observed.generation == wished.generation and observed.answers:
-        served = endpoint.served if wished in endpoint.served else (*endpoint.served, wished)
+        served = endpoint.served if wished in endpoint.served else (*endpoint.served, wished)[-SERVED_MAX:]
         return _changed(
             endpoint, EndpointState.READY, at_ms, observed_generation=wished.generation, served=served
         )

@@ -12,6 +12,7 @@
     |-- Unavailable            exit 4, HTTP 503   a part that is needed is down, missing or full
     |   `-- MissingTile        exit 4, HTTP 503   a tile was chosen that is not installed
     |-- Failed                 exit 1, HTTP 500   a step, model or worker ended with an error of its own
+    |   `-- TookTooLong        exit 1, HTTP 504   it did not answer in time
     `-- Damaged                exit 1, HTTP 500   stored bytes do not match their digest or version
 """
 
@@ -30,6 +31,7 @@ __all__ = [
     "Refused",
     "TallyError",
     "TooLarge",
+    "TookTooLong",
     "Unavailable",
     "error_from_dict",
 ]
@@ -113,6 +115,12 @@ class MissingTile(Unavailable):
 
 class Failed(TallyError):
     """A step, a model or a worker ended with an error of its own."""
+
+
+class TookTooLong(Failed):
+    """It did not answer in time."""
+
+    http_status = 504
 
 
 class Damaged(TallyError):

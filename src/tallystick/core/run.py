@@ -10,6 +10,7 @@ running  StepEnded, failed/cancelled  failing: nothing new starts; failed with E
                                       no step runs any more
 running  CancelAsked                  cancelling with StopStep for each running step;
                                       cancelled with EndRun once none runs
+failing  CancelAsked                  failing with StopStep for each running step
 ended    any                          unchanged, no effects
 ======== ============================ =====================================================
 """
@@ -174,7 +175,8 @@ def decide(run: Run, pipeline: Pipeline, event: Event, slots: int) -> tuple[Run,
         run = replace(run, started_ms=event.at_ms)
     elif isinstance(event, CancelAsked):
         stops = tuple(StopStep(s.path) for s in run.steps if s.state is StepState.RUNNING)
-        run = replace(run, state=RunState.CANCELLING, error="cancelled by request")
+        if run.state is RunState.RUNNING:  # a run that fails already keeps its reason
+            run = replace(run, state=RunState.CANCELLING, error="cancelled by request")
         run, ends = _advance(run, pipeline, event.at_ms, slots)
         return run, (*stops, *ends)
     else:

@@ -37,9 +37,11 @@ class Desk:
         self._say(ready=details)
 
     def result(self, result: Mapping[str, Any]) -> None:
+        """Say the result; nothing is said after it."""
         self._say(result=result)
 
     def error(self, wrong: TallyError) -> None:
+        """Say what went wrong; nothing is said after it."""
         self._say(error=wrong.as_dict())
 
 
@@ -51,7 +53,7 @@ def attend(main: Callable[[Desk], Mapping[str, Any]]) -> None:
     except TallyError as wrong:
         desk.error(wrong)
         sys.exit(wrong.exit_code)
-    except Exception as wrong:  # the process's edge: whatever it is, the hub must hear of it
+    except Exception as wrong:  # noqa: BLE001  reason: the process's edge; the hub must hear of it
         traceback.print_exc()
         desk.error(Failed(f"{type(wrong).__name__}: {str(wrong)[:500]}", where="worker"))
         sys.exit(1)

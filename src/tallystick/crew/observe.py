@@ -1,15 +1,16 @@
 """The errand ``observe``: measure how far what an endpoint was asked lies from reference rows.
 
-Order: ``exchanges`` (files of a traffic window), ``generation`` (which exchanges count), ``reference``
-(a Parquet file), ``label`` (its column that is no input), ``reference_name``, ``reference_digest`` and
-``inputs`` (the model's TensorSpecs). Result: a :class:`tallystick.core.signal.Drift`, and beside it
-``requests`` (how many were counted), ``skipped`` (how many could not be read, or do not fit) and
+Order: ``exchanges`` (files of a traffic window), ``generation`` (which exchanges count), ``rows_max``
+(the newest rows that count, a request whole), ``reference`` (a Parquet file), ``label`` (its column
+that is no input), ``reference_name``, ``reference_digest`` and ``inputs`` (the model's TensorSpecs). Result:
+a :class:`tallystick.core.signal.Drift`, and beside it ``requests`` (how many were counted), ``skipped`` (how many could not be read, or do not fit) and
 ``left_out`` (columns that are no numbers, and so are not compared).
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ def main(desk: Desk) -> Mapping[str, Any]:
     try:
         exchanges = [Path(path) for path in order["exchanges"]]
         generation, label = int(order["generation"]), str(order["label"])
+        rows_max = int(order["rows_max"])
         reference = Path(order["reference"])
         name, digest = str(order["reference_name"]), str(order["reference_digest"])
         inputs = [from_json(TensorSpec, spec) for spec in order["inputs"]]
@@ -52,6 +54,7 @@ def main(desk: Desk) -> Mapping[str, Any]:
     names = _compared(numbers, inputs, name)
     desk.progress(0.2, "reading what was asked")
     live = gather(read_window(exchanges), generation, names)
+    live.keep_newest(rows_max)
     desk.progress(0.6, f"comparing {live.rows:,} rows with {table.num_rows:,} of {name}")
     compared = [n for n in names if n in numbers and n in live.parts] if live.rows else []
     drift = Drift(
@@ -60,11 +63,11 @@ def main(desk: Desk) -> Mapping[str, Any]:
         rows_reference=table.num_rows,
         rows_live=live.rows,
         columns=tuple(column_drift(n, floats(table.column(n)), live.column(n)) for n in compared),
-        first_ms=live.first_ms,
-        last_ms=live.last_ms,
+        first_ms=live.asked[0][0] if live.asked else 0,
+        last_ms=live.asked[-1][0] if live.asked else 0,
     )
     left_out = [n for n in names if n not in compared] if live.rows else []
-    more = {"requests": live.requests, "skipped": live.skipped, "left_out": left_out}
+    more = {"requests": len(live.asked), "skipped": live.skipped, "left_out": left_out}
     return {**to_json(drift), **more}
 
 
@@ -95,12 +98,14 @@ def _compared(numbers: Sequence[str], inputs: Sequence[TensorSpec], reference: s
 class Live:
     """Rows that were asked about: by column the parts of its values, float64 each, in the order asked."""
 
-    rows: int = 0
-    requests: int = 0
     skipped: int = 0
-    first_ms: int = 0
-    last_ms: int = 0
-    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    asked: deque[tuple[int, int]] = field(default_factory=deque)
+    parts: dict[str, deque[np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, of all requests."""
+        return sum(rows for _, rows in self.asked)
 
     def column(self, name: str) -> np.ndarray:
         """A column's values, float64 (rows,)."""
@@ -110,12 +115,17 @@ class Live:
 
     def add(self, exchange: Exchange, columns: Mapping[str, np.ndarray]) -> None:
         """Count a request with its columns, all of one length."""
-        self.requests += 1
-        self.rows += len(next(iter(columns.values())))
-        self.first_ms = min(self.first_ms or exchange.at_ms, exchange.at_ms)
-        self.last_ms = max(self.last_ms, exchange.at_ms)
+        self.asked.append((exchange.at_ms, len(next(iter(columns.values())))))
         for name, values in columns.items():
-            self.parts.setdefault(name, []).append(values)
+            self.parts.setdefault(name, deque()).append(values)
+
+    def keep_newest(self, rows_max: int) -> None:
+        """Forget the oldest requests, as long as ``rows_max`` rows remain: what is asked now counts."""
+        rows = self.rows
+        while self.asked and rows - self.asked[0][1] >= rows_max:
+            rows -= self.asked.popleft()[1]
+            for parts in self.parts.values():
+                parts.popleft()
 
 
 def gather(exchanges: Iterable[Exchange], generation: int, names: Sequence[str]) -> Live:

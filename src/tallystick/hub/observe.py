@@ -14,7 +14,7 @@ from tallystick.core.endpoint import Endpoint
 from tallystick.core.errors import Conflict, Damaged, NotFound, NotSupported
 from tallystick.core.facts import from_json, to_json
 from tallystick.core.model import ModelVersion
-from tallystick.core.signal import ColumnDrift, Drift, Signal, weigh_drift
+from tallystick.core.signal import Drift, Signal, drift_words, weigh_drift
 from tallystick.core.wall import Wall
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import run_errand
@@ -22,17 +22,14 @@ from tallystick.hub.house.rows import Rows, export_table
 
 __all__ = ["observe"]
 
-NAMED_MAX = 3
-"""Columns that a signal's text names; its ``worst`` has them all."""
-
 
 async def observe(house: House, name: str, label: str) -> tuple[Drift, Signal | None]:
     """The drift of endpoint ``name``, and the signal that it raises, if it is enough for one.
 
     Counted is what the present generation was asked and could answer, against the first snapshot that
-    its model was made from; column ``label`` of that is no input. Observing again what was observed
-    already gives the signal that was raised then. NotFound when nothing was asked yet, Conflict when
-    nothing is served, NotSupported when nobody knows what the model was made from.
+    its model was made from; column ``label`` of that is no input. A generation that raised a signal
+    keeps that one: what it calls for is a remedy, not another signal. NotFound when nothing was
+    asked yet, Conflict when nothing is served, NotSupported when nobody knows what the model was made from.
     """
     endpoint = await house.get("endpoint", name, Endpoint)
     if not endpoint.wished.model:
@@ -83,6 +80,7 @@ async def _measure(
         order = {
             "exchanges": [str(path) for path in exchanges],
             "generation": endpoint.wished.generation,
+            "rows_max": house.drift.rows_max,
             "reference": str(folder / "reference.parquet"),
             "label": label,
             "reference_name": reference.name,
@@ -112,7 +110,7 @@ def _copied(window: Sequence[Path], folder: Path) -> list[Path]:
 
 
 async def _signal(house: House, endpoint: Endpoint, drift: Drift) -> Signal | None:
-    """The signal that ``drift`` raises, told; or the one that the very same requests raised before."""
+    """The signal that ``drift`` raises, told; a generation that goes on drifting keeps the one it has."""
     model = endpoint.wished.model
     raised, share, drifted = weigh_drift(drift, house.drift)
     if not raised:
@@ -121,8 +119,8 @@ async def _signal(house: House, endpoint: Endpoint, drift: Drift) -> Signal | No
         before = [
             s for s in await house.all("signal", Signal) if (s.endpoint, s.model) == (endpoint.name, model)
         ]
-        newest = max(before, key=lambda s: s.drift.last_ms, default=None)
-        if newest and drift.last_ms <= newest.drift.last_ms:
+        newest = max(before, key=lambda s: s.at_ms, default=None)
+        if newest and newest.generation == endpoint.wished.generation:
             return newest
         signal = Signal(
             key=house.new_key("signal"),
@@ -130,20 +128,11 @@ async def _signal(house: House, endpoint: Endpoint, drift: Drift) -> Signal | No
             model=model,
             share=share,
             worst=tuple(c.column for c in drifted),
-            text=_words(endpoint.name, drift, drifted),
+            text=f"endpoint {endpoint.name} is asked about other data: {drift_words(drift, house.drift)}",
             drift=drift,
+            generation=endpoint.wished.generation,
             at_ms=house.clock.now_ms(),
             tenant=house.tenant,
         )
         await house.tell("signal", signal.key, "raised", signal, signal.text)
     return signal
-
-
-def _words(name: str, drift: Drift, drifted: Sequence[ColumnDrift]) -> str:
-    worst = ", ".join(f"{c.column} (KS {c.ks:.2f}, PSI {c.psi:.2f})" for c in drifted[:NAMED_MAX])
-    return (
-        f"endpoint {name} is asked about other data than its model was made from: {len(drifted)} of"
-        f" {len(drift.columns)} columns ({len(drifted) / len(drift.columns):.0%}) have drifted in"
-        f" {drift.rows_live:,} rows, measured against {drift.rows_reference:,} rows of {drift.reference};"
-        f" most of all {worst}"
-    )

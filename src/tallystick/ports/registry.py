@@ -60,5 +60,8 @@ class Registry(Protocol):
         ...
 
     async def run_data(self, run_id: str) -> tuple[Mapping[str, float], Mapping[str, str]]:
-        """A run's latest metrics and its params; NotFound when there is no such run."""
+        """A run's latest metrics and its params; NotFound when there is no such run.
+
+        Metrics that are no finite number are left out.
+        """
         ...

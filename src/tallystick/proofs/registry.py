@@ -1,6 +1,7 @@
 """What every registry must do. Subclass :class:`RegistryProof`.
 
-Tests use names of their own, so that one registry may serve them all. The tests are coroutines: run them with pytest-asyncio in its ``auto`` mode.
+Tests use names of their own, so that one registry may serve them all. The tests are coroutines:
+run them with pytest-asyncio in its ``auto`` mode.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tallystick.core.data import TABLE_URI, TableRef
 from tallystick.core.endpoint import Endpoint, EndpointState
-from tallystick.core.errors import BadInput, Failed
+from tallystick.core.errors import BadInput, Conflict, Failed
 from tallystick.core.model import ModelRef, ModelVersion
 from tallystick.core.pipeline import Pipeline
 from tallystick.core.run import Run
@@ -66,12 +66,14 @@ class VerbHands:
         return await gather(self.house, verdict, model, rows, self.house.policy, self.label)
 
     async def deploy(self, model: ModelVersion, endpoint: str) -> Endpoint:
-        """Deploy and wait until it answers; Failed when settling gave up."""
+        """Deploy and wait until it answers; Failed when settling gave up, Conflict for a newer wish."""
         wished = await deploy(self.house, model, endpoint)
         while True:
             now = await self.house.get("endpoint", endpoint, Endpoint)
-            overtaken = now.wished.generation > wished.wished.generation
-            if overtaken or (now.settled and now.state is EndpointState.READY):
+            if now.wished.generation > wished.wished.generation:
+                meant = now.wished.model or "nothing"
+                raise Conflict(f"a newer wish, for {meant}, came in between", where=f"endpoint {endpoint}")
+            if now.settled and now.state is EndpointState.READY:
                 return now
             if now.state is EndpointState.FAILED:
                 raise Failed(now.error, where=f"endpoint {endpoint}")

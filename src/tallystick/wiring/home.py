@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from tallystick import __version__
-from tallystick.core.errors import Conflict, Damaged, TallyError, Unavailable
+from tallystick.core.errors import BadInput, Conflict, Damaged, TallyError, Unavailable
 
 __all__ = ["FORMAT", "Home", "open_home", "running_hub"]
 
 OWN_AT_FIRST = {"lock", "home.new", "hub.log"}
 """What may be there before ``home.json`` is: a hub that died in its first moment left it."""
+
+PATH_BYTES_MAX = 70
 
 FORMAT = 1
 """The layout of the folder. A hub refuses a home of a higher number."""
@@ -47,6 +49,7 @@ def open_home(path: Path) -> Home:
     full or read-only, Damaged when it is not a home.
     """
     path = path.resolve()
+    _check_length(path)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_not_foreign(path)
@@ -65,6 +68,17 @@ def open_home(path: Path) -> Home:
         lock.close()
         raise
     return Home(path, lock)
+
+
+def _check_length(path: Path) -> None:
+    """Unix sockets lie in the home, and their paths have a limit of 107 bytes (unix(7))."""
+    length = len(os.fsencode(path))
+    if length > PATH_BYTES_MAX:
+        raise BadInput(
+            f"its path is {length} bytes long, and may be {PATH_BYTES_MAX}",
+            where=str(path),
+            hint="choose a shorter --home: sockets in it cannot have longer paths",
+        )
 
 
 def _check_not_foreign(path: Path) -> None:
@@ -94,19 +108,30 @@ def _hold(path: Path, lock: IO[str]) -> None:
 def _check_format(path: Path) -> None:
     file = path / "home.json"
     if not file.exists():
-        _write(file, json.dumps({"format": FORMAT, "made_by": __version__}))
+        _write(file, json.dumps({"format": FORMAT, "made_by": __version__, "path": str(path)}))
         return
     try:
         made: dict[str, Any] = json.loads(file.read_text("utf-8"))
         number = int(made["format"])
     except (ValueError, KeyError, TypeError):
         raise Damaged("home.json cannot be read", where=str(file), hint="restore it from a backup") from None
+    _check_not_moved(path, str(made.get("path", path)))
     if number > FORMAT:
         newer = made.get("made_by", "unknown")
         raise Conflict(
             f"this home was made by a newer tallystick ({newer}); this is {__version__}",
             where=str(path),
             hint="upgrade with pip install -U tallystick, or choose another --home",
+        )
+
+
+def _check_not_moved(path: Path, made_at: str) -> None:
+    """Iceberg names a table's files by their whole path: a copy would read and write the original's."""
+    if made_at != str(path):
+        raise Conflict(
+            f"this home was made at {made_at}, and its tables name their files by that path",
+            where=str(path),
+            hint="move it back there; moving a home is not supported yet",
         )
 
 

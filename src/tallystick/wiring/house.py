@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tallystick.core.endpoint import Endpoint
 from tallystick.core.errors import BadInput, Unavailable
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
@@ -37,6 +38,8 @@ class Built:
 
     async def begin(self) -> None:
         """Say what was left unfinished, then begin to settle."""
+        for endpoint in await self.house.all("endpoint", Endpoint):
+            self.house.routes.trouble(endpoint.name, "the hub has just started")
         if await recover(self.house):
             self.house.start("reconcile", reconcile(self.house))
         self.settling = asyncio.create_task(self.settler.run(), name="settle")
@@ -103,7 +106,14 @@ def build(settings: Settings, home: Path) -> Built:
         routes=Routes(),
         policy=policy,
         scratch=home / "scratch",
-        drift=DriftLimits(settings.drift_alpha, settings.drift_share_max, settings.drift_rows_min),
+        drift=DriftLimits(
+            alpha=settings.drift_alpha,
+            share_max=settings.drift_share_max,
+            rows_min=settings.drift_rows_min,
+            rows_max=settings.drift_rows_max,
+            ks_min=settings.drift_ks_min,
+            ks_alone=settings.drift_ks_alone,
+        ),
         limits=Limits(
             steps_at_once=settings.steps_at_once,
             step_cpu_s=settings.step_cpu_s,

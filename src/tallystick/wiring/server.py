@@ -111,7 +111,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         "upload_bytes_max": settings.upload_mib_max * MIB,
     }
     view = View(house.ledger, house.traffic, house.artifacts, house.clock, strength, pipelines)
-    child = house.registry.child  # type: ignore[attr-defined]  # MLflow's tile shows its server to MLflow's door
+    child = getattr(house.registry, "child", None)  # only MLflow's own tile has a server for MLflow's door
     lines = Lines()
     routes = [
         *api_routes(house, VerbHands(house, settings.label), read_pipeline, facts),
@@ -119,7 +119,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
             house.routes, house.traffic, house.clock, body_bytes_max=settings.infer_mib_max * MIB, lines=lines
         ),
         *console_routes(view),
-        *mlflow_routes(child),
+        *(mlflow_routes(child) if child else ()),
     ]
     names = {
         "127.0.0.1",
@@ -128,7 +128,9 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         f"[{settings.host}]" if ":" in settings.host else settings.host,
     }
     front = Starlette(routes=routes, exception_handlers={404: console_missing(view)})
-    return _Doors(Guard(front, [f"{n}:{port}" for n in names]), step_app(child), lines)
+    return _Doors(
+        Guard(front, [f"{n}:{port}" for n in names]), step_app(child) if child else Starlette(), lines
+    )
 
 
 class _Server(uvicorn.Server):

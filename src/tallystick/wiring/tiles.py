@@ -27,7 +27,7 @@ def open_tile(port: str, name: str, place: Place) -> Any:
         raise MissingTile(
             f"no {port} tile {name!r} is installed; installed: {', '.join(found) or 'none'}",
             where=f"tile {port}/{name}",
-            hint=f"pip install tallystick-{name}, or choose another {port}",
+            hint=f"install the package that brings it, or choose an installed {port}",
         )
     try:
         opener: Callable[[Place], Any] = entry.load()

@@ -14,10 +14,10 @@ from typing import cast
 
 import httptools
 
-from tallystick.core.errors import Failed, TallyError, Unavailable
+from tallystick.core.errors import Failed, TallyError, TookTooLong, Unavailable
 from tallystick.hub.house.route import Live
 
-__all__ = ["CONNECTIONS_MAX", "Line", "Lines", "Reply", "TookTooLong"]
+__all__ = ["CONNECTIONS_MAX", "Line", "Lines", "Reply"]
 
 CONNECTIONS_MAX = 128
 """Requests on their way to one serving process; more wait here."""
@@ -25,12 +25,6 @@ CONNECTIONS_MAX = 128
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 HEAD_BYTES_MAX = 64 * 1024
 SOON = "ask again soon"
-
-
-class TookTooLong(Failed):
-    """The process was asked and its time ran out."""
-
-    http_status = 504
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ def _copy(source: int, dest: int, size_max: int, where: str) -> tuple[str, int, 
     while chunk := os.read(source, CHUNK_BYTES):
         size += len(chunk)
         if size > size_max:
-            raise TooLarge(f"it has more than {size_max} bytes", where=where, hint="raise artifact_mib_max")
+            raise TooLarge(f"it has more than {size_max} bytes", where=where, hint="split it up")
         if len(head) < len(MARK):
             head = (head + chunk)[: len(MARK)]
         digest.update(chunk)

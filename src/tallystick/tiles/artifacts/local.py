@@ -84,7 +84,7 @@ class LocalArtifacts:
                 "it is a folder's list of files from an artifact store, not a file of yours", where=where
             )
         if os.fstat(descriptor).st_size > size_max:
-            raise TooLarge(f"it has more than {size_max} bytes", where=where, hint="raise artifact_mib_max")
+            raise TooLarge(f"it has more than {size_max} bytes", where=where, hint="split it up")
         digest, size, head = self._blobs.put(descriptor, size_max, where)
         if head == MARK:
             raise BadInput("it changed while it was read", where=where, hint="store it once it is complete")

@@ -53,6 +53,10 @@ def _check_header(header: list[str], existing: Any) -> None:
     if repeated is not None:
         raise BadInput(f"column {repeated!r} appears twice", where="line 1")
     if existing is None:
+        other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+        if other:
+            hint = "save it with commas between the fields"
+            raise BadInput(f"the fields are separated by {other!r}, not by commas", where="line 1", hint=hint)
         return
     missing = [n for n in existing.names if n not in set(header)]
     if missing:

@@ -19,7 +19,7 @@ _UNAVAILABLE = {
     sqlite3.SQLITE_PERM: ("the database may not be opened", "make the home folder readable and writable"),
     sqlite3.SQLITE_AUTH: ("the database may not be opened", "make the home folder readable and writable"),
     sqlite3.SQLITE_CANTOPEN: ("the database cannot be opened", "make the home folder readable and writable"),
-    sqlite3.SQLITE_FULL: ("the disk is full", "free some space, or raise ledger_mib_max, and try again"),
+    sqlite3.SQLITE_FULL: ("the disk is full", "free some space, then try again"),
     sqlite3.SQLITE_IOERR: ("the disk gave an error", "check the disk, and the system's log"),
     sqlite3.SQLITE_NOMEM: ("there is not enough memory", "free some memory and try again"),
 }

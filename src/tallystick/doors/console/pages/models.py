@@ -42,6 +42,10 @@ async def models(view: View, request: Request) -> Page:
 
 async def model_name(view: View, request: Request) -> Page:
     """The versions of one model."""
+    name, _, version = request.path_params["name"].partition("@")
+    if version:  # the key as it is shown everywhere is an address too
+        request.path_params.update(name=name, version=version)
+        return await model(view, request)
     name = name_in(request, "name")
     return await _list(view, name, name)
 
