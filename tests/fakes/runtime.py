@@ -50,6 +50,8 @@ class FakePredictor:
 class FakeRuntime:
     """Loads what :func:`save_fake` saved."""
 
+    runs_code = False
+
     def accepts(self, folder: Path) -> bool:
         try:
             self._read(folder)

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from tallystick.core.errors import MissingTile, TallyError
 from tallystick.core.pipeline import Pipeline
 from tallystick.core.run import (
     Began,
     CancelAsked,
+    Effect,
     Event,
     Run,
     RunState,
@@ -63,27 +63,36 @@ class _Execution:
 
     async def _take(self, events: list[Event]) -> None:
         """Apply events, make the new state durable, and only then carry out what follows from it."""
-        effects: list[Any] = []
+        run, effects = self.run, list[Effect]()
         for event in events:
-            self.run, more = decide(self.run, self.pipeline, event, self.house.limits.steps_at_once)
+            run, more = decide(run, self.pipeline, event, self.house.limits.steps_at_once)
             effects += more
-        words = "; ".join(_words(self.run, e) for e in events)
-        name = self.run.state if self.run.state.ended else _event_name(events[-1])
-        await self.house.tell("run", self.run.key, name, self.run, words)
+        words = "; ".join(_words(run, e) for e in events)
+        name = run.state if run.state.ended else _event_name(events[-1])
+        await self.house.tell("run", run.key, name, run, words)
+        self.run = run
         for effect in effects:
             if isinstance(effect, StartStep):
-                path = effect.ready.path
-                self.steps[path] = asyncio.create_task(self._step(effect), name=f"{self.run.key} {path}")
+                self._start(effect)
             elif isinstance(effect, StopStep) and effect.path in self.steps:
                 self.steps[effect.path].cancel()
+
+    def _start(self, effect: StartStep) -> None:
+        path = effect.ready.path
+        task = asyncio.create_task(self._step(effect), name=f"{self.run.key} {path}")
+        task.add_done_callback(lambda done: self._cancelled(path) if done.cancelled() else None)
+        self.steps[path] = task
+
+    def _cancelled(self, path: str) -> None:
+        """Said from outside the step's task: one that is cancelled before it begins never gets to speak."""
+        now = self.house.clock.now_ms()
+        self.inbox.put_nowait(StepEnded(path, StepState.CANCELLED, now, error="cancelled"))
 
     async def _step(self, effect: StartStep) -> None:
         ready, now = effect.ready, self.house.clock.now_ms
         context = StepContext(self.run.key, self.env, self.environment)
         try:
             ended = await run_step(self.house, context, ready)
-        except asyncio.CancelledError:
-            ended = StepEnded(ready.path, StepState.CANCELLED, now(), error="cancelled")
         except TallyError as wrong:
             ended = StepEnded(ready.path, StepState.FAILED, now(), error=str(wrong))
         except Exception as wrong:  # noqa: BLE001  reason: the step's edge; the run must learn that it ended
@@ -95,6 +104,25 @@ class _Execution:
         for task in self.steps.values():
             task.cancel()
         await asyncio.gather(*self.steps.values(), return_exceptions=True)
+
+    async def give_up(self, wrong: TallyError) -> None:
+        """Tell that the run failed, from the last state that is durable; as far as the ledger still works."""
+        now = self.house.clock.now_ms()
+        steps = tuple(
+            replace(s, state=StepState.CANCELLED, error="the run was given up", ended_ms=now)
+            if s.state is StepState.RUNNING
+            else s
+            for s in self.run.steps
+        )
+        self.run = replace(self.run, state=RunState.FAILED, steps=steps, error=str(wrong), ended_ms=now)
+        with contextlib.suppress(TallyError):
+            await self.house.tell("run", self.run.key, "failed", self.run, str(wrong))
+
+    async def end_record(self) -> None:
+        """End MLflow's copy; the run is in the ledger, so that the copy's status may lag."""
+        if self.run.record_id and self.run.state.ended:
+            with contextlib.suppress(TallyError):
+                await self.house.registry.end_run(self.run.record_id, _STATUS[self.run.state])
 
 
 def _event_name(event: Event) -> str:
@@ -119,20 +147,15 @@ async def execute(house: House, pipeline: Pipeline, run: Run) -> Run:
     inbox = house.inboxes.setdefault(run.key, asyncio.Queue())
     execution = _Execution(house, pipeline, run, inbox)
     try:
-        ended = await execution.go()
+        return await execution.go()
     except TallyError as wrong:
-        failed = replace(
-            execution.run, state=RunState.FAILED, error=str(wrong), ended_ms=house.clock.now_ms()
-        )
-        await house.tell("run", run.key, "failed", failed, str(wrong))
+        await execution.leave()
+        await execution.give_up(wrong)
         raise
     finally:
         await execution.leave()
         house.inboxes.pop(run.key, None)
-    if ended.record_id:
-        with contextlib.suppress(TallyError):  # the run is in the ledger; MLflow's copy of its status may lag
-            await house.registry.end_run(ended.record_id, _STATUS[ended.state])
-    return ended
+        await execution.end_record()
 
 
 async def cancel(house: House, key: str) -> Run:

@@ -45,17 +45,18 @@ async def propose_remedy(house: House, signal: Signal) -> Remedy:
     """The remedy for ``signal``. There is one for each signal, and it keeps its key: as long as nobody
     has begun it, asking again weighs anew what can be done, since data or models may have come.
     """
-    before = next((r for r in await house.all("remedy", Remedy) if r.signal == signal.key), None)
-    if before and before.state not in (RemedyState.PROPOSED, RemedyState.FAILED):
-        return before
-    endpoint = await house.get("endpoint", signal.endpoint, Endpoint)
-    model = await house.find("model", signal.model, ModelVersion)
-    newest = await _newest_snapshot(house, model)
-    key = before.key if before else house.new_key("remedy")
-    remedy = propose(key, signal, endpoint, model, newest, house.clock.now_ms())
-    if before and (before.action, before.target) == (remedy.action, remedy.target):
-        return before
-    await house.tell("remedy", remedy.key, "proposed", remedy, f"{remedy.action}: {remedy.why}")
+    async with house.lock("signal", signal.key):
+        before = next((r for r in await house.all("remedy", Remedy) if r.signal == signal.key), None)
+        if before and before.state not in (RemedyState.PROPOSED, RemedyState.FAILED):
+            return before
+        endpoint = await house.get("endpoint", signal.endpoint, Endpoint)
+        model = await house.find("model", signal.model, ModelVersion)
+        newest = await _newest_snapshot(house, model)
+        key = before.key if before else house.new_key("remedy")
+        remedy = propose(key, signal, endpoint, model, newest, house.clock.now_ms())
+        if before and (before.action, before.target) == (remedy.action, remedy.target):
+            return before
+        await house.tell("remedy", remedy.key, "proposed", remedy, f"{remedy.action}: {remedy.why}")
     return remedy
 
 
@@ -67,7 +68,8 @@ async def _newest_snapshot(house: House, model: ModelVersion | None) -> Snapshot
 
 async def begin_remedy(house: House, key: str) -> Remedy:
     """The remedy, now being carried out; Conflict when it is already, or was."""
-    async with house.lock("remedy", key):
+    signal = (await house.get("remedy", key, Remedy)).signal
+    async with house.lock("signal", signal):  # so that nobody weighs it anew meanwhile
         remedy = await house.get("remedy", key, Remedy)
         carrying = move(remedy, RemedyState.CARRYING, house.clock.now_ms())
         await house.tell("remedy", key, "began", carrying, carrying.action)

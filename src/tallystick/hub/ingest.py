@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tallystick.core.data import Snapshot, check_snapshot
+from tallystick.core.errors import BadInput, MissingTile
 from tallystick.core.names import check_name
 from tallystick.hub.house import House
 
@@ -15,13 +16,20 @@ __all__ = ["ingest", "reconcile"]
 async def ingest(house: House, table: str, file: Path, filename: str, *, allow_nan: bool = False) -> Snapshot:
     """Append ``file`` to ``table`` as one snapshot, and tell the ledger; all rows or none.
 
-    The catalogue commits first and holds the truth; should the hub die before the fact is written,
-    :func:`reconcile` writes it at the next start.
+    The catalogue commits first and holds the truth; should the hub die, or the ledger fail, before
+    the fact is written, the mark that stays in the scratch folder lets :func:`reconcile` write it at
+    the next start.
     """
     check_name("table", table)
     async with house.lock("data", table):
-        snapshot = await house.catalogue.append(table, file, filename, allow_nan=allow_nan)
+        mark = house.folder(f"ingest-{table}")
+        try:
+            snapshot = await house.catalogue.append(table, file, filename, allow_nan=allow_nan)
+        except (BadInput, MissingTile):  # nothing has changed
+            mark.rmdir()
+            raise
         await _tell(house, snapshot, f"{snapshot.rows:,} rows with {filename}")
+        mark.rmdir()
     return snapshot
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tallystick.core.errors import TallyError
 from tallystick.core.facts import from_json, to_json
 from tallystick.core.model import ModelVersion
-from tallystick.core.verdict import Evidence, Policy, Verdict, VerdictState, weigh
+from tallystick.core.names import check_name
+from tallystick.core.verdict import Evidence, Picture, Policy, Verdict, VerdictState, weigh
 from tallystick.core.wall import Wall
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import run_errand
@@ -68,17 +67,21 @@ async def gather(
         evidence = await _attack(house, verdict, model, rows, policy, label)
         state, findings = weigh(policy, evidence)
         reached = replace(verdict, state=state, findings=findings, evidence=evidence)
+        return await _tell(house, reached)
     except TallyError as wrong:
-        reached = replace(verdict, state=VerdictState.FAILED, error=str(wrong))
+        return await _tell(house, replace(verdict, state=VerdictState.FAILED, error=str(wrong)))
     except asyncio.CancelledError:
-        reached = replace(verdict, state=VerdictState.FAILED, error="the judgement was interrupted")
-        await house.tell("verdict", verdict.key, reached.state, reached, reached.error)
+        interrupted = "the judgement was interrupted"
+        await _tell(house, replace(verdict, state=VerdictState.FAILED, error=interrupted))
         raise
     finally:
         house.progress.pop(verdict.key, None)
+
+
+async def _tell(house: House, reached: Verdict) -> Verdict:
     reached = replace(reached, at_ms=house.clock.now_ms())
     note = "; ".join(reached.reasons) or reached.error or "every rule that refuses holds"
-    await house.tell("verdict", verdict.key, reached.state, reached, note)
+    await house.tell("verdict", reached.key, reached.state, reached, note)
     return reached
 
 
@@ -111,18 +114,18 @@ async def _attack(
         def progress(share: float, text: str) -> None:
             house.progress[verdict.key] = (share, text)
 
-        found = dict(await run_errand(house.sandbox, "judge", order, wall, progress))
-        found["pictures"] = [await _stored(house, pictures, p) for p in found.get("pictures", ())]
+        found = await run_errand(house.sandbox, "judge", order, wall, progress)
         about = {"model_digest": model.digest, "dataset": rows.name, "dataset_digest": rows.digest}
-        return from_json(Evidence, {**found, **about, "budget": to_json(policy.budget)}, "evidence")
+        evidence = from_json(Evidence, {**found, **about, "budget": to_json(policy.budget)}, "evidence")
+        stored = [await _stored(house, pictures, p) for p in evidence.pictures]
+        return replace(evidence, pictures=tuple(stored))
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, True)
 
 
-async def _stored(house: House, folder: Path, picture: Mapping[str, Any]) -> dict[str, Any]:
+async def _stored(house: House, folder: Path, picture: Picture) -> Picture:
     """The picture with its three files as artifacts; the worker names files, never paths."""
-    stored = dict(picture)
-    for kind in ("original", "noise", "adversarial"):
-        blob = await house.artifacts.put_file(folder / Path(str(picture[kind])).name)
-        stored[kind] = blob.digest
-    return stored
+    files = (picture.original, picture.noise, picture.adversarial)
+    blobs = [await house.artifacts.put_file(folder / check_name("picture", file)) for file in files]
+    original, noise, adversarial = (blob.digest for blob in blobs)
+    return replace(picture, original=original, noise=noise, adversarial=adversarial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,11 +40,12 @@ async def plan(house: House, pipeline: Pipeline, spec: bytes, given: Mapping[str
     for uri in _imported(pipeline.root, params):
         await check_exists(house, table_of(uri))
     folder = house.folder("plan")
-    file = folder / "pipeline.yaml"
-    file.write_bytes(spec)
-    blob = await house.artifacts.put_file(file)
-    file.unlink()
-    folder.rmdir()
+    try:
+        file = folder / "pipeline.yaml"
+        file.write_bytes(spec)
+        blob = await house.artifacts.put_file(file)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     run = Run(
         key=house.new_key("run"),
         pipeline=pipeline.name,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tallystick.core.errors import BadInput, Conflict, MissingTile, NotFound
 from tallystick.core.facts import from_json
@@ -43,7 +43,7 @@ async def register(house: House, name: str, run_key: str, output: str) -> ModelV
         folder = house.folder("register")
         try:
             await house.artifacts.unpack(ref.digest, folder / "model")
-            seen = await inspect(house, folder / "model")
+            seen = await _inspect(house, folder / "model")
             return await _record(house, name, run, output, ref, seen, folder / "model")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -61,8 +61,18 @@ def _model_output(run: Run, output: str) -> ArtifactRef:
     return refs[0]
 
 
-async def inspect(house: House, folder: Path) -> Mapping[str, Any]:
-    """What a model's files say once they are loaded: flavours, inputs, outputs, input example."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a model's files say once they are loaded."""
+
+    flavors: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    has_input_example: bool
+
+
+async def _inspect(house: House, folder: Path) -> _Seen:
+    """Load a model once, behind a wall; its own code may have a word in the answer, so that is checked."""
     wall = Wall(
         workdir=str(folder.parent),
         readable=(str(folder),),
@@ -70,11 +80,12 @@ async def inspect(house: House, folder: Path) -> Mapping[str, Any]:
         cpu_seconds=house.limits.judge_cpu_s,
         memory_mib=house.limits.memory_mib,
     )
-    return await run_errand(house.sandbox, "inspect", {"folder": str(folder)}, wall)
+    said = await run_errand(house.sandbox, "inspect", {"folder": str(folder)}, wall)
+    return from_json(_Seen, said, "inspect")
 
 
 async def _record(
-    house: House, name: str, run: Run, output: str, ref: ArtifactRef, seen: Mapping[str, Any], folder: Path
+    house: House, name: str, run: Run, output: str, ref: ArtifactRef, seen: _Seen, folder: Path
 ) -> ModelVersion:
     record_id, model_id = (str(ref.metadata.get(k, "")) for k in ("mlflow_run_id", "mlflow_model_id"))
     origin = Origin(run=run.key, output=output, snapshots=_snapshots(run), record_id=record_id)
@@ -86,7 +97,8 @@ async def _record(
             await house.registry.register(name, folder, tags, run_id=record_id, model_id=model_id)
         ).version
     except MissingTile:  # without MLflow the ledger alone counts the versions
-        version = 1 + sum(m.name == name for m in await house.all("model", ModelVersion))
+        known = await house.all("model", ModelVersion)
+        version = 1 + max((m.version for m in known if m.name == name), default=0)
     model = ModelVersion(
         name=name,
         version=version,
@@ -96,19 +108,13 @@ async def _record(
         origin=origin,
         at_ms=house.clock.now_ms(),
         tenant=house.tenant,
-        **_described(seen),
+        flavors=seen.flavors,
+        inputs=seen.inputs,
+        outputs=seen.outputs,
+        has_input_example=seen.has_input_example,
     )
     await house.tell("model", model.key, "registered", model, f"from {run.key}, output {output}")
     return model
-
-
-def _described(seen: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "flavors": tuple(str(f) for f in seen["flavors"]),
-        "inputs": tuple(from_json(TensorSpec, s) for s in seen["inputs"]),
-        "outputs": tuple(from_json(TensorSpec, s) for s in seen["outputs"]),
-        "has_input_example": bool(seen["has_input_example"]),
-    }
 
 
 def _snapshots(run: Run) -> dict[str, str]:
@@ -138,15 +144,19 @@ async def admit(house: House, ref: ModelRef) -> ModelVersion:
     by content and loaded once behind a wall. Whoever moves files under a version afterwards changes
     nothing: what is judged and served is what was stored.
     """
-    known = [m for m in await house.all("model", ModelVersion) if m.name == ref.name]
-    match = [m for m in known if m.version == ref.version] if ref.version else known
-    newest = await _newest(house, ref)
-    if match and (ref.version or newest is None or match[0].version >= newest.version):
-        return max(match, key=lambda m: m.version)
-    if newest is None:
-        names = ", ".join(sorted({m.key for m in await house.all("model", ModelVersion)})) or "none yet"
-        raise NotFound(f"no model {str(ref)!r}", where="model", hint=f"registered: {names}")
-    return await _adopt(house, newest)
+    async with house.lock("model", ref.name):
+        known = await house.all("model", ModelVersion)
+        match = [m for m in known if m.name == ref.name and ref.version in (0, m.version)]
+        best = max(match, key=lambda m: m.version, default=None)
+        if best and ref.version:
+            return best
+        newest = await _newest(house, ref)
+        if best and (newest is None or best.version >= newest.version):
+            return best
+        if newest is None:
+            names = ", ".join(sorted(m.key for m in known)) or "none yet"
+            raise NotFound(f"no model {str(ref)!r}", where="model", hint=f"registered: {names}")
+        return await _adopt(house, newest)
 
 
 async def _newest(house: House, ref: ModelRef) -> Registered | None:
@@ -163,7 +173,7 @@ async def _adopt(house: House, found: Registered) -> ModelVersion:
     try:
         await house.registry.fetch(found.name, found.version, folder / "model")
         blob = await house.artifacts.put_folder(folder / "model")
-        seen = await inspect(house, folder / "model")
+        seen = await _inspect(house, folder / "model")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     metrics, params = await _figures(house, found.run_id)
@@ -176,7 +186,10 @@ async def _adopt(house: House, found: Registered) -> ModelVersion:
         origin=Origin(record_id=found.run_id),
         at_ms=house.clock.now_ms(),
         tenant=house.tenant,
-        **_described(seen),
+        flavors=seen.flavors,
+        inputs=seen.inputs,
+        outputs=seen.outputs,
+        has_input_example=seen.has_input_example,
     )
     await house.tell("model", model.key, "admitted", model, "from the MLflow registry")
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from tallystick.hub.house.errand import Errand
 from tallystick.hub.house.route import Live
 
 __all__ = ["Settler"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -48,13 +51,21 @@ class Settler:
         """Settle whenever something woke us, and every so often anyway, until cancelled."""
         while True:
             self.house.wake.clear()
-            for endpoint in await self.house.all("endpoint", Endpoint):
-                try:
-                    await self.settle_one(endpoint.name)
-                except TallyError as wrong:
-                    self.house.routes.trouble(endpoint.name, str(wrong))
+            with contextlib.suppress(TallyError):  # the ledger cannot be read now: it is asked again soon
+                for endpoint in await self.house.all("endpoint", Endpoint):
+                    await self._try(endpoint.name)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.house.wake.wait(), self.house.limits.settle_every_s)
+
+    async def _try(self, name: str) -> None:
+        """Settle one endpoint; what goes wrong with it must not keep the others from being settled."""
+        try:
+            await self.settle_one(name)
+        except TallyError as wrong:
+            self.house.routes.trouble(name, str(wrong))
+        except Exception as wrong:  # noqa: BLE001  reason: the loop's edge; it is all that keeps endpoints going
+            self.house.routes.trouble(name, f"{type(wrong).__name__}: {wrong}")
+            _log.error("endpoint %s cannot be settled", name, exc_info=wrong)
 
     async def settle_one(self, name: str) -> Endpoint:
         """Compare wish and truth of one endpoint, once, and do the one next thing."""
@@ -77,14 +88,15 @@ class Settler:
         return settled
 
     def _observe(self, endpoint: Endpoint) -> Observed:
-        server = self.starting.get(endpoint.name) or self.serving.get(endpoint.name)
+        old = self.serving.get(endpoint.name)
+        server = self.starting.get(endpoint.name) or old
         if server is None:
             return Observed()
         if server.error:
             self.starting.pop(endpoint.name, None)
-            if self.serving.get(endpoint.name) is server:
-                del self.serving[endpoint.name]
-                self.house.routes.drop(endpoint.name)
+        if old and old.error:
+            del self.serving[endpoint.name]
+            self.house.routes.drop(endpoint.name)
         wished_generation = endpoint.wished.generation
         if server.generation != wished_generation and endpoint.wished.model:
             return Observed()
@@ -103,6 +115,7 @@ class Settler:
             server.errand = await Errand.start(self.house.sandbox, "serve", *self._order(endpoint, folder))
         except TallyError as wrong:
             server.error = str(wrong)
+            await asyncio.to_thread(shutil.rmtree, folder, True)
             self.house.wake.set()
             return
         server.watching = asyncio.create_task(self._watch(server), name=f"serve {endpoint.name}")
@@ -130,8 +143,8 @@ class Settler:
         return order, wall
 
     async def _watch(self, server: _Server) -> None:
-        """Note when the process is ready, and when and why it ended."""
-        errand = server.errand
+        """Note when the process is ready, and why it ended once nothing is left of it."""
+        errand, error = server.errand, ""
         if errand is None:
             return
         try:
@@ -143,12 +156,13 @@ class Settler:
                         self.house.wake.set()
             raise Failed("the serving process ended", where=server.model)
         except TimeoutError:
-            server.error = f"it was not ready within {self.house.limits.start_s:g} s"
+            error = f"it was not ready within {self.house.limits.start_s:g} s"
         except TallyError as wrong:
-            server.error = str(wrong)
+            error = str(wrong)
         server.answers = False
         await errand.end()
-        shutil.rmtree(server.folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, server.folder, True)
+        server.error = error
         self.house.wake.set()
 
     async def _switch(self, endpoint: Endpoint) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tallystick.core.errors import BadInput, Failed
+from tallystick.core.errors import BadInput, Failed, TallyError
 from tallystick.core.facts import to_json
 from tallystick.core.frontier import Ready
 from tallystick.core.pipeline import Component, Importer
@@ -97,13 +97,15 @@ async def _execute(
         with log.open("w", encoding="utf-8") as lines:
             outcome = await house.executor.run(job, lambda line: print(line, file=lines))
         log_digest = (await house.artifacts.put_file(log)).digest
-        if outcome.error:
-            return StepEnded(
-                ready.path, StepState.FAILED, house.clock.now_ms(), Values(), outcome.error, log_digest, key
-            )
-        outputs = await _store(house, outcome)
-        await house.tell("step", key, "made", outputs, f"{context.run} {ready.path}")
-        return StepEnded(ready.path, StepState.SUCCEEDED, house.clock.now_ms(), outputs, "", log_digest, key)
+        outputs, error = Values(), outcome.error
+        if not error:
+            try:
+                outputs = await _store(house, outcome)
+                await house.tell("step", key, "made", outputs, f"{context.run} {ready.path}")
+            except TallyError as wrong:  # its log is there all the same
+                outputs, error = Values(), str(wrong)
+        state = StepState.FAILED if error else StepState.SUCCEEDED
+        return StepEnded(ready.path, state, house.clock.now_ms(), outputs, error, log_digest, key)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, True)
 

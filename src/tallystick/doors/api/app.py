@@ -15,7 +15,7 @@ from tallystick.core.facts import NOUNS, to_json
 from tallystick.core.model import ModelRef
 from tallystick.core.names import check_name
 from tallystick.core.pipeline import Pipeline, read_params
-from tallystick.core.signal import Signal
+from tallystick.core.signal import Signal, drift_words
 from tallystick.doors.api.wire import answer, flag, json_body, number, save_body, text
 from tallystick.hub.deploy import deploy, withdraw
 from tallystick.hub.execute import cancel, execute
@@ -146,7 +146,8 @@ class _Api:
         body = await json_body(request)
         drift, signal = await observe(self.house, name, text(body, "label", str(self.facts["label"])))
         remedy = await propose_remedy(self.house, signal) if signal else None
-        return {"drift": to_json(drift), "signal": to_json(signal), "remedy": to_json(remedy)}
+        words = signal.text if signal else drift_words(drift, self.house.drift)
+        return {"text": words, "drift": to_json(drift), "signal": to_json(signal), "remedy": to_json(remedy)}
 
     async def propose(self, request: Request) -> Any:
         body = await json_body(request)

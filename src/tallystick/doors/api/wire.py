@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from tallystick.core.errors import BadInput, TallyError, TooLarge
+from tallystick.core.errors import BadInput, TallyError, TooLarge, Unavailable
 from tallystick.core.facts import to_json
 
 __all__ = ["BODY_BYTES_MAX", "answer", "flag", "json_body", "number", "save_body", "text"]
 
 BODY_BYTES_MAX = 12 * 1024 * 1024
 """Bytes of a JSON body: a pipeline of 10 MiB and its parameters."""
+
+DIGITS_MAX = 20
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half a character: JSON can say it, UTF-8 cannot."""
 
 Handler = Callable[[Request], Awaitable[Any]]
 
@@ -61,7 +66,7 @@ async def json_body(request: Request) -> Mapping[str, Any]:
 def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
     """A text field; BadInput when it is missing (and has no default) or is something else."""
     value = body.get(name, default)
-    if not isinstance(value, str) or (not value and default is None):
+    if not isinstance(value, str) or (not value and default is None) or _SURROGATE.search(value):
         raise BadInput(f"{name!r} must be text", where="body")
     return value
 
@@ -77,13 +82,16 @@ def flag(body: Mapping[str, Any], name: str) -> bool:
 def number(request: Request, name: str, default: int, high: int) -> int:
     """A whole number from the query, 0 to ``high``."""
     given = request.query_params.get(name, str(default))
-    if not (given.isascii() and given.isdigit() and int(given) <= high):
+    if not (given.isascii() and given.isdigit() and len(given) <= DIGITS_MAX and int(given) <= high):
         raise BadInput(f"{name!r} must be a whole number from 0 to {high}", where="query")
     return int(given)
 
 
 async def save_body(request: Request, path: Path, bytes_max: int) -> int:
-    """Stream the body into ``path``; how many bytes. TooLarge past the limit, BadInput when cut off."""
+    """Stream the body into ``path``; how many bytes.
+
+    TooLarge past the limit, BadInput when cut off, Unavailable when the disk is full.
+    """
     size = 0
     with path.open("xb") as file:
         try:
@@ -98,4 +106,6 @@ async def save_body(request: Request, path: Path, bytes_max: int) -> int:
                 await asyncio.to_thread(file.write, chunk)
         except ClientDisconnect:
             raise BadInput("the upload was cut off; nothing was ingested", where="upload") from None
+        except OSError as wrong:
+            raise Unavailable(f"the upload cannot be kept: {wrong.strerror}", where="upload") from wrong
     return size

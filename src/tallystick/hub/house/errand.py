@@ -12,19 +12,23 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from tallystick.core.errors import Failed, TallyError, error_from_dict
+from tallystick.core.names import canonical_json
 from tallystick.core.wall import Wall
 from tallystick.ports.sandbox import Confined, Sandbox
 
 __all__ = ["LINE_BYTES_MAX", "Errand", "run_errand"]
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
-TAIL_LINES = 20
+TAIL_BYTES = 16 * 1024
+TEXT_CHARS_MAX = 500
+LEAVE_S = 5.0
+"""How long a worker may live on after it closed its standard output."""
 
+ENDINGS = ("result", "error")
 Progress = Callable[[float, str], None]
 
 
@@ -34,7 +38,7 @@ class Errand:
     def __init__(self, name: str, process: Confined) -> None:
         self.name = name
         self.process = process
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tail = b""
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
@@ -42,43 +46,53 @@ class Errand:
         """Start ``tallystick.crew.<name>`` behind ``wall`` and hand it ``order``."""
         process = await sandbox.spawn([sys.executable, "-m", f"tallystick.crew.{name}"], wall)
         errand = cls(name, process)
-        with contextlib.suppress(ConnectionError):
-            process.stdin.write(json.dumps(order).encode() + b"\n")
-            await process.stdin.drain()
+        try:
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(json.dumps(order).encode() + b"\n")
+                await process.stdin.drain()
+        except asyncio.CancelledError:  # nobody else knows of the process yet
+            await errand.end()
+            raise
         return errand
 
     async def _listen(self) -> None:
-        while line := await _read_line(self.process.stderr):
-            self._tail.append(line.decode("utf-8", "replace").rstrip())
+        while chunk := await self.process.stderr.read(TAIL_BYTES):
+            self._tail = (self._tail + chunk)[-TAIL_BYTES:]
 
     async def lines(self) -> AsyncIterator[Mapping[str, Any]]:
         """What it says, line by line; an ``error`` line is raised, and so is an end without a result."""
         while line := await _read_line(self.process.stdout):
             said = self._parse(line)
             if "error" in said:
-                raise error_from_dict(dict(said["error"]))
+                raise error_from_dict(said["error"])
             yield said
             if "result" in said:
                 return
         raise await self.died()
 
     def _parse(self, line: bytes) -> dict[str, Any]:
+        """A line of the protocol; what a ledger could not keep (NaN, half a character) is none."""
         try:
             said = json.loads(line)
-        except ValueError:
+            canonical_json(said).encode()
+        except (ValueError, RecursionError):
             said = None
-        if not isinstance(said, dict):
+        if not isinstance(said, dict) or not all(isinstance(said.get(k, {}), dict) for k in ENDINGS):
             raise Failed("the worker said something that is not its protocol", where=self.name)
         return said
 
     async def died(self) -> TallyError:
         """The error for a process that ended by itself: its status and the last that it printed."""
-        status = await self.process.wait()
+        try:
+            status = await asyncio.wait_for(self.process.wait(), LEAVE_S)
+        except TimeoutError:  # it lives on, but has closed the only way to say something
+            status = await self.process.end()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._listening), 1)
-        last = next((line for line in reversed(self._tail) if line.strip()), "it printed nothing")
+        printed = self._tail.decode("utf-8", "replace").splitlines()
+        last = next((line.strip() for line in reversed(printed) if line.strip()), "it printed nothing")
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return Failed(f"the worker {how}: {last[:500]}", where=self.name)
+        return Failed(f"the worker {how}: {last[:TEXT_CHARS_MAX]}", where=self.name)
 
     async def end(self) -> int:
         """End the process and all its children; its status."""
@@ -104,8 +118,9 @@ async def run_errand(
     errand = await Errand.start(sandbox, name, order, wall)
     try:
         async for said in errand.lines():
-            if "progress" in said and progress:
-                progress(float(said["progress"]), str(said.get("text", "")))
+            share = said.get("progress")
+            if progress and isinstance(share, int | float):
+                progress(min(1.0, max(0.0, share)), str(said.get("text", ""))[:TEXT_CHARS_MAX])
             if "result" in said:
                 return dict(said["result"])
         raise await errand.died()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tallystick.core.errors import NotFound
+from tallystick.core.errors import NotFound, Unavailable
 from tallystick.core.facts import Fact, from_json, to_json
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.run import Event
@@ -83,9 +83,18 @@ class House:
         return f"{noun}-{self.clock.now_ms():012x}-{secrets.token_hex(3)}"
 
     def folder(self, name: str) -> Path:
-        """A new, empty folder for one piece of work, readable by the hub's user alone."""
+        """A new, empty folder for one piece of work, readable by the hub's user alone.
+
+        Unavailable when the disk is full or read-only.
+        """
         path = self.scratch / f"{name}-{secrets.token_hex(6)}"
-        path.mkdir(mode=0o700, parents=True)
+        try:
+            path.mkdir(mode=0o700, parents=True)
+        except OSError as wrong:
+            hint = "free some space, then try again"
+            raise Unavailable(
+                f"no folder can be made: {wrong.strerror}", where=str(self.scratch), hint=hint
+            ) from wrong
         return path
 
     async def tell(self, noun: str, key: str, event: str, state: Any, note: str = "") -> None:

@@ -1,0 +1,87 @@
+"""A house in memory: every part a fake that passes its port's proof, and nouns to put into it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tallystick.hub.house import House, Limits
+from tallystick.hub.house.route import Routes
+from tallystick.ports.tile import Place
+from tallystick.tiles.traffic.files import open_tile as open_traffic
+from tests.fakes.artifacts import MemoryArtifacts
+from tests.fakes.catalogue import FakeCatalogue
+from tests.fakes.clock import FakeClock
+from tests.fakes.executor import FakeExecutor
+from tests.fakes.house.nouns import (
+    POLICY,
+    SEEN,
+    add_model,
+    add_run,
+    add_table,
+    add_verdict,
+    events,
+    evidence,
+    folder_of,
+    model_files,
+)
+from tests.fakes.house.sandbox import Script, ScriptedSandbox
+from tests.fakes.ledger import MemoryLedger
+from tests.fakes.registry import MemoryRegistry
+
+__all__ = [
+    "POLICY",
+    "SEEN",
+    "add_model",
+    "add_run",
+    "add_table",
+    "add_verdict",
+    "events",
+    "evidence",
+    "folder_of",
+    "make_house",
+    "model_files",
+    "until",
+]
+
+
+def make_house(
+    tmp_path: Path,
+    steps: Mapping[str, Callable[..., Any]] | None = None,
+    errands: Mapping[str, Script] | None = None,
+    **more: Any,
+) -> House:
+    """A house below ``tmp_path``: ``steps`` are what the executor calls, ``errands`` what the sandbox plays.
+
+    ``more`` takes the place of any other part. Whoever records traffic closes it.
+    """
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    parts: dict[str, Any] = {
+        "ledger": MemoryLedger(),
+        "artifacts": MemoryArtifacts(tmp_path / "artifacts"),
+        "catalogue": FakeCatalogue(),
+        "executor": FakeExecutor({} if steps is None else steps),
+        "sandbox": ScriptedSandbox(errands),
+        "registry": MemoryRegistry(),
+        "traffic": open_traffic(Place(tmp_path)),
+        "clock": FakeClock(),
+        "routes": Routes(),
+        "policy": POLICY,
+        "scratch": scratch,
+        "limits": Limits(settle_every_s=0.01),
+    }
+    return House(**{**parts, **more})
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    """Let others run until ``holds()`` (a value, or a coroutine's) is true; five seconds at most."""
+    async with asyncio.timeout(5):
+        while True:
+            found = holds()
+            if await found if inspect.isawaitable(found) else found:
+                return
+            await asyncio.sleep(0.001)  # not 0: threads that remove folders want to get on too

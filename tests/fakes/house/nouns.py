@@ -1,0 +1,140 @@
+"""Nouns in a state that a test wants, put into a house."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tallystick.core.data import TABLE_URI
+from tallystick.core.facts import to_json
+from tallystick.core.model import ModelVersion, Origin, TensorSpec
+from tallystick.core.names import digest_of
+from tallystick.core.run import Run, RunState, Step, StepState
+from tallystick.core.values import ArtifactRef, Values
+from tallystick.core.verdict import Budget, Point, Policy, Rate, Rule, Verdict, VerdictState
+from tallystick.hub.house import House
+from tallystick.hub.ingest import ingest
+
+__all__ = [
+    "POLICY",
+    "SEEN",
+    "add_model",
+    "add_run",
+    "add_table",
+    "add_verdict",
+    "events",
+    "evidence",
+    "folder_of",
+    "model_files",
+]
+
+POLICY = Policy(
+    "test",
+    (Rule("accurate", "clean_accuracy", 0.8, bound="value"), Rule("robust", "robust_accuracy", 0.5, eps=0.1)),
+    Budget(eps=(0.1,), samples_max=100),
+)
+
+SEEN = {
+    "flavors": ["onnx"],
+    "inputs": [to_json(TensorSpec("x", "FP32", (-1, 2)))],
+    "outputs": [to_json(TensorSpec("y", "INT64", (-1,)))],
+    "has_input_example": True,
+    "example": "predicted",
+    "runtime": "onnx",
+}
+"""What the errand ``inspect`` says of a model that loads."""
+
+
+def events(house: House, noun: str, key: str = "") -> list[str]:
+    """What was told of a noun, oldest first."""
+    return [f.event for f in house.ledger.facts if f.noun == noun and key in ("", f.key)]
+
+
+def folder_of(files: Mapping[str, bytes], folder: Path) -> Path:
+    """A new folder with these files."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def model_files(mark: str) -> dict[str, bytes]:
+    """The files of a model that looks like one, and is another for another ``mark``."""
+    return {"MLmodel": b"flavors: {onnx: {}}\n", "model.onnx": mark.encode()}
+
+
+async def add_table(house: House, name: str = "digits", rows: str = "a,b,label\n0,1,0\n1,0,1\n") -> Any:
+    """Ingest ``rows`` (CSV) and return the snapshot."""
+    folder = house.folder("given")
+    (folder / "f").write_text(rows)
+    snapshot = await ingest(house, name, folder / "f", "f.csv")
+    (folder / "f").unlink()
+    folder.rmdir()
+    return snapshot
+
+
+async def add_run(house: House, mark: str = "one", **more: Any) -> Run:
+    """A run that succeeded: it imported table ``digits`` and put out ``model`` and ``test``."""
+    snapshot = await add_table(house)
+    folder = folder_of(model_files(mark), house.folder("given") / "model")
+    model = ArtifactRef("model", (await house.artifacts.put_folder(folder)).digest, "system.Model")
+    (folder / "rows").write_bytes(b"held out " + mark.encode())
+    test = ArtifactRef("test", (await house.artifacts.put_file(folder / "rows")).digest, "system.Dataset")
+    about = {"snapshot": snapshot.key, "snapshot_digest": snapshot.digest}
+    rows = ArtifactRef("artifact", test.digest, "system.Dataset", metadata=about)
+    imported = Step("load", StepState.SUCCEEDED, outputs=Values(artifacts={"artifact": (rows,)}))
+    run = Run(
+        key=house.new_key("run"),
+        pipeline="digits",
+        spec_digest=digest_of("spec"),
+        params={"table": f"{TABLE_URI}{snapshot.key}"},
+        state=RunState.SUCCEEDED,
+        steps=(imported,),
+        outputs=Values({"accuracy": 0.9}, {"model": (model,), "test": (test,)}),
+    )
+    run = replace(run, **more)
+    await house.tell("run", run.key, str(run.state), run)
+    return run
+
+
+async def add_model(house: House, version: int = 1, name: str = "digits", run: Run | None = None) -> Any:
+    """A registered model version whose files are in the store."""
+    folder = folder_of(model_files(f"{name} {version}"), house.folder("given") / "model")
+    blob = await house.artifacts.put_folder(folder)
+    origin = Origin()
+    if run:
+        snapshots = {r.metadata["snapshot"]: r.metadata["snapshot_digest"] for r in _imported(run)}
+        origin = Origin(run=run.key, output="model", snapshots=snapshots)
+    inputs = (TensorSpec("x", "FP32", (-1, 2)),)
+    model = ModelVersion(name, version, blob.digest, inputs=inputs, origin=origin)
+    await house.tell("model", model.key, "registered", model)
+    return model
+
+
+def _imported(run: Run) -> list[ArtifactRef]:
+    return [ref for step in run.steps for ref in step.outputs.artifacts.get("artifact", ())]
+
+
+async def add_verdict(
+    house: House, model: ModelVersion, state: VerdictState = VerdictState.PASSED, policy: Policy = POLICY
+) -> Verdict:
+    """A verdict on ``model`` in ``state``."""
+    verdict = Verdict(
+        house.new_key("verdict"), model.key, model.digest, policy.name, policy.digest, state=state
+    )
+    await house.tell("verdict", verdict.key, str(state), verdict)
+    return verdict
+
+
+def evidence(robust: int = 80, clean: int = 95) -> dict[str, Any]:
+    """What the errand ``judge`` says, with ``robust`` and ``clean`` right of 100."""
+    return {
+        "clean": to_json(Rate(clean, 100)),
+        "curve": [to_json(Point(0.1, Rate(robust, 100), Rate(clean, 100)))],
+        "attacks": [{"name": "square", "library": "test", "queries": 500}],
+        "pictures": [],
+        "versions": {"python": "3"},
+        "seconds": 1.0,
+    }

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tallystick.core.endpoint import Endpoint, Wish
+from tallystick.core.names import digest_of
+from tallystick.core.remedy import Remedy, RemedyAction, RemedyState
+from tallystick.core.run import Run, RunState, Step, StepState
+from tallystick.core.verdict import Verdict, VerdictState
+from tallystick.hub.recover import recover
+from tests.fakes.house import add_model, add_run, add_verdict, events
+
+WHY = "the hub stopped meanwhile"
+
+
+async def test_runs_under_way_are_ended_with_the_reason(house):
+    steps = (Step("a", StepState.SUCCEEDED, ended_ms=5), Step("b", StepState.RUNNING, started_ms=5))
+    for state in RunState:
+        run = Run(f"run-{state}", "p", digest_of("spec"), {}, state=state, steps=steps)
+        await house.tell("run", run.key, "told", run)
+    await recover(house)
+    for state in RunState:
+        run = await house.get("run", f"run-{state}", Run)
+        if state.ended:
+            assert (run.state, run.steps) == (state, steps)
+            continue
+        assert (run.state, run.error, run.ended_ms) == (RunState.FAILED, WHY, house.clock.now_ms())
+        assert run.steps[0] == steps[0]
+        assert run.steps[1] == replace(
+            steps[1], state=StepState.CANCELLED, error=WHY, ended_ms=house.clock.now_ms()
+        )
+
+
+async def test_verdicts_that_were_being_reached_failed(house):
+    model = await add_model(house)
+    keys = {s: (await add_verdict(house, model, s)).key for s in VerdictState}
+    await recover(house)
+    found = {s: await house.get("verdict", k, Verdict) for s, k in keys.items()}
+    assert (found[VerdictState.JUDGING].state, found[VerdictState.JUDGING].error) == (
+        VerdictState.FAILED,
+        WHY,
+    )
+    for state in (VerdictState.PASSED, VerdictState.REFUSED, VerdictState.FAILED):
+        assert (found[state].state, found[state].error) == (state, "")
+
+
+async def test_remedies_that_were_being_carried_out_failed(house):
+    for state in RemedyState:
+        remedy = Remedy(f"remedy-{state.name}", "s", "digits", RemedyAction.RERUN, "t", "why", state=state)
+        await house.tell("remedy", remedy.key, "told", remedy)
+    await recover(house)
+    states = {s: (await house.get("remedy", f"remedy-{s.name}", Remedy)) for s in RemedyState}
+    assert (states[RemedyState.CARRYING].state, states[RemedyState.CARRYING].outcome) == (
+        RemedyState.FAILED,
+        WHY,
+    )
+    for state in (RemedyState.PROPOSED, RemedyState.DONE, RemedyState.FAILED):
+        assert states[state].state is state
+
+
+async def test_a_second_time_there_is_nothing_to_say(house):
+    run = await add_run(house, state=RunState.RUNNING)
+    await recover(house)
+    told = len(house.ledger.facts)
+    await recover(house)
+    assert len(house.ledger.facts) == told
+    assert events(house, "run", run.key) == ["running", "failed"]
+
+
+async def test_endpoints_are_left_to_settling(house):
+    endpoint = Endpoint("digits", Wish(1, "digits@1", digest_of("m")))
+    await house.tell("endpoint", "digits", "wished", endpoint)
+    await recover(house)
+    assert events(house, "endpoint") == ["wished"]
+
+
+@pytest.mark.parametrize(("left", "cut_off"), [("ingest-digits", True), ("step", False)])
+async def test_the_scratch_folder_is_emptied_and_a_cut_off_ingest_is_told(house, left, cut_off):
+    folder = house.folder(left)
+    (folder / "deep").mkdir()
+    (folder / "deep" / "file").write_text("half")
+    (folder / "link").symlink_to(house.scratch.parent)
+    assert await recover(house) is cut_off
+    assert list(house.scratch.iterdir()) == []
+    assert house.scratch.parent.exists()
+    assert await recover(house) is False
