@@ -58,12 +58,12 @@ async def test_a_snapshot_whose_fact_was_not_written_is_told_after_a_restart(hou
         await ingest(house, "digits", file, "d.csv")
     house.ledger.broken = None
     assert events(house, "data") == []
-    assert await recover(house) is True
+    assert (await recover(house))[0]
     assert list(house.scratch.iterdir()) == []
     assert await reconcile(house) == 1
     assert (await house.all("data", Snapshot))[0].rows == 2
     assert await reconcile(house) == 0
-    assert await recover(house) is False
+    assert not (await recover(house))[0]
 
 
 @pytest.mark.parametrize("wrong", [Unavailable("the worker died"), asyncio.CancelledError()])
@@ -77,7 +77,7 @@ async def test_an_ingest_that_was_cut_off_is_remembered(house, file, monkeypatch
     monkeypatch.setattr(house.catalogue, "append", committed_then_lost)
     with pytest.raises(type(wrong)):
         await ingest(house, "digits", file, "d.csv")
-    assert await recover(house) is True
+    assert (await recover(house))[0]
     assert await reconcile(house) == 1
 
 
@@ -88,7 +88,7 @@ async def test_without_a_catalogue_nothing_is_left_to_reconcile(house, file, mon
     monkeypatch.setattr(house.catalogue, "append", missing)
     with pytest.raises(MissingTile):
         await ingest(house, "digits", file, "d.csv")
-    assert await recover(house) is False
+    assert not (await recover(house))[0]
 
 
 async def test_reconciling_tells_only_what_is_missing(house, file):

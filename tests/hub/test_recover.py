@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from tallystick.core.endpoint import Endpoint, Wish
+from tallystick.core.errors import Unavailable
 from tallystick.core.names import digest_of
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState
 from tallystick.core.run import Run, RunState, Step, StepState
 from tallystick.core.verdict import Verdict, VerdictState
-from tallystick.hub.recover import recover
-from tests.fakes.house import add_model, add_run, add_verdict, events
+from tallystick.hub.recover import end_records, give_up, recover
+from tests.fakes.house import add_model, add_run, add_verdict, events, until
 
 WHY = "the hub stopped meanwhile"
 
@@ -82,7 +83,54 @@ async def test_the_scratch_folder_is_emptied_and_a_cut_off_ingest_is_told(house,
     (folder / "deep").mkdir()
     (folder / "deep" / "file").write_text("half")
     (folder / "link").symlink_to(house.scratch.parent)
-    assert await recover(house) is cut_off
-    assert list(house.scratch.iterdir()) == []
+    marks, _ = await recover(house)
+    assert marks == ([folder] if cut_off else [])
+    assert list(house.scratch.iterdir()) == marks, "marks stay until the catalogue was looked at"
     assert house.scratch.parent.exists()
-    assert await recover(house) is False
+
+
+async def test_mlflows_copies_of_cut_off_runs_are_named_and_ended(house):
+    _, record = await house.registry.begin_run("p", "r", {})
+    await add_run(house, state=RunState.RUNNING, record_id=record)
+    _, records = await recover(house)
+    assert records == [record]
+    await end_records(house, [*records, "unknown"])
+    assert house.registry.runs[record].status == "KILLED"
+
+
+async def test_work_that_broke_off_is_given_up_by_its_key(house):
+    model = await add_model(house)
+    verdict = await add_verdict(house, model, VerdictState.JUDGING)
+    other = await add_verdict(house, model, VerdictState.JUDGING)
+
+    async def work() -> None:
+        raise OSError(5, "Input/output error")
+
+    house.rescue = lambda key, why: give_up(house, key, why)
+    house.start(verdict.key, work())
+    await until(lambda: not house.tasks)
+    ended = await house.get("verdict", verdict.key, Verdict)
+    assert (ended.state, "Input/output error" in ended.error) == (VerdictState.FAILED, True)
+    assert (await house.get("verdict", other.key, Verdict)).state is VerdictState.JUDGING
+
+
+async def test_giving_up_waits_for_a_ledger_that_cannot_be_written(house):
+    model = await add_model(house)
+    verdict = await add_verdict(house, model, VerdictState.JUDGING)
+    house.ledger.broken = Unavailable("the disk is full")
+    tries: list[str] = []
+
+    async def rescue(key: str, why: str) -> None:
+        tries.append(why)
+        if len(tries) == 3:
+            house.ledger.broken = None
+        await give_up(house, key, why)
+
+    async def work() -> None:
+        raise Unavailable("the disk is full")
+
+    house.rescue = rescue
+    house.start(verdict.key, work())
+    await until(lambda: not house.tasks)
+    assert len(tries) == 3
+    assert (await house.get("verdict", verdict.key, Verdict)).state is VerdictState.FAILED

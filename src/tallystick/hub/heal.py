@@ -61,9 +61,15 @@ async def propose_remedy(house: House, signal: Signal) -> Remedy:
 
 
 async def _newest_snapshot(house: House, model: ModelVersion | None) -> Snapshot | None:
-    tables = {key.partition("@")[0] for key in model.origin.snapshots} if model else set()
-    known = [s for s in await house.all("data", Snapshot) if s.table in tables]
-    return max(known, key=lambda s: s.at_ms, default=None)
+    """The newest snapshot of a table that the model was made from, if it is newer than that one."""
+    made_from = model.origin.snapshots if model else {}
+    tables = {key.partition("@")[0] for key in made_from}
+    newest: dict[str, Snapshot] = {}
+    for snapshot in sorted(await house.all("data", Snapshot), key=lambda s: s.at_ms):
+        if snapshot.table in tables:
+            newest[snapshot.table] = snapshot
+    newer = [s for s in newest.values() if s.key not in made_from]
+    return max(newer, key=lambda s: s.at_ms, default=None)
 
 
 async def begin_remedy(house: House, key: str) -> Remedy:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,7 +19,7 @@ from tallystick.core.verdict import Policy
 from tallystick.hub.house import House, Limits
 from tallystick.hub.house.route import Routes
 from tallystick.hub.ingest import reconcile
-from tallystick.hub.recover import recover
+from tallystick.hub.recover import end_records, give_up, recover
 from tallystick.hub.settle import Settler
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
@@ -40,9 +42,18 @@ class Built:
         """Say what was left unfinished, then begin to settle."""
         for endpoint in await self.house.all("endpoint", Endpoint):
             self.house.routes.trouble(endpoint.name, "the hub has just started")
-        if await recover(self.house):
-            self.house.start("reconcile", reconcile(self.house))
+        marks, records = await recover(self.house)
+        if marks:
+            self.house.start("reconcile", self._reconcile(marks))
+        if records:
+            self.house.start("end records", end_records(self.house, records))
         self.settling = asyncio.create_task(self.settler.run(), name="settle")
+
+    async def _reconcile(self, marks: Sequence[Path]) -> None:
+        """Bring the ledger up to the catalogue; the marks go when that is done, and not before."""
+        await reconcile(self.house)
+        for mark in marks:
+            await asyncio.to_thread(shutil.rmtree, mark, True)
 
     async def close(self) -> None:
         """End all work and every process, then close the parts, the ledger last."""
@@ -125,6 +136,7 @@ def build(settings: Settings, home: Path) -> Built:
         hub_socket=home / "run" / "steps.sock",
         attack=settings.attack,
     )
+    house.rescue = lambda key, why: give_up(house, key, why)
     return Built(house, Settler(house), sandboxes)
 
 

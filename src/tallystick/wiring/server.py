@@ -107,6 +107,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         "pid": os.getpid(),
         "sandbox": strength,
         "policy": house.policy.name,
+        "policy_digest": house.policy.digest,
         "label": settings.label,
         "upload_bytes_max": settings.upload_mib_max * MIB,
     }

@@ -15,7 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from tallystick.core.errors import Failed, TallyError, error_from_dict
+from tallystick.core.errors import Failed, TallyError, TookTooLong, error_from_dict
 from tallystick.core.names import canonical_json
 from tallystick.core.wall import Wall
 from tallystick.ports.sandbox import Confined, Sandbox
@@ -25,6 +25,7 @@ __all__ = ["LINE_BYTES_MAX", "Errand", "run_errand"]
 LINE_BYTES_MAX = 16 * 1024 * 1024
 TAIL_BYTES = 16 * 1024
 TEXT_CHARS_MAX = 500
+GRACE_S = 60
 LEAVE_S = 5.0
 """How long a worker may live on after it closed its standard output."""
 
@@ -114,15 +115,22 @@ async def _read_line(stream: asyncio.StreamReader) -> bytes:
 async def run_errand(
     sandbox: Sandbox, name: str, order: Mapping[str, Any], wall: Wall, progress: Progress | None = None
 ) -> Mapping[str, Any]:
-    """Have an errand done and return its result; cancelling this ends the process."""
+    """Have an errand done and return its result; cancelling this ends the process.
+
+    TookTooLong after twice the CPU time that the wall allows: a worker that only sleeps uses none.
+    """
     errand = await Errand.start(sandbox, name, order, wall)
+    seconds_max = 2 * wall.cpu_seconds + GRACE_S if wall.cpu_seconds else None
     try:
-        async for said in errand.lines():
-            share = said.get("progress")
-            if progress and isinstance(share, int | float):
-                progress(min(1.0, max(0.0, share)), str(said.get("text", ""))[:TEXT_CHARS_MAX])
-            if "result" in said:
-                return dict(said["result"])
-        raise await errand.died()
+        async with asyncio.timeout(seconds_max):
+            async for said in errand.lines():
+                share = said.get("progress")
+                if progress and isinstance(share, int | float):
+                    progress(min(1.0, max(0.0, share)), str(said.get("text", ""))[:TEXT_CHARS_MAX])
+                if "result" in said:
+                    return dict(said["result"])
+            raise await errand.died()
+    except TimeoutError:
+        raise TookTooLong(f"the worker was not done after {seconds_max} s", where=name) from None
     finally:
         await errand.end()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tallystick.core.errors import NotFound, Unavailable
+from tallystick.core.errors import NotFound, TallyError, Unavailable
 from tallystick.core.facts import Fact, from_json, to_json
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.run import Event
@@ -28,6 +29,10 @@ from tallystick.ports.traffic import Traffic
 __all__ = ["House", "Limits"]
 
 T = TypeVar("T")
+EVERY = 2**31
+RESCUE_EVERY_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class House:
 
     ``scratch`` is a folder for work in progress, emptied at start. ``inboxes`` take events for runs
     under way, ``progress`` holds the share done and words for each key under way, and ``wake`` is
-    set when there is something to settle.
+    set when there is something to settle. ``rescue`` ends the noun of a key whose work broke off.
     """
 
     ledger: Ledger
@@ -73,6 +78,7 @@ class House:
     inboxes: dict[str, asyncio.Queue[Event]] = field(default_factory=dict)
     progress: dict[str, tuple[float, str]] = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    rescue: Callable[[str, str], Awaitable[None]] | None = None
 
     def lock(self, noun: str, key: str) -> asyncio.Lock:
         """One lock for each key: who reads a noun in order to change it holds this meanwhile."""
@@ -116,15 +122,38 @@ class House:
             raise NotFound(f"no {noun} {key!r}", where=noun, hint=hint)
         return found
 
-    async def all(self, noun: str, kind: type[T], limit: int = 1000) -> Sequence[T]:
-        """The present states of a noun, most recently changed first."""
+    async def all(self, noun: str, kind: type[T], limit: int = EVERY) -> Sequence[T]:
+        """The present states of a noun, most recently changed first; every one, as decisions rest on it."""
         return [from_json(kind, f.state) for f in await self.ledger.listing(self.tenant, noun, limit)]
 
     def start(self, key: str, work: Any) -> None:
-        """Let ``work`` (a coroutine) go on in the background under ``key`` until it ends or the hub does."""
-        task = asyncio.create_task(work, name=key)
+        """Let ``work`` (a coroutine) go on in the background under ``key`` until it ends or the hub does.
+
+        Work that breaks off with an error is given up: ``rescue`` is told, so that nobody waits for it
+        for ever.
+        """
+        task = asyncio.create_task(self._guarded(key, work), name=key)
         self.tasks[key] = task
-        task.add_done_callback(lambda _: self.tasks.pop(key, None))
+        task.add_done_callback(lambda _: self.tasks.pop(key) if self.tasks.get(key) is task else None)
+
+    async def _guarded(self, key: str, work: Awaitable[Any]) -> None:
+        try:
+            await work
+        except Exception as wrong:  # noqa: BLE001  reason: the edge of background work; nobody else would hear
+            _log.error("%s broke off: %s", key, wrong, exc_info=not isinstance(wrong, TallyError))
+            why = str(wrong) if isinstance(wrong, TallyError) else f"{type(wrong).__name__}: {wrong}"
+            await self._rescue(key, why)
+
+    async def _rescue(self, key: str, why: str) -> None:
+        """Tell ``rescue``, again and again while the ledger cannot take it (a full disk, a lock)."""
+        told = self.rescue is None
+        while not told and self.rescue:
+            try:
+                await self.rescue(key, why)
+                told = True
+            except TallyError as wrong:
+                _log.error("%s cannot be ended yet: %s", key, wrong)
+                await self.clock.sleep(RESCUE_EVERY_S)
 
     def worker_env(self) -> Mapping[str, str]:
         """The environment of worker processes: nothing of the hub's own, one thread a library."""
