@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tallystick.core.errors import BadInput
 from tallystick.core.names import digest_of
-from tallystick.core.verdict import Budget, Evidence, Point, Rate, Severity, VerdictState, weigh
+from tallystick.core.verdict import AttackRecord, Budget, Evidence, Point, Rate, Severity, VerdictState, weigh
 from tallystick.wiring.house import read_policy
 
 
@@ -11,7 +14,8 @@ def evidence(clean: int, robust: dict[float, int]) -> Evidence:
     policy = read_policy("")
     curve = tuple(Point(eps, Rate(robust[eps], 150), Rate(145, 150)) for eps in policy.budget.eps)
     digest = digest_of(b"")
-    return Evidence(digest, "d@1", digest, policy.budget, Rate(clean, 400), curve, ())
+    attacks = (AttackRecord("Square", "art", queries=1000),)
+    return Evidence(digest, "d@1", digest, policy.budget, Rate(clean, 400), curve, attacks)
 
 
 def test_it_says_what_is_attacked_and_what_is_asked() -> None:
@@ -37,3 +41,32 @@ def test_it_tells_a_hardened_model_from_one_that_is_not() -> None:
     assert [f.holds for f in weigh(policy, plain)[1]] == [True, False, False]
     assert weigh(policy, plain)[0] is VerdictState.REFUSED
     assert weigh(policy, wrong)[0] is VerdictState.REFUSED
+
+
+RULE = '[[rule]]\nname = "a"\nmeasure = "clean_accuracy"\nat_least = 0.9\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "hint"),
+    [
+        ("rule = 3", "policy: rule is not a list of tables", "[[rule]]"),
+        (RULE.replace("[[rule]]", "[rule]"), "policy: rule is not a list of tables", "[[rule]]"),
+        (RULE + RULE, "rule 'a': two rules have this name", "name of its own"),
+        (RULE + "least = 1", "policy rule 1: unknown key 'least'", "at_least"),
+        ("budget = 3", "policy budget: expected a table", ""),
+        ("", "policy: no rule refuses anything", "[[rule]]"),
+        ("=", "is not TOML", ""),
+    ],
+)
+def test_what_is_wrong_in_a_policy_is_said_with_the_file(tmp_path, text: str, words: str, hint: str) -> None:
+    path = tmp_path / "strict.toml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as wrong:
+        read_policy(str(path))
+    assert str(wrong.value).startswith(f"{path}: {words}")
+    assert hint in wrong.value.hint
+
+
+def test_a_policy_that_is_not_there_is_named(tmp_path) -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_policy(str(tmp_path / "none.toml"))

@@ -23,15 +23,19 @@ class Guard:
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
         self.app = app
         self.hosts = {h.lower() for h in hosts}
+        self.origins = {f"http://{host}" for host in self.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403 with the reason, or hand the request on."""
-        if scope["type"] == "http":
-            wrong = self._wrong(scope)
-            if wrong:
-                response = JSONResponse(wrong.as_dict(), status_code=wrong.http_status)
-                await response(scope, receive, send)
-                return
+        if scope["type"] != "http":  # no door speaks WebSocket, and what is not checked is not let in
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        wrong = self._wrong(scope)
+        if wrong:
+            response = JSONResponse(wrong.as_dict(), status_code=wrong.http_status)
+            await response(scope, receive, send)
+            return
         await self.app(scope, receive, send)
 
     def _wrong(self, scope: Scope) -> Refused | None:
@@ -43,7 +47,7 @@ class Guard:
             shown = ", ".join(hosts)[:100] or "none"
             return Refused(f"Host {shown!r} is not this hub", where="guard", hint=f"use {min(self.hosts)}")
         for origin in headers.get(b"origin", []):
-            if origin.removeprefix("http://").removeprefix("https://") not in self.hosts:
+            if origin not in self.origins:
                 return Refused(f"Origin {origin[:100]!r} may not use this hub", where="guard")
         sites, modes = headers.get(b"sec-fetch-site", []), headers.get(b"sec-fetch-mode", [])
         followed_link = scope["method"] in ("GET", "HEAD") and modes == ["navigate"]

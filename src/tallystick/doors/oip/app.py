@@ -28,6 +28,11 @@ __all__ = ["oip_routes"]
 LENGTH = "inference-header-content-length"
 PASSED_IN = ("content-type", LENGTH)
 PASSED_OUT = ("content-type", LENGTH, "allow")
+CONTENT_TYPES = ("application/json", "application/octet-stream")
+HARMLESS = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
+}
 GONE = 499
 """Recorded where the client went away before it had its answer; nobody receives it."""
 
@@ -163,12 +168,15 @@ def _json_bytes(request: Request, body: bytes) -> int:
 
 
 def _response(answer: Reply) -> Response:
+    """What the model's process answered, as data: it is not ours, and no browser may take it for a page."""
     headers = {key: answer.headers[key] for key in PASSED_OUT if key in answer.headers}
-    return Response(answer.body, answer.status, headers)
+    if headers.get("content-type") not in CONTENT_TYPES:
+        headers["content-type"] = "application/octet-stream"
+    return Response(answer.body, answer.status, headers | HARMLESS)
 
 
 def _json(said: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(said).encode(), status, media_type="application/json")
+    return Response(json.dumps(said).encode(), status, dict(HARMLESS), media_type="application/json")
 
 
 def _error(wrong: TallyError) -> Response:

@@ -8,8 +8,12 @@ limit. What is on the other end runs somebody's model, so its answers have limit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import errno
+import os
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import httptools
@@ -22,7 +26,7 @@ __all__ = ["CONNECTIONS_MAX", "Line", "Lines", "Reply"]
 CONNECTIONS_MAX = 128
 """Requests on their way to one serving process; more wait here."""
 
-ANSWER_BYTES_MAX = 256 * 1024 * 1024
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
 HEAD_BYTES_MAX = 64 * 1024
 SOON = "ask again soon"
 
@@ -77,9 +81,8 @@ class Line:
         while self._idle:
             if (known := self._idle.pop()).kept:
                 return known
-        loop, path = asyncio.get_running_loop(), str(self.live.socket)
         try:
-            _, fresh = await loop.create_unix_connection(lambda: _Connection(self._where), path)
+            _, fresh = await _connect(self.live.socket, lambda: _Connection(self._where))
         except OSError as wrong:
             text = f"its process does not answer: {wrong.strerror or wrong}"
             raise Unavailable(text, where=self._where, hint=SOON) from None
@@ -90,6 +93,20 @@ class Line:
         self._retired = True
         while self._idle:
             self._idle.pop().close()
+
+
+async def _connect(
+    path: Path, protocol: Callable[[], _Connection]
+) -> tuple[asyncio.BaseTransport, _Connection]:
+    """Connect to the socket at ``path`` itself: the process could leave a link there to somebody else's."""
+    pinned = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(pinned).st_mode):
+            raise OSError(errno.ENOTSOCK, "what it left there is no socket")
+        loop = asyncio.get_running_loop()
+        return await loop.create_unix_connection(protocol, f"/proc/self/fd/{pinned}")
+    finally:
+        os.close(pinned)
 
 
 class _Connection(asyncio.Protocol):

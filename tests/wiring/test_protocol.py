@@ -1,0 +1,73 @@
+"""The front door's HTTP against clients that send too much, too slowly, or nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from tallystick.wiring import protocol
+from tallystick.wiring.protocol import HEAD_BYTES_MAX, BoundedHttp
+
+
+async def _size(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+@pytest_asyncio.fixture
+async def port() -> AsyncIterator[int]:
+    app = Starlette(routes=[Route("/", _size, methods=["GET", "POST"])])
+    config = uvicorn.Config(app, http=BoundedHttp, lifespan="off", log_level="critical")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:  # noqa: ASYNC110  reason: uvicorn sets a flag and tells nobody
+            await asyncio.sleep(0.01)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await serving
+
+
+async def _send(port: int, *parts: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        async with asyncio.timeout(10):
+            return await reader.read(4096)
+    except ConnectionError:
+        return b"closed"
+    finally:
+        writer.close()
+
+
+async def test_a_usual_request_and_a_large_body(port: int) -> None:
+    assert b"200 OK" in await _send(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    body = b"x" * (4 * HEAD_BYTES_MAX)
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    answer = await _send(port, head + body)
+    assert answer.endswith(str(len(body)).encode())
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\n"])
+async def test_a_head_that_does_not_end_is_cut_off(port: int, start: bytes) -> None:
+    more = [b"a: b\r\n" * 4096 if start.endswith(b"\r\n") else b"y" * 24_576] * 8
+    assert (await _send(port, start, *more))[:12] in (b"HTTP/1.1 431", b"closed")
+
+
+async def test_a_head_that_takes_too_long_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.2)
+    assert (await _send(port, b"GET / HTTP/1.1\r\nx: "))[:12] == b"HTTP/1.1 408"
+
+
+async def test_nonsense_is_a_bad_request(port: int) -> None:
+    assert (await _send(port, b"\x00\x01\x02\r\n\r\n"))[:12] == b"HTTP/1.1 400"
