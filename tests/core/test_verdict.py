@@ -85,7 +85,10 @@ def test_a_rate_that_is_none(right: int, total: int) -> None:
         Rate(right, total)
 
 
-def evidence(clean: Rate, *robust: Rate) -> Evidence:
+CARRIED_OUT = AttackRecord("hop skip jump", "art", queries=1000)
+
+
+def evidence(clean: Rate, *robust: Rate, attacks: tuple[AttackRecord, ...] = (CARRIED_OUT,)) -> Evidence:
     return Evidence(
         model_digest=FILES,
         dataset="t@1",
@@ -93,7 +96,7 @@ def evidence(clean: Rate, *robust: Rate) -> Evidence:
         budget=Budget(EPS),
         clean=clean,
         curve=tuple(Point(eps, rate, rate) for eps, rate in zip(EPS, robust, strict=False)),
-        attacks=(AttackRecord("hop skip jump", "art"),),
+        attacks=attacks,
     )
 
 
@@ -144,6 +147,82 @@ def test_no_evidence_at_an_eps_does_not_hold() -> None:
     assert "no evidence" in finding.text
 
 
+skipped = st.builds(
+    AttackRecord,
+    name=st.text(max_size=8),
+    library=st.just("art"),
+    queries=st.integers(0, 10**6),
+    skipped=st.text(min_size=1, max_size=8),
+)
+idle = st.builds(AttackRecord, name=st.text(max_size=8), library=st.just("art"), queries=st.just(0))
+
+
+@given(
+    policies,
+    st.tuples(rates, rates, rates),
+    st.lists(skipped | idle, max_size=3).map(tuple),
+)
+def test_what_nobody_attacked_has_withstood_nothing(
+    policy: Policy, seen: tuple[Rate, Rate, Rate], attacks: tuple[AttackRecord, ...]
+) -> None:
+    state, findings = weigh(policy, evidence(*seen, attacks=attacks))
+    robust = [f for r, f in zip(policy.rules, findings, strict=True) if r.measure == "robust_accuracy"]
+    assert not any(f.holds for f in robust)
+    assert all("no attack was carried out" in f.text for f in robust)
+    if any(f.severity is Severity.REFUSE for f in robust):
+        assert state is VerdictState.REFUSED
+
+
+def test_why_no_attack_was_carried_out_is_said() -> None:
+    policy = Policy("p", (Rule("robust", "robust_accuracy", 0.0, eps=0.1),), Budget(EPS))
+    seen = [Rate(9, 10)] * 3
+    for attacks, said in (
+        ((), "no attack was carried out: none is recorded"),
+        (
+            (AttackRecord("a", "art", skipped="too few"), AttackRecord("b", "art")),
+            "no attack was carried out: a: too few; b: it asked the model nothing",
+        ),
+    ):
+        state, (finding,) = weigh(policy, evidence(*seen, attacks=attacks))
+        assert (state, finding.text) == (VerdictState.REFUSED, f"robust: {said}")
+    one_of_two = (AttackRecord("a", "art", skipped="too few"), CARRIED_OUT)
+    assert weigh(policy, evidence(*seen, attacks=one_of_two))[0] is VerdictState.PASSED
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "at_least", "said"),
+    [
+        (
+            188,
+            200,
+            0.945,
+            "is 94.0% (95 % interval 89.8% to 96.5%); its measured value, 94.0%, is below 94.5%",
+        ),
+        (189, 200, 0.945, "its measured value, 94.5%, is at least 94.5%"),
+        (9449, 10000, 0.945, "its measured value, 94.49%, is below 94.50%"),
+        (94_506, 100_000, 0.945, "its measured value, 94.51%, is at least 94.50%"),
+        (1, 3, 0.333, "its measured value, 33.33%, is at least 33.30%"),
+        (2, 3, 2 / 3 + 1e-16, "is below 66.666"),
+    ],
+)
+def test_the_text_shows_what_was_compared(right: int, total: int, at_least: float, said: str) -> None:
+    _, (finding,) = weigh(
+        Policy("p", (Rule("m", "clean_accuracy", at_least, bound="value"),)), evidence(Rate(right, total))
+    )
+    assert said in finding.text
+
+
+limits = st.integers(0, 10_000).map(lambda n: n / 10_000)  # as people write them
+
+
+@given(rates, limits, st.sampled_from(["low", "value"]))
+def test_the_text_never_looks_like_the_contrary(rate: Rate, at_least: float, bound: str) -> None:
+    _, (finding,) = weigh(Policy("p", (Rule("m", "clean_accuracy", at_least, bound=bound),)), evidence(rate))
+    figure, _, limit = finding.text.rpartition("; its ")[2].split(", ", 1)[1].partition(", is ")
+    shown, wanted = float(figure.rstrip("%")), float(limit.split()[-1].rstrip("%"))
+    assert (shown >= wanted) is finding.holds
+
+
 def test_a_warning_refuses_nothing_and_is_said() -> None:
     policy = Policy("p", (Rule("clean", "clean_accuracy", 1.0, severity=Severity.WARN),))
     state, (finding,) = weigh(policy, evidence(Rate(1, 2)))
@@ -161,7 +240,8 @@ RULE: dict[str, Any] = {"name": "r", "measure": "robust_accuracy", "at_least": 0
 
 
 def test_a_policy_is_read() -> None:
-    policy = Policy.parse({"name": "p", "rule": [RULE, {**RULE, "severity": "warn", "at_least": 1}]})
+    warn = {**RULE, "name": "w", "severity": "warn", "at_least": 1}
+    policy = Policy.parse({"name": "p", "rule": [RULE, warn]})
     assert [(r.severity, r.at_least, r.bound) for r in policy.rules] == [
         ("refuse", 0.5, "low"),
         ("warn", 1.0, "low"),
@@ -186,6 +266,10 @@ def test_a_policy_is_read() -> None:
         ({"rule": [{"name": "r", "measure": "robust_accuracy", "at_least": 0.5}]}, "eps goes with"),
         ({"rule": [{"name": "r"}]}, "'measure' is missing"),
         ({"rule": ["r"]}, "expected a table"),
+        ({"rule": 3}, "not a list of tables"),
+        ({"rule": "rule"}, "not a list of tables"),
+        ({"rule": RULE}, r"write \[\[rule\]\]"),
+        ({"rule": [RULE, {**RULE, "at_least": 0.1}]}, "rule 'r': two rules have this name"),
         ({"rule": [RULE], "budget": {"eps": []}}, "positive and rising"),
         ({"rule": [RULE], "budget": {"eps": [0.1, 0.1]}}, "positive and rising"),
         ({"rule": [RULE], "budget": {"eps": [0.0, 0.1]}}, "positive and rising"),

@@ -77,6 +77,7 @@ def test_a_model_without_an_example(models: Path) -> None:
     assert [from_json(TensorSpec, s) for s in found["inputs"]] == [TensorSpec("X", "FP32", (-1, 64))]
     assert [s["name"] for s in found["outputs"]] == ["label", "probabilities"]
     assert (found["has_input_example"], found["example"], found["runtime"]) == (False, "none", "onnx")
+    assert found["runs_code"] is False
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,7 @@ def test_a_model_without_an_example(models: Path) -> None:
 def test_it_predicts_on_the_example(examples: Path, name: str, runtime: str, outputs: list) -> None:
     found = inspected(examples / name)
     assert (found["has_input_example"], found["example"], found["runtime"]) == (True, "predicted", runtime)
+    assert found["runs_code"] is (runtime == "pyfunc")
     assert [from_json(TensorSpec, s) for s in found["outputs"]] == outputs
 
 

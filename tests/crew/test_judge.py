@@ -19,6 +19,7 @@ from tallystick.crew.judge import main
 from tallystick.crew.measure.pictures import choose
 from tests.crew.at_desk import FakeDesk, done, send
 from tests.fakes.models import build
+from tests.fakes.serving import finish, start
 
 BUDGET = {"eps": [0.05, 0.1, 0.2], "samples_max": 25, "queries_max": 900, "seed": 7, "low": 0, "high": 1}
 NAMES = [f"p{i:02d}" for i in range(64)]
@@ -124,7 +125,13 @@ def test_labels_alone_and_inputs_by_column(tmp_path: Path, models: Path, model: 
     if model == "columns":  # in another order, with one that the model does not know
         columns = {"other": np.zeros(150), **dict(reversed(columns.items()))}
     budget = {**BUDGET, "eps": [0.2, 0.6], "high": 8, "samples_max": 15, "queries_max": 300}
-    found = done(main, order(tmp_path, models / model, columns, budget=budget))
+    process, said = start(models / model, tmp_path / "m", "iris")
+    assert "ready" in said
+    asked = {"budget": budget, "socket": str(tmp_path / "m"), "name": "iris"}
+    try:
+        found = done(main, order(tmp_path, models / model, columns, **asked))
+    finally:
+        finish(process)
     told = evidence(found)
     assert told.clean.value > 0.9
     assert told.curve[1].robust.right < told.curve[1].robust.total
@@ -178,12 +185,17 @@ def test_what_cannot_be_judged_says_why(tmp_path: Path, models: Path) -> None:
     two = {"at": np.array([0.0, 1.0]), "label": np.array([0, 1])}
     for model, kind, words in [
         ("picky", NotSupported, "is INT64"),
-        ("unsigned", BadInput, "says nothing about its inputs"),
-        ("columns", BadInput, "no such column"),
-        ("mixed", BadInput, "no such column"),
+        ("unsigned", BadInput, "never run where it is measured"),
+        ("columns", BadInput, "never run where it is measured"),
     ]:
         with pytest.raises(kind, match=words):
             done(main, order(tmp_path, models / model, two))
+    process, _ = start(models / "mixed", tmp_path / "m", "m")
+    try:
+        with pytest.raises(BadInput, match="no such column"):
+            done(main, order(tmp_path, models / "mixed", two, socket=str(tmp_path / "m"), name="m"))
+    finally:
+        finish(process)
     with pytest.raises(MissingTile):
         done(main, order(tmp_path, models / "forest", two, attack="no such"))
     with pytest.raises(BadInput, match="the order lacks 'rows'"):

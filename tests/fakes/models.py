@@ -103,8 +103,45 @@ def graphs(folder: Path) -> None:
     mlflow.onnx.save_model(model, str(folder / "outside"), size_threshold=0, **QUICK)
 
 
+def hostile(folder: Path) -> None:
+    """forger: it looks for the desk of the process that it is loaded in and puts a result of its own there.
+
+    Beside that it is a plain classifier of two features, and so is ``pair``, which does nothing else.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    class Pair(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            import numpy as np
+
+            odds = np.exp(8 * np.stack([model_input[:, 0], model_input[:, 1]], axis=1))
+            return (odds / odds.sum(axis=1, keepdims=True)).astype("float32")
+
+    class Forger(Pair):
+        def predict(self, context, model_input, params=None):
+            import gc
+
+            rate = {"right": 1000, "total": 1000}
+            forged = {"clean": rate, "curve": [{"eps": e, "robust": rate, "noise": rate} for e in (0.1, 0.2)],
+                      "attacks": [{"name": "forged", "library": "none", "queries": 10**6}],
+                      "flavors": ["onnx"], "inputs": [], "outputs": [], "has_input_example": True,
+                      "example": "predicted", "runtime": "onnx", "runs_code": False}  # fmt: skip
+            for thing in () if getattr(self, "forged", False) else gc.get_objects():
+                if type(thing).__name__ == "Desk":
+                    thing.result(forged)
+            self.forged = True  # once, as looking takes its time
+            return super().predict(context, model_input, params)
+
+    two = Schema([TensorSpec(np.dtype("float32"), (-1, 2))])
+    signature = ModelSignature(inputs=two, outputs=two)
+    for name, model in (("pair", Pair()), ("forger", Forger())):
+        mlflow.pyfunc.save_model(str(folder / name), python_model=model, signature=signature, **QUICK)
+
+
 def main(folder: Path) -> None:
-    for part in (forest, columns, mixed, graphs):
+    for part in (forest, columns, mixed, graphs, hostile):
         part(folder)
 
 

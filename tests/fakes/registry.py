@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tallystick.core.errors import BadInput, Conflict, NotFound
-from tallystick.ports.registry import Registered
+from tallystick.ports.registry import Registered, RunData
 
 __all__ = ["MemoryRegistry"]
 
@@ -45,15 +45,13 @@ class MemoryRegistry:
         self._run(run_id).status = status
 
     async def register(
-        self, name: str, folder: Path, tags: Mapping[str, str], *, run_id: str = "", model_id: str = ""
+        self, name: str, folder: Path, tags: Mapping[str, str], *, run_id: str = ""
     ) -> Registered:
         if not name or "/" in name or ":" in name:
             raise BadInput(f"{name!r} is not a valid model name", where="registry")
         if run_id:
             self._run(run_id)
-        if model_id and model_id not in self.logged:
-            raise NotFound(f"no logged model {model_id}", where="registry")
-        model_id = model_id or self.log_model(folder)
+        model_id = self.log_model(folder)
         version = 1 + sum(v.name == name for v in self.registered)
         made = Registered(name, version, run_id, model_id, dict(tags))
         self.registered.append(made)
@@ -77,9 +75,10 @@ class MemoryRegistry:
                 rest = tuple(a for a in each.aliases if a != alias)
                 self.registered[i] = replace(each, aliases=(*rest, alias) if each == wanted else rest)
 
-    async def run_data(self, run_id: str) -> tuple[Mapping[str, float], Mapping[str, str]]:
+    async def run_data(self, run_id: str) -> RunData:
         run = self._run(run_id)
-        return {k: v for k, v in run.metrics.items() if math.isfinite(v)}, dict(run.params)
+        metrics = {k: v for k, v in run.metrics.items() if math.isfinite(v)}
+        return RunData(metrics, dict(run.params), dict(run.tags))
 
     def log_figures(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, str]) -> None:
         """Log as a client would."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -260,3 +261,52 @@ async def test_an_output_that_is_not_there_is_named(house, steps, tmp_path):
     house.executor._outcome = lambda job, returned, made: gone
     run = await run_it(house, side_by_side("bad"))
     assert "left nothing for its output 'text'" in run.step("bad").error
+
+
+async def test_each_step_gets_a_way_to_mlflow_of_its_own_while_it_runs(house, tmp_path):
+    doors = []
+    jobs = []
+
+    @contextlib.asynccontextmanager
+    async def step_door(key):
+        doors.append(f"open {key}")
+        yield tmp_path / f"s{len(doors)}"
+        doors.append(f"shut {key}")
+
+    class Noting(FakeExecutor):
+        async def run(self, job, on_log):
+            jobs.append((job.key, job.hub_socket, len(doors)))
+            return await super().run(job, on_log)
+
+    house.step_door = step_door
+    house.executor = Noting({"write": write, "read": read})
+    assert (await run_it(house, chain())).state is RunState.SUCCEEDED
+    first, second = [f"run-1 {name}" for name in ("write", "read")]
+    assert doors == [f"open {first}", f"shut {first}", f"open {second}", f"shut {second}"]
+    assert jobs == [(first, tmp_path / "s1", 1), (second, tmp_path / "s3", 3)]
+
+
+async def test_without_mlflow_a_step_has_no_way_to_it(house):
+    jobs = []
+
+    class Noting(FakeExecutor):
+        async def run(self, job, on_log):
+            jobs.append(job.hub_socket)
+            return await super().run(job, on_log)
+
+    house.executor = Noting({"write": write, "read": read})
+    await run_it(house, chain())
+    assert jobs == [None, None]
+
+
+async def test_a_step_whose_way_to_mlflow_cannot_be_made_fails_alone(house):
+    @contextlib.asynccontextmanager
+    async def step_door(key):
+        raise Unavailable("no socket can be made")
+        yield
+
+    house.step_door = step_door
+    run = await run_it(house, chain())
+    assert (run.state, run.step("write").state) == (RunState.FAILED, StepState.FAILED)
+    assert "no socket can be made" in run.step("write").error
+    assert list(house.scratch.iterdir()) == []

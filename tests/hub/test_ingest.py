@@ -6,6 +6,7 @@ import pytest
 
 from tallystick.core.data import Snapshot
 from tallystick.core.errors import BadInput, MissingTile, Unavailable
+from tallystick.hub.house.removal import remove
 from tallystick.hub.ingest import ingest, reconcile
 from tallystick.hub.recover import recover
 from tests.fakes.house import events
@@ -58,11 +59,13 @@ async def test_a_snapshot_whose_fact_was_not_written_is_told_after_a_restart(hou
         await ingest(house, "digits", file, "d.csv")
     house.ledger.broken = None
     assert events(house, "data") == []
-    assert (await recover(house))[0]
-    assert list(house.scratch.iterdir()) == []
+    marks, _ = await recover(house)
+    assert marks == list(house.scratch.iterdir())
+    assert len(marks) == 1
     assert await reconcile(house) == 1
     assert (await house.all("data", Snapshot))[0].rows == 2
     assert await reconcile(house) == 0
+    assert await remove(marks[0])
     assert not (await recover(house))[0]
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.core.errors import BadInput, NotFound
+from tallystick.core.endpoint import wish
+from tallystick.core.errors import BadInput, Failed, NotFound
 from tallystick.core.facts import to_json
 from tallystick.core.names import digest_of
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.judge import begin_judging, gather
+from tallystick.hub.settle import Settler
 from tests.fakes.house import POLICY, add_model, add_run, add_table, events, evidence, until
 from tests.fakes.house.sandbox import Exit
 
@@ -25,17 +27,22 @@ def answering(house, answer):
     house.sandbox.table["judge"] = judge
 
 
-async def judged(house, model, data="", again=False, policy=POLICY):
+async def judged(house, model, data="", again=False, policy=POLICY, label="label"):
     """Judge to the end."""
-    verdict, rows = await begin_judging(house, model, data, policy, again)
+    verdict, rows = await begin_judging(house, model, data, policy, label, again)
     if verdict.state.ended:
         return verdict
-    return await gather(house, verdict, model, rows, policy, "label")
+    return await gather(house, verdict, model, rows, policy, label)
 
 
 @pytest.fixture
 async def model(house):
     return await add_model(house, run=await add_run(house))
+
+
+def left(house):
+    """Folders that are not taken away."""
+    return [*house.scratch.glob("judge-*"), *house.scratch.glob("serve-*")]
 
 
 async def failed_with(house, model):
@@ -44,7 +51,7 @@ async def failed_with(house, model):
     assert verdict.evidence is None
     assert await house.get("verdict", verdict.key, Verdict) == verdict
     assert events(house, "verdict") == ["began", "failed"]
-    assert list(house.scratch.glob("judge-*")) == []
+    assert left(house) == []
     assert house.progress == {}
     return verdict.error
 
@@ -58,7 +65,7 @@ async def test_evidence_that_holds_passes(house, model):
     assert verdict.evidence.budget == POLICY.budget
     assert await house.get("verdict", verdict.key, Verdict) == verdict
     assert events(house, "verdict") == ["began", "passed"]
-    assert list(house.scratch.glob("judge-*")) == []
+    assert left(house) == []
 
 
 async def test_evidence_that_does_not_hold_refuses_with_the_reasons(house, model):
@@ -97,7 +104,7 @@ async def test_progress_is_told_while_it_lasts(house, model):
         return evidence()
 
     house.sandbox.table["judge"] = judge
-    verdict, rows = await begin_judging(house, model, "", POLICY)
+    verdict, rows = await begin_judging(house, model, "", POLICY, "label")
     work = asyncio.create_task(gather(house, verdict, model, rows, POLICY, "label"))
     await until(lambda: verdict.key in house.progress)
     assert house.progress[verdict.key] == (0.25, "half a quarter")
@@ -128,6 +135,17 @@ async def test_other_rows_policy_or_files_are_judged_anew(house, model):
     assert len(keys) == 4
 
 
+async def test_another_label_is_judged_anew(house, model):
+    answering(house, evidence())
+    first = await judged(house, model)
+    other = await judged(house, model, label="other")
+    assert (first.evidence.label, other.evidence.label) == ("label", "other")
+    assert first.key != other.key
+    assert [p.order["label"] for p in house.sandbox.started] == ["label", "other"]
+    assert await judged(house, model, label="other") == other
+    assert (await judged(house, model)).key == first.key
+
+
 async def test_a_verdict_that_failed_is_not_one_that_was_reached(house, model):
     answering(house, {})
     failed = await judged(house, model)
@@ -141,25 +159,35 @@ async def test_a_verdict_that_failed_is_not_one_that_was_reached(house, model):
 async def test_rows_can_be_a_table_a_snapshot_or_an_output(house, model):
     answering(house, evidence())
     run = model.origin.run
-    [snapshot] = model.origin.snapshots
-    names = [(await judged(house, model, d)).evidence.dataset for d in ("digits", snapshot, f"{run}/test")]
+    snapshot = (await add_table(house, "more")).key
+    names = [(await judged(house, model, d)).evidence.dataset for d in ("more", snapshot, f"{run}/test")]
     assert names == [snapshot, snapshot, f"{run}/test"]
+
+
+async def test_rows_that_the_model_was_made_from_begin_no_verdict(house, model):
+    [snapshot] = model.origin.snapshots
+    newer = await add_table(house)
+    for name in ("digits", snapshot, newer.key, f"tally://tables/{snapshot}"):
+        with pytest.raises(BadInput, match="digits@1 was made from rows of table digits") as refused:
+            await begin_judging(house, model, name, POLICY, "label")
+        assert "leave --data out" in refused.value.hint
+    assert events(house, "verdict") == []
 
 
 @pytest.mark.parametrize(
     ("data", "kind"),
-    [("none", NotFound), ("digits@9", NotFound), ("run-9/test", NotFound), ("a b", BadInput)],
+    [("none", NotFound), ("none@9", NotFound), ("run-9/test", NotFound), ("a b", BadInput)],
 )
 async def test_rows_that_are_not_there_begin_no_verdict(house, model, data, kind):
     with pytest.raises(kind):
-        await begin_judging(house, model, data, POLICY)
+        await begin_judging(house, model, data, POLICY, "label")
     assert events(house, "verdict") == []
 
 
 async def test_a_model_of_no_run_needs_rows_to_be_said(house):
     model = await add_model(house)
     with pytest.raises(BadInput, match="tally judge digits@1 --data TABLE"):
-        await begin_judging(house, model, "", POLICY)
+        await begin_judging(house, model, "", POLICY, "label")
     assert events(house, "verdict") == []
 
 
@@ -226,7 +254,7 @@ async def test_an_interrupted_judgement_is_a_failed_verdict_and_its_worker_ends(
         await asyncio.Event().wait()
 
     house.sandbox.table["judge"] = judge
-    verdict, rows = await begin_judging(house, model, "", POLICY)
+    verdict, rows = await begin_judging(house, model, "", POLICY, "label")
     work = asyncio.create_task(gather(house, verdict, model, rows, POLICY, "label"))
     await until(lambda: verdict.key in house.progress)
     work.cancel()
@@ -234,7 +262,175 @@ async def test_an_interrupted_judgement_is_a_failed_verdict_and_its_worker_ends(
         await work
     assert (await house.get("verdict", verdict.key, Verdict)).error == "the judgement was interrupted"
     assert [p.ended_by_hub for p in house.sandbox.started] == [True]
-    assert list(house.scratch.glob("judge-*")) == []
+    assert left(house) == []
+
+
+async def test_evidence_without_an_attack_that_was_carried_out_refuses(house, model):
+    nothing = [{"name": "square", "library": "test", "queries": 0, "skipped": "too few queries"}]
+    answering(house, {**evidence(robust=100), "attacks": nothing})
+    verdict = await judged(house, model)
+    assert verdict.state is REFUSED
+    assert verdict.reasons == ("robust: no attack was carried out: square: too few queries",)
+
+
+# ---------------------------------------------------------------------- a model that runs code
+
+
+@pytest.fixture
+async def coded(house, model):
+    """A model that may run code, and a process that serves it until it is ended."""
+
+    async def serve(order, say):
+        say(ready={})
+        await asyncio.Event().wait()
+
+    house.sandbox.table["serve"] = serve
+    return replace(model, runtime="pyfunc", runs_code=True)
+
+
+async def test_a_model_that_runs_code_is_served_by_a_process_of_its_own(house, coded):
+    answering(house, evidence())
+    assert (await judged(house, coded)).state is PASSED
+    serving, judging = house.sandbox.started
+    assert (serving.name, judging.name) == ("serve", "judge")
+    folder = str(Path(serving.order["socket"]).parent)
+    assert serving.wall.readable == (serving.order["folder"],)
+    assert serving.wall.writable == (folder,) == (serving.wall.workdir,)
+    assert serving.order["name"] == judging.order["name"] == coded.name
+    assert judging.order["socket"] == serving.order["socket"]
+    assert judging.wall.writable == (judging.order["pictures"], folder)
+    for hidden in ("rows", "pictures"):
+        shown = (*serving.wall.readable, *serving.wall.writable)
+        assert not any(judging.order[hidden].startswith(path) for path in shown)
+    assert not {"rows", "label", "budget", "attack"} & serving.order.keys()
+    assert serving.ended_by_hub
+    assert house.sandbox.alive() == []
+    assert left(house) == []
+
+
+async def test_it_is_served_as_at_an_endpoint(house, coded):
+    """Nothing that it is told tells it that it is judged: order and wall are those of an endpoint."""
+    answering(house, evidence())
+    await judged(house, coded)
+    judging = house.sandbox.started[0]
+    endpoint = wish(None, coded.name, coded.key, coded.digest, "v", 1, house.tenant)
+    await house.tell("endpoint", endpoint.name, "wished", endpoint)
+    settler = Settler(house)
+    await settler.settle_one(endpoint.name)
+    serving = house.sandbox.started[-1]
+    await settler.close()
+
+    def plain(played):
+        mark = Path(played.order["folder"]).parent.name
+        assert mark.startswith("serve-")
+        return repr((played.order, played.wall)).replace(mark, "folder")
+
+    assert plain(judging) == plain(serving)
+
+
+async def test_a_model_that_is_only_data_has_no_process_of_its_own(house, model):
+    answering(house, evidence())
+    await judged(house, model)
+    assert [p.name for p in house.sandbox.started] == ["judge"]
+    assert "socket" not in house.sandbox.started[0].order
+
+
+async def test_what_the_serving_process_says_is_no_evidence(house, coded):
+    """It ends when it says a result: nothing is weighed, and the gate stays shut."""
+
+    async def serve(order, say):
+        say(ready={})
+        return evidence(robust=100)
+
+    async def judge(order, say):
+        await asyncio.Event().wait()
+
+    house.sandbox.table |= {"serve": serve, "judge": judge}
+    assert "the serving process ended" in await failed_with(house, coded)
+    assert house.sandbox.alive() == []
+
+
+async def never_ready(order, say):
+    await asyncio.Event().wait()
+
+
+async def not_loading(order, say):
+    raise BadInput("the model says nothing about its inputs", where="model")
+
+
+async def gone_at_once(order, say):
+    say.err("Killed")
+    raise Exit(-9)
+
+
+@pytest.mark.parametrize(
+    ("serve", "words"),
+    [
+        (never_ready, "not ready within 0.05 s"),
+        (not_loading, "says nothing about its inputs"),
+        (gone_at_once, "signal 9: Killed"),
+    ],
+)
+async def test_a_model_that_cannot_be_served_is_a_failed_verdict(house, coded, serve, words):
+    house.limits = replace(house.limits, start_s=0.05 if serve is never_ready else 60)
+    answering(house, evidence())
+    house.sandbox.table["serve"] = serve
+    assert words in await failed_with(house, coded)
+    assert [p.name for p in house.sandbox.started] == ["serve"]
+    assert house.sandbox.alive() == []
+
+
+async def test_a_model_that_goes_away_is_named_as_the_reason(house, coded):
+    asked = asyncio.Event()
+
+    async def serve(order, say):
+        say(ready={})
+        await asked.wait()
+        say.err("MemoryError")
+        raise Exit(-9)
+
+    async def judge(order, say):
+        asked.set()
+        raise Failed("it cannot be asked", where="model")
+
+    house.sandbox.table |= {"serve": serve, "judge": judge}
+    assert "signal 9: MemoryError" in await failed_with(house, coded)
+
+
+async def test_an_error_of_the_judge_ends_the_serving_process_too(house, coded):
+    async def judge(order, say):
+        raise BadInput("no column 'label'", where="rows")
+
+    house.sandbox.table["judge"] = judge
+    assert await failed_with(house, coded) == "rows: no column 'label'"
+    assert [p.ended_by_hub for p in house.sandbox.started if p.name == "serve"] == [True]
+
+
+async def test_an_interrupted_judgement_ends_both_processes(house, coded):
+    async def judge(order, say):
+        say(progress=0.1)
+        await asyncio.Event().wait()
+
+    house.sandbox.table["judge"] = judge
+    verdict, rows = await begin_judging(house, coded, "", POLICY, "label")
+    work = asyncio.create_task(gather(house, verdict, coded, rows, POLICY, "label"))
+    await until(lambda: len(house.sandbox.alive()) == 2)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert house.sandbox.alive() == []
+    assert left(house) == []
+
+
+async def test_a_judgement_that_lasts_too_long_is_given_up(house, coded, monkeypatch):
+    monkeypatch.setattr("tallystick.hub.judge.WAITS_MAX", 1e-5)
+
+    async def judge(order, say):
+        await asyncio.Event().wait()
+
+    house.sandbox.table["judge"] = judge
+    assert "no evidence within" in await failed_with(house, coded)
+    assert house.sandbox.alive() == []
 
 
 # ---------------------------------------------------------------------- pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -186,3 +187,17 @@ async def test_what_cannot_be_observed_says_why(stage: Stage) -> None:
     await stage.tell(wished=Wish(5))
     with pytest.raises(Conflict, match="serves nothing"):
         await observe(stage.house, "e", "label")
+
+
+async def test_measuring_waits_for_its_turn(stage):
+    await stage.ask(mean=0)
+    slots = stage.house.errand_slots
+    for _ in range(stage.house.limits.steps_at_once):
+        await slots.acquire()
+    observing = asyncio.create_task(observe(stage.house, "e", "label"))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(observing), 0.5)
+    assert stage.house.sandbox._started == []
+    slots.release()
+    assert (await observing)[0].rows_live == 200
+    assert not slots.locked()

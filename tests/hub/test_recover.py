@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -10,6 +15,8 @@ from tallystick.core.names import digest_of
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState
 from tallystick.core.run import Run, RunState, Step, StepState
 from tallystick.core.verdict import Verdict, VerdictState
+from tallystick.hub import recover as module
+from tallystick.hub.house import removal
 from tallystick.hub.recover import end_records, give_up, recover
 from tests.fakes.house import add_model, add_run, add_verdict, events, until
 
@@ -87,6 +94,35 @@ async def test_the_scratch_folder_is_emptied_and_a_cut_off_ingest_is_told(house,
     assert marks == ([folder] if cut_off else [])
     assert list(house.scratch.iterdir()) == marks, "marks stay until the catalogue was looked at"
     assert house.scratch.parent.exists()
+
+
+async def test_a_folder_of_any_depth_does_not_keep_a_home_from_starting(house):
+    folder = house.folder("step")
+    code = "import os, sys\nos.chdir(sys.argv[1])\nfor _ in range(1500): os.mkdir('d' * 9); os.chdir('d' * 9)"
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, str(folder)], check=True)
+    await recover(house)
+    assert list(house.scratch.iterdir()) == []
+
+
+async def test_what_cannot_be_removed_does_not_keep_a_home_from_starting(house, monkeypatch):
+    house.folder("step")
+
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "rmdir", refuse)
+    assert await recover(house) == ([], [])
+    assert len(list(house.scratch.iterdir())) == 1
+
+
+async def test_a_start_does_not_wait_for_what_takes_long_to_remove(house, monkeypatch):
+    folder, gone = house.folder("step"), threading.Event()
+    monkeypatch.setattr(module, "TIDY_WAIT_S", 0.01)
+    monkeypatch.setattr(removal, "remove_tree", lambda path, stop: stop.wait(5) and gone.set())
+    assert await recover(house) == ([], [])
+    house.tasks["tidy"].cancel()
+    assert await asyncio.to_thread(gone.wait, 5), "a hub that ends does not wait either"
+    assert folder.exists()
 
 
 async def test_mlflows_copies_of_cut_off_runs_are_named_and_ended(house):

@@ -7,7 +7,8 @@ import pytest
 
 from tallystick.core.errors import BadInput, Conflict, Failed, MissingTile, NotFound, Unavailable
 from tallystick.core.model import ModelVersion, TensorSpec
-from tallystick.core.run import Run, RunState
+from tallystick.core.run import Run, RunState, Step, StepState
+from tallystick.core.values import Values
 from tallystick.hub.register import register
 from tests.fakes.house import SEEN, add_run, events
 from tests.fakes.house.sandbox import Exit
@@ -35,6 +36,7 @@ async def test_an_output_becomes_a_version_with_all_that_is_known_of_it(house):
     model = await register(house, "digits", run.key, "model")
     assert (model.key, model.digest) == ("digits@1", run.outputs.artifacts["model"][0].digest)
     assert (model.flavors, model.has_input_example) == (("onnx",), True)
+    assert (model.runtime, model.runs_code) == ("onnx", False)
     assert model.inputs == (TensorSpec("x", "FP32", (-1, 2)),)
     [snapshot] = house.ledger.facts[0:1]
     assert model.origin.snapshots == {snapshot.key: snapshot.state["digest"]}
@@ -53,12 +55,10 @@ async def test_the_model_is_loaded_behind_a_wall_that_shows_it_alone(house):
 
 
 async def test_the_registry_gets_the_version_with_its_tags(house):
-    _, record = await house.registry.begin_run("digits", "run", {})
-    house.registry.log_figures(record, {"accuracy": 0.9}, {"depth": "8"})
     run = await add_run(house)
-    ref = replace(run.outputs.artifacts["model"][0], metadata={"mlflow_run_id": record})
-    run = replace(run, outputs=replace(run.outputs, artifacts={"model": (ref,)}))
-    await house.tell("run", run.key, "succeeded", run)
+    record = await logged(house, run.key)
+    run = await saying(house, run, mlflow_run_id=record)
+    [ref] = run.outputs.artifacts["model"]
     model = await register(house, "digits", run.key, "model")
     assert (model.metrics, model.params, model.origin.record_id) == (
         {"accuracy": 0.9},
@@ -71,14 +71,62 @@ async def test_the_registry_gets_the_version_with_its_tags(house):
     assert made.tags["tally.snapshot.0"].startswith("digits@")
 
 
-async def test_a_record_that_mlflow_has_forgotten_is_no_hindrance(house):
-    run = await add_run(house)
-    ref = replace(run.outputs.artifacts["model"][0], metadata={"mlflow_run_id": "gone"})
-    run = replace(run, outputs=replace(run.outputs, artifacts={"model": (ref,)}))
+async def logged(house, run_key):
+    """An MLflow run that a step of this run logged to; its id."""
+    _, record = await house.registry.begin_run("digits", "run", {"tally.run": run_key})
+    house.registry.log_figures(record, {"accuracy": 0.9}, {"depth": "8"})
+    return record
+
+
+async def saying(house, run, **metadata):
+    """The run, its model's metadata as a step may have written them."""
+    ref = replace(run.outputs.artifacts["model"][0], metadata=metadata)
+    run = replace(run, outputs=replace(run.outputs, artifacts={**run.outputs.artifacts, "model": (ref,)}))
     await house.tell("run", run.key, "succeeded", run)
-    with pytest.raises(NotFound):  # from the registry's own register: it cannot belong to that run
-        await register(house, "digits", run.key, "model")
-    leave_nothing(house)
+    return run
+
+
+@pytest.mark.parametrize("of", ["run-of-another", "", None])
+async def test_a_record_that_is_not_this_runs_is_not_taken(house, of):
+    record = "gone" if of is None else await logged(house, of)
+    run = await saying(house, await add_run(house), mlflow_run_id=record)
+    model = await register(house, "digits", run.key, "model")
+    assert (model.metrics, model.params, model.origin.record_id) == ({}, {}, "")
+    assert house.registry.registered[0].run_id == ""
+
+
+async def test_what_is_registered_is_what_was_judged_whatever_a_step_says(house, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "MLmodel").write_text("never judged")
+    model_id = house.registry.log_model(other)
+    run = await saying(house, await add_run(house), mlflow_model_id=model_id)
+    model = await register(house, "digits", run.key, "model")
+    await house.registry.fetch("digits", model.version, tmp_path / "got")
+    assert (tmp_path / "got" / "model.onnx").read_bytes() == b"one"
+
+
+async def test_only_what_the_importer_brought_is_an_origin(house):
+    run = await add_run(house)
+    [made] = run.outputs.artifacts["test"]
+    forged = {"snapshot": "secret@1", "snapshot_digest": "sha256:" + "f" * 64}
+    step = Step(
+        "train", StepState.SUCCEEDED, outputs=Values(artifacts={"o": (replace(made, metadata=forged),)})
+    )
+    run = await saying(house, replace(run, steps=(*run.steps, step)), **forged)
+    model = await register(house, "digits", run.key, "model")
+    assert [key.partition("@")[0] for key in model.origin.snapshots] == ["digits"]
+
+
+async def test_an_output_from_the_cache_keeps_the_record_of_the_run_that_made_it(house):
+    record = await logged(house, "run-before")
+    run = await saying(house, await add_run(house), mlflow_run_id=record)
+    outputs = Values(artifacts={"model": run.outputs.artifacts["model"]})
+    step = Step("train", StepState.CACHED, outputs=outputs, cache_key="sha256:" + "c" * 64)
+    await house.tell("step", step.cache_key, "made", outputs, "run-before train")
+    await house.tell("run", run.key, "succeeded", replace(run, steps=(*run.steps, step)))
+    model = await register(house, "digits", run.key, "model")
+    assert (model.metrics, model.origin.record_id) == ({"accuracy": 0.9}, record)
 
 
 async def test_the_same_files_are_the_same_version(house):
@@ -142,6 +190,9 @@ async def test_names_and_runs_must_be_good(house):
     leave_nothing(house)
 
 
+X = {"name": "x", "datatype": "FP32", "shape": [-1, 2]}
+
+
 def dies():
     raise Exit(-9)
 
@@ -158,6 +209,16 @@ def refuses():
         (dict, BadInput, "'flavors' is missing"),
         (lambda: {**SEEN, "inputs": [{"name": "x"}]}, BadInput, r"inspect.inputs\[0\]"),
         (lambda: {**SEEN, "flavors": "onnx"}, BadInput, "inspect.flavors"),
+        (lambda: {**SEEN, "flavors": ["f"] * 101}, BadInput, "over 100 flavors"),
+        (lambda: {**SEEN, "flavors": ["f" * 101]}, BadInput, "over 100 flavors"),
+        (lambda: {**SEEN, "runtime": "../x"}, BadInput, "not a valid runtime name"),
+        (lambda: {**SEEN, "runs_code": 0}, BadInput, "inspect.runs_code"),
+        (lambda: {**SEEN, "inputs": [X] * 2}, BadInput, "two of one name"),
+        (lambda: {**SEEN, "outputs": [{**X, "name": str(n)} for n in range(4097)]}, BadInput, "4096 tensors"),
+        (lambda: {**SEEN, "inputs": [{**X, "name": "x" * 1001}]}, BadInput, "is no tensor"),
+        (lambda: {**SEEN, "inputs": [{**X, "datatype": "FP8"}]}, BadInput, "is no tensor"),
+        (lambda: {**SEEN, "inputs": [{**X, "shape": [-2]}]}, BadInput, "has shape"),
+        (lambda: {**SEEN, "inputs": [{**X, "shape": [1] * 17}]}, BadInput, "has shape"),
     ],
 )
 async def test_what_does_not_load_registers_nothing(house, answer, kind, words):
@@ -169,6 +230,15 @@ async def test_what_does_not_load_registers_nothing(house, answer, kind, words):
     with pytest.raises(kind, match=words):
         await register(house, "digits", run.key, "model")
     leave_nothing(house)
+
+
+async def test_a_model_that_does_not_say_whether_it_runs_code_may(house):
+    async def inspect(order, say):
+        return {key: value for key, value in SEEN.items() if key not in ("runtime", "runs_code")}
+
+    house.sandbox.table["inspect"] = inspect
+    model = await register(house, "digits", (await add_run(house)).key, "model")
+    assert (model.runtime, model.runs_code) == ("", True)
 
 
 async def test_a_registry_that_refuses_leaves_nothing_here(house, monkeypatch):

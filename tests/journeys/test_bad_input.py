@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journeys.conftest import RunningHub, start_hub
+from tests.journeys.conftest import RunningHub, start_hub, tally
 
 pytestmark = pytest.mark.journey
 
@@ -34,6 +34,8 @@ def _refused(hub: RunningHub, words: list[str], said: str, status: int = 2) -> N
     assert len(lines) <= 2, done.stderr
     assert "Traceback" not in done.stderr
     assert said in done.stderr
+    words_said = done.stderr.split(": ")
+    assert len(words_said) == len(set(words_said)), f"it says something twice: {done.stderr}"
     assert hub.json("log", "-n", "1000") == before, "something was changed"
 
 
@@ -55,7 +57,19 @@ def _refused(hub: RunningHub, words: list[str], said: str, status: int = 2) -> N
 def test_files(hub: RunningHub, tmp_path: Path, name: str, content: str, said: str) -> None:
     file = tmp_path / name
     file.write_text(content)
+    _refused(hub, ["ingest", "good", str(file)], f"error: {name}: ")
     _refused(hub, ["ingest", "good", str(file)], said)
+
+
+def test_a_file_that_shows_as_another(hub: RunningHub, tmp_path: Path) -> None:
+    file = tmp_path / "a\x1b[2J.csv"
+    file.write_text(GOOD)
+    _refused(hub, ["ingest", "good", str(file)], "has control characters in it")
+
+
+def test_a_url_that_is_none() -> None:
+    done = tally("--url", "nonsense", "status", status=2)
+    assert done.stderr == "error: --url: 'nonsense' is not a URL\n  for example http://127.0.0.1:5000\n"
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "..", ".hidden", "a b", "x" * 101, "ü", "-"])
@@ -83,7 +97,18 @@ def test_a_file_that_is_not_there(hub: RunningHub) -> None:
 def test_pipelines(hub: RunningHub, tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "pipeline.yaml"
     file.write_text(text)
+    _refused(hub, ["run", str(file)], "error: pipeline.yaml: ")
     _refused(hub, ["run", str(file)], said)
+
+
+def test_a_pipeline_as_python_source(hub: RunningHub) -> None:
+    source = YAML.with_suffix(".py")
+    _refused(hub, ["run", str(source)], f"error: {source}: is Python source")
+
+
+def test_a_registration_that_nobody_would_wait_for(hub: RunningHub) -> None:
+    words = ["run", str(YAML), "-p", "data=tally://tables/good", "--no-wait", "--register", "best=m"]
+    _refused(hub, words, "leave out one of the two")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +139,10 @@ def test_things_that_are_not_there(hub: RunningHub, tmp_path: Path) -> None:
     _refused(hub, ["heal", "nobody"], "no remedy 'nobody'")
     _refused(hub, ["withdraw", "nobody"], "no endpoint 'nobody'")
     _refused(hub, ["register", "m", "--run", "nobody", "--output", "o"], "no run 'nobody'")
+    _refused(hub, ["cancel", "nobody"], "no run 'nobody'")
+    _refused(hub, ["logs", "nobody"], "no run 'nobody'")
+    _refused(hub, ["show", "run", "nobody"], "no run 'nobody'")
+    _refused(hub, ["show", "run", "a/b"], "cannot be a key")
 
 
 def test_a_model_that_does_not_load(hub: RunningHub, tmp_path: Path) -> None:
@@ -137,4 +166,7 @@ client.create_model_version("broken", f"runs:/{run.info.run_id}/model", run.info
     arguments = [sys.executable, "-W", "ignore", "-c", script, hub.url, str(tmp_path / "model")]
     subprocess.run(arguments, check=True, capture_output=True, timeout=120)
     _refused(hub, ["judge", "broken", "--data", "good"], "model.onnx")
+    file = tmp_path / "rows.csv"
+    file.write_text(GOOD)
+    _refused(hub, ["judge", "broken", "--data", str(file)], "model.onnx")
     _refused(hub, ["deploy", "broken", "--name", "e"], "model.onnx")

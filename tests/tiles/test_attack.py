@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.verdict import Budget
 from tallystick.ports.tile import Place
 from tallystick.proofs.attack import AttackProof, LinearModel, toy_rows
@@ -69,7 +69,8 @@ def test_any_number_of_features(features: int) -> None:
     for point in found.curve:
         exact = int(model.withstands(x[found.attacked], y[found.attacked], point.eps, 0.0, 1.0).sum())
         assert exact <= point.robust.right <= exact + 3
-    assert all(not r.skipped for r in found.records)
+    one_class = len(set(model(x).argmax(axis=1))) == 1
+    assert [bool(r.skipped) for r in found.records] == [one_class, False]  # then HopSkipJump has no start
 
 
 def test_scores_that_are_no_probabilities() -> None:
@@ -90,6 +91,34 @@ def test_a_radius_that_float32_cannot_tell_is_refused() -> None:
     budget = Budget(eps=(0.05,), low=100_000.0, high=100_001.0)
     with pytest.raises(BadInput, match="lost in float32"):
         ArtAttack().run(model, x, y, budget, lambda share, text: None)
+
+
+@pytest.mark.parametrize(("eps", "least"), [((0.05,), 5), ((0.05, 0.1, 0.15, 0.2), 20)])
+def test_the_hint_names_the_least_budget_with_which_an_attack_begins(eps: tuple, least: int) -> None:
+    model, x, y = toy_rows()
+    budget = Budget(eps=eps, samples_max=5, queries_max=least - 1)
+    with pytest.raises(BadInput, match=f"{least - 1} queries a row are too few for any attack") as refused:
+        ArtAttack().run(model, x, y, budget, lambda share, text: None)
+    assert model.asked == 0
+    assert f"at least {least} let one begin" in refused.value.hint
+    found = ArtAttack().run(
+        model, x, y, Budget(eps=eps, samples_max=5, queries_max=least), lambda share, text: None
+    )
+    assert sum(r.queries for r in found.records) > 0
+
+
+def test_no_start_for_one_attack_and_no_queries_for_the_other_is_no_curve() -> None:
+    """A model that always says the same, right about some rows: what nobody attacked withstands nothing."""
+    _, x, y = toy_rows()
+    stubborn = LinearModel(np.zeros((3, 2)), np.array([1.0, 0.0, 0.0]))
+    eps = tuple(i / 100 for i in range(1, 41))
+    with pytest.raises(
+        NotSupported, match=r"no attack could be carried out: HopSkipJump: .*Square: "
+    ) as wrong:
+        ArtAttack().run(
+            stubborn, x, y, Budget(eps=eps, samples_max=20, queries_max=100), lambda share, text: None
+        )
+    assert wrong.value.where == "attack"
 
 
 PROGRAM = """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.core.pipeline import Param, ParamType
+from tallystick.core.pipeline import Param, ParamType, Slot
 from tallystick.crew.relay import same_user
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
@@ -237,3 +237,31 @@ def test_the_relay_knows_only_its_own_users_connections():
         with socket.create_connection(("127.0.0.1", port)) as client:
             assert same_user(client.getsockname()[1], port)
             assert not same_user(client.getsockname()[1], port + 1)
+
+
+# ---------------------------------------------------------------------- what it may not do for ever
+
+
+async def test_a_step_that_only_sleeps_is_ended(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "WAIT_S", -1)
+    marker = uuid.uuid4().hex
+    sleep = "import time; time.sleep(600)"
+    body = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {sleep!r}, {marker!r}])"
+    done = await outcome(opened(sandbox, tmp_path, step_cpu_seconds=2), tmp_path, step(body))
+    assert done.error == "killed: it was not done after 3 s (twice its 2 CPU seconds and -1 s)"
+    assert marked(marker) == []
+
+
+async def test_an_error_has_nothing_in_it_but_text(sandbox, tmp_path):
+    body = "raise ValueError('a\\x1b]0;title\\x07b\\x9bc\\u202ed')"
+    done = await outcome(opened(sandbox, tmp_path), tmp_path, step(body))
+    assert done.error == "ValueError: a]0;titlebcd"
+
+
+async def test_folders_in_folders_without_end_are_an_error(sandbox, tmp_path):
+    body = (
+        "import os\nos.mkdir(made.path)\nos.chdir(made.path)\n"
+        "for _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')"
+    )
+    what = step(body, arguments="made: Output[Dataset]", out_artifacts=(Slot("made", "system.Dataset"),))
+    assert "nested too deeply" in (await outcome(opened(sandbox, tmp_path), tmp_path, what)).error

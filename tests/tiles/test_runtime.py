@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tallystick.core.errors import BadInput, NotSupported, Refused, TallyError
+from tallystick.core.errors import BadInput, MissingTile, NotSupported, Refused, TallyError
 from tallystick.ports.tile import Place
 from tallystick.proofs.runtime import RuntimeProof
 from tallystick.tiles.runtime import onnx as onnx_tile
@@ -293,3 +294,27 @@ def test_an_unreadable_mlmodel_is_not_accepted(made, tmp_path):
         (tmp_path / "MLmodel").write_text("flavors: {onnx: {}}")
         (tmp_path / "MLmodel").chmod(0)
         assert not runtime(tmp_path).accepts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (ImportError("no", name="sklearn.tree"), "pip install sklearn"),
+        (ImportError("no", name="mlflow.pyfunc"), "pip install 'tallystick[mlflow]'"),
+        (ImportError("no", name="x --index-url http://evil.invalid/"), ""),
+        (ImportError("no", name="--pre"), ""),
+        (ImportError("no", name="x; touch y"), ""),
+        (ImportError("no", name="x\n"), ""),
+        (ImportError("no", name="x" * 1000), ""),
+        (ImportError("no", name=["x"]), ""),
+        (ImportError("x --index-url http://evil.invalid/"), ""),
+    ],
+)
+def test_a_models_own_words_never_become_a_command(made, tmp_path, monkeypatch, wrong, hint):
+    def load(*_, **__):
+        raise wrong
+
+    monkeypatch.setattr(importlib.import_module("mlflow.pyfunc"), "load_model", load)
+    with pytest.raises(MissingTile) as caught:
+        pyfunc_tile.open_tile(Place(tmp_path)).load(made / "columns")
+    assert caught.value.hint == hint

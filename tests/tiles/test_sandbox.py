@@ -199,6 +199,57 @@ async def test_memory_folders_of_bubblewrap_are_limited(tmp_path):
     await sandbox.close()
 
 
+async def test_memory_folders_stay_small_where_the_wall_has_much(tmp_path):
+    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    confined = await sandbox.spawn(
+        ["/bin/df", "--output=size", "-m", "/tmp", "/dev/shm", "/home/tally"],  # noqa: S108  inside the wall
+        Wall(str(tmp_path), memory_mib=4096),
+    )
+    assert (await confined.stdout.read()).split()[1:] == [b"512"] * 3
+    assert await confined.end() == 0
+    await sandbox.close()
+
+
+LOOK = """
+cat "$1/hub.db" "$2/hub.db"
+ls "$1"
+echo mine > "$1/scratch/w/made" && cat "$1/scratch/w/made"
+touch "$1/planted" || echo closed
+cat "$1/../pyvenv.cfg"
+"""
+
+
+@pytest.mark.parametrize("linked", [False, True])
+async def test_a_home_inside_pythons_own_folder_is_hidden(tmp_path, monkeypatch, linked):
+    """As it is after ``python -m venv .`` with ``./tally-home``: that folder is shown to every step."""
+    real = tmp_path / "project"
+    work = real / "home" / "scratch" / "w"
+    work.mkdir(parents=True)
+    (real / "pyvenv.cfg").write_text("venv\n")
+    (real / "home" / "hub.db").write_text("secret")
+    (tmp_path / "link").symlink_to(real)
+    prefix = tmp_path / "link" if linked else real
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    sandbox = bubblewrap.open_tile(Place(real / "home"))
+    confined = await sandbox.spawn(
+        ["/bin/sh", "-c", LOOK, "sh", str(prefix / "home"), str(real / "home")], Wall(str(work))
+    )
+    said = (await confined.stdout.read()).decode()
+    await confined.end()
+    await sandbox.close()
+    assert "secret" not in said
+    assert said.split() == (["closed", "venv"] if linked else ["scratch", "mine", "closed", "venv"])
+    assert not (real / "home" / "planted").exists()
+
+
+async def test_a_home_that_every_wall_shows_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    with pytest.raises(BadInput, match="cannot be the home"):
+        await sandbox.spawn(["/bin/true"], Wall(str(tmp_path)))
+    await sandbox.close()
+
+
 async def test_bubblewrap_reaches_the_network_when_the_wall_lets_it(tmp_path):
     sandbox = bubblewrap.open_tile(Place(tmp_path))
     async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
@@ -215,3 +266,5 @@ async def test_bubblewrap_reaches_the_network_when_the_wall_lets_it(tmp_path):
 def test_what_is_not_done_is_said():
     assert all(process.NOT_DONE)
     assert any("system calls" in text for text in bubblewrap.NOT_DONE)
+    for tile in (process, bubblewrap):
+        assert any("shared memory (mmap, memfd) is not limited" in text for text in tile.NOT_DONE)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tallystick.core.errors import BadInput
 from tallystick.core.names import DEFAULT_TENANT, check_digest, check_name, split_key
 
-__all__ = ["ModelRef", "ModelVersion", "Origin", "TensorSpec"]
+__all__ = ["ModelRef", "ModelVersion", "Origin", "TensorSpec", "check_specs"]
+
+TENSORS_MAX = 4096
+TENSOR_NAME_CHARS_MAX = 1000
+RANK_MAX = 16
+LENGTH_MAX = 2**40
+_BITS = ("8", "16", "32", "64")
+DATATYPES = frozenset(
+    ("BOOL", "BYTES", "FP16", "FP32", "FP64", *("INT" + n for n in _BITS), *("UINT" + n for n in _BITS))
+)
+"""The Open Inference Protocol's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +28,17 @@ class TensorSpec:
     name: str
     datatype: str
     shape: tuple[int, ...]
+
+
+def check_specs(specs: Sequence[TensorSpec], where: str) -> None:
+    """BadInput unless these can be a model's inputs, or its outputs: for what a model says of itself."""
+    if len(specs) > TENSORS_MAX or len({spec.name for spec in specs}) < len(specs):
+        raise BadInput(f"over {TENSORS_MAX} tensors, or two of one name", where=where)
+    for spec in specs:
+        if not 0 < len(spec.name) <= TENSOR_NAME_CHARS_MAX or spec.datatype not in DATATYPES:
+            raise BadInput(f"{spec.name!r:.100} of {spec.datatype!r:.50} is no tensor", where=where)
+        if len(spec.shape) > RANK_MAX or not all(-1 <= length <= LENGTH_MAX for length in spec.shape):
+            raise BadInput(f"{spec.name!r:.100} has shape {list(spec.shape)!s:.100}", where=where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +57,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One registered version. ``digest`` is the content of its files, checked at every load."""
+    """One registered version. ``digest`` is the content of its files, checked at every load.
+
+    ``runtime`` is the tile that loads it, and ``runs_code`` whether that may run code which came with
+    the model. Where it may, that code had a word in both, in ``flavors`` and in the signature: nothing
+    that must be safe hangs on them.
+    """
 
     name: str
     version: int
@@ -50,6 +76,8 @@ class ModelVersion:
     origin: Origin = field(default_factory=Origin)
     at_ms: int = 0
     tenant: str = DEFAULT_TENANT
+    runtime: str = ""
+    runs_code: bool = True
 
     def __post_init__(self) -> None:
         check_name("model", self.name)

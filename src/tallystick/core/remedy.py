@@ -105,7 +105,7 @@ def move(
     ``outcome`` says in words what came of it; ``run``, ``model`` and ``verdict`` are keys, kept when empty.
     """
     if state not in _MOVES[remedy.state]:
-        raise Conflict(f"a remedy that is {remedy.state} cannot become {state}", where=remedy.key)
+        raise Conflict(_not_again(remedy, state), where=remedy.key)
     return replace(
         remedy,
         state=state,
@@ -115,3 +115,11 @@ def move(
         model=model or remedy.model,
         verdict=verdict or remedy.verdict,
     )
+
+
+def _not_again(remedy: Remedy, state: RemedyState) -> str:
+    if remedy.state is RemedyState.DONE:
+        return f"it was carried out already: {remedy.outcome}"
+    if remedy.state is state:
+        return "it is being carried out already"
+    return f"a remedy that is {remedy.state} cannot become {state}"

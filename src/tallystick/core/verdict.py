@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,7 +132,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an attack found: complete enough to be repeated elsewhere and compared."""
+    """What an attack found: complete enough to be repeated elsewhere and compared.
+
+    ``label`` is the column of the dataset that holds the right answers; all others are features.
+    """
 
     model_digest: str
     dataset: str
@@ -144,6 +147,7 @@ class Evidence:
     pictures: tuple[Picture, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    label: str = "label"
 
     def __post_init__(self) -> None:
         check_digest(self.model_digest)
@@ -199,11 +203,11 @@ class Policy:
     def parse(cls, wire: Mapping[str, Any]) -> Policy:
         """From the tables of a policy file: ``name``, ``[budget]`` and ``[[rule]]``.
 
-        BadInput names what is wrong: an unknown key, a missing one, a value out of range, no rule
-        that refuses, or a rule at an eps that the budget does not attack at.
+        BadInput names what is wrong: an unknown key, a missing one, a value out of range, two rules of
+        one name, no rule that refuses, or a rule at an eps that the budget does not attack at.
         """
         _only(wire, {"name", "budget", "rule"}, "policy")
-        for i, rule in enumerate(wire.get("rule", ())):
+        for i, rule in enumerate(_tables(wire.get("rule", ()))):
             _only(rule, set(Rule.__dataclass_fields__), f"policy rule {i + 1}")
         _only(wire.get("budget", {}), set(Budget.__dataclass_fields__), "policy budget")
         fields = {
@@ -212,6 +216,11 @@ class Policy:
             "budget": wire.get("budget", {}),
         }
         policy = from_json(cls, fields, "policy")
+        names = [rule.name for rule in policy.rules]
+        for name in names:
+            if names.count(name) > 1:
+                hint = "give each rule a name of its own"
+                raise BadInput("two rules have this name", where=f"rule {name!r:.100}", hint=hint)
         if not any(r.severity is Severity.REFUSE for r in policy.rules):
             raise BadInput(
                 "no rule refuses anything", where="policy", hint='add one [[rule]] with severity = "refuse"'
@@ -229,6 +238,14 @@ class Policy:
     def digest(self) -> str:
         """The digest of all rules and the budget."""
         return digest_of(to_json(self))
+
+
+def _tables(wire: Any) -> Sequence[Any]:
+    """The rules of a policy file, which are a list of tables."""
+    if not isinstance(wire, list | tuple):
+        hint = "write [[rule]], with two brackets on either side, above each rule"
+        raise BadInput("rule is not a list of tables", where="policy", hint=hint)
+    return wire
 
 
 def _only(wire: Any, known: set[str], where: str) -> None:
@@ -289,7 +306,11 @@ class Verdict:
 
 
 def weigh(policy: Policy, evidence: Evidence) -> tuple[VerdictState, tuple[Finding, ...]]:
-    """Passed if every refusing rule holds, refused otherwise, and what each rule found."""
+    """Passed if every refusing rule holds, refused otherwise, and what each rule found.
+
+    A rule about ``robust_accuracy`` never holds on evidence without an attack that was carried out:
+    what nobody attacked has withstood nothing.
+    """
     findings = tuple(_apply(rule, evidence) for rule in policy.rules)
     refused = any(not f.holds and f.severity is Severity.REFUSE for f in findings)
     return (VerdictState.REFUSED if refused else VerdictState.PASSED), findings
@@ -297,23 +318,43 @@ def weigh(policy: Policy, evidence: Evidence) -> tuple[VerdictState, tuple[Findi
 
 def _apply(rule: Rule, evidence: Evidence) -> Finding:
     if rule.measure == "clean_accuracy":
-        rate, said = evidence.clean, "accuracy on clean data"
-    else:
-        point = next((p for p in evidence.curve if p.eps == rule.eps), None)
-        said = f"accuracy under attack at eps {rule.eps:g}"
-        if point is None:
-            text = f"{rule.name}: no evidence of {said}"
-            return Finding(rule.name, False, rule.severity, 0.0, rule.at_least, text)
-        rate = point.robust
+        return _compare(rule, evidence.clean, "accuracy on clean data")
+    said = f"accuracy under attack at eps {rule.eps:g}"
+    point = next((p for p in evidence.curve if p.eps == rule.eps), None)
+    lacks = f"no evidence of {said}" if point is None else _no_attack(evidence.attacks)
+    if point is None or lacks:
+        return Finding(rule.name, False, rule.severity, 0.0, rule.at_least, f"{rule.name}: {lacks}")
+    return _compare(rule, point.robust, said)
+
+
+def _no_attack(records: Sequence[AttackRecord]) -> str:
+    """Why what withstood has withstood nothing; empty where an attack did ask the model something."""
+    if any(not record.skipped and record.queries > 0 for record in records):
+        return ""
+    why = "; ".join(f"{r.name}: {r.skipped or 'it asked the model nothing'}" for r in records)
+    return f"no attack was carried out: {why or 'none is recorded'}"
+
+
+def _compare(rule: Rule, rate: Rate, said: str) -> Finding:
     figure = rate.low if rule.bound == "low" else rate.value
     holds = figure >= rule.at_least
     kind = "at least" if holds else "below"
     shown = f"{rate.value:.1%} (95 % interval {rate.low:.1%} to {rate.high:.1%})"
-    text = f"{rule.name}: {said} is {shown}; its {_BOUND[rule.bound]} is {kind} {rule.at_least:.0%}"
+    compared, limit = _told_apart(figure, rule.at_least)
+    text = f"{rule.name}: {said} is {shown}; its {_BOUND[rule.bound]}, {compared}, is {kind} {limit}"
     return Finding(rule.name, holds, rule.severity, figure, rule.at_least, text)
 
 
+def _told_apart(figure: float, limit: float) -> tuple[str, str]:
+    """Both with one decimal, or with as many more as it takes to see which one is less."""
+    digits = 1
+    while figure != limit and digits < _DIGITS_MAX and f"{figure:.{digits}%}" == f"{limit:.{digits}%}":
+        digits += 1
+    return f"{figure:.{digits}%}", f"{limit:.{digits}%}"
+
+
 _BOUND = {"low": "lower end", "value": "measured value"}
+_DIGITS_MAX = 17
 
 
 def check_gate(model: str, model_digest: str, policy_digest: str, verdicts: tuple[Verdict, ...]) -> Verdict:

@@ -13,6 +13,9 @@ from tallystick.core.errors import Failed, TallyError
 
 __all__ = ["Desk", "attend"]
 
+TEXT_CHARS_MAX = 300
+"""Of a progress text: escaped in JSON it fits the hub's limit for a line."""
+
 
 class Desk:
     """Where a worker gets its order and says how it goes.
@@ -30,7 +33,7 @@ class Desk:
 
     def progress(self, share: float, text: str) -> None:
         """Say the share done, 0 to 1, and what is being done."""
-        self._say(progress=round(share, 4), text=text)
+        self._say(progress=round(share, 4), text=text[:TEXT_CHARS_MAX])
 
     def ready(self, **details: Any) -> None:
         """Say that from now on it serves."""

@@ -2,7 +2,13 @@
 
 Order: ``folder`` (an MLflow model). Result: ``flavors`` (names in its ``MLmodel``), ``inputs`` and
 ``outputs`` (TensorSpecs), ``has_input_example``, ``example`` (what came of it: ``predicted``, ``none``
-or ``not read``, for the kinds of example that only MLflow can read) and ``runtime`` (the tile's name).
+or ``not read``, for the kinds of example that only MLflow can read), ``runtime`` (the tile's name) and
+``runs_code`` (whether that tile may run code which came with the model).
+
+Unlike ``judge``, this errand does load a model that runs code in its own process, behind its wall, and such
+a model can put any result it likes in place of this one. It can lie about itself and nothing else: its
+flavors, signature, example and runtime. The hub takes the answer as the model's own words: it checks types
+and sizes, and nothing that must be safe hangs on it (``judge`` looks for itself whether code would be run).
 """
 
 from __future__ import annotations
@@ -57,6 +63,7 @@ def main(desk: Desk) -> Mapping[str, Any]:
         "has_input_example": bool(info),
         "example": example,
         "runtime": name,
+        "runs_code": runtime.runs_code,
     }
 
 

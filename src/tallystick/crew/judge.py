@@ -1,7 +1,11 @@
 """The errand ``judge``: attack a model on labelled rows, within a budget, and say what it withstood.
 
+Code that came with a model never runs in this process, as it could write a result of its own: a model whose
+runtime runs code is asked over the socket of another process that serves it, and refused where there is none.
+
 Order: ``folder`` (an MLflow model), ``rows`` (a Parquet file), ``label`` (its column with the classes'
-numbers), ``budget``, ``attack`` (a tile's name) and ``pictures`` (a folder to write PNG files to).
+numbers), ``budget``, ``attack`` (a tile's name) and ``pictures`` (a folder to write PNG files to); and where
+the model is served, ``socket`` (its path) and ``name`` (that it answers to).
 Result: ``clean``, ``curve``, ``attacks``, ``pictures`` (with the files' names), ``versions``, ``seconds``:
 what :class:`tallystick.core.verdict.Evidence` needs beside what the hub knows itself.
 """
@@ -12,7 +16,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +31,7 @@ from tallystick.crew.desk import Desk, attend
 from tallystick.crew.measure.columns import feature_names, features, labels, read_rows
 from tallystick.crew.serve import QUIET, choose_runtime
 from tallystick.ports.attack import Attack
+from tallystick.ports.runtime import Predictor, Runtime
 from tallystick.ports.tile import Place
 from tallystick.wiring.tiles import open_tile
 
@@ -66,25 +72,45 @@ def main(desk: Desk) -> Mapping[str, Any]:
     names = feature_names(table, label)
     y = labels(table, label)
     desk.progress(0.02, "loading the model")
-    runtime, loader = choose_runtime(folder, "", {})
-    predictor = loader.load(folder)
+    tile_name, runtime = choose_runtime(folder, "", {})
     from tallystick.crew.measure.pictures import draw  # late, as numpy comes with them
     from tallystick.crew.measure.target import Seen, columns_of
 
-    x = features(table, _chosen(names, columns_of(predictor.inputs)), budget.low, budget.high)
-    target = Seen(predictor, x, y)
-    used = {"runtime": f"tallystick {runtime}", **_libraries()}
-    found = attack.run(
-        target, x, y, budget, lambda share, text: desk.progress(PREPARED + (1 - PREPARED) * share, text)
-    )
+    def said(share: float, text: str) -> None:
+        desk.progress(PREPARED + (1 - PREPARED) * share, text)
+
+    with _loaded(tile_name, runtime, folder, order) as predictor:
+        x = features(table, _chosen(names, columns_of(predictor.inputs)), budget.low, budget.high)
+        target = Seen(predictor, x, y)
+        used = {"runtime": f"tallystick {tile_name}", **_libraries(runtime.runs_code)}
+        found = attack.run(target, x, y, budget, said)
+        drawn = draw(target, x, y, found, budget, pictures)
     return {
         "clean": to_json(found.clean),
         "curve": to_json(found.curve),
         "attacks": [to_json(_told(record, target)) for record in found.records],
-        "pictures": draw(target, x, y, found, budget, pictures),
+        "pictures": drawn,
         "versions": {**_machine(), **used, **attack.versions()},
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+@contextmanager
+def _loaded(tile: str, runtime: Runtime, folder: Path, order: Mapping[str, Any]) -> Iterator[Predictor]:
+    """The model, loaded here if it is only data; else the one behind the order's socket."""
+    if not runtime.runs_code:
+        yield runtime.load(folder)
+        return
+    if "socket" not in order or "name" not in order:
+        raise BadInput(
+            f"the runtime {tile} may run code of the model's own, which is never run where it is measured",
+            where="crew/judge",
+            hint="the model's record says that it runs none: do not trust this model",
+        )
+    from tallystick.crew.measure.remote import RemotePredictor  # late, as numpy comes with it
+
+    with closing(RemotePredictor(Path(order["socket"]), str(order["name"]))) as predictor:
+        yield predictor
 
 
 def _chosen(names: Sequence[str], wanted: Sequence[str]) -> Sequence[str]:
@@ -105,15 +131,20 @@ def _told(record: AttackRecord, target: Seen) -> AttackRecord:
     return replace(record, settings={**record.settings, "model_gives": seen})
 
 
-def _libraries() -> dict[str, str]:
-    """Versions of the libraries that the model brought in as it was loaded."""
+def _libraries(elsewhere: bool) -> dict[str, str]:
+    """Versions of the libraries that came in as the model was loaded.
+
+    Of a model that was loaded ``elsewhere`` nobody can say for certain which those were: then of all that
+    are installed.
+    """
     found: dict[str, str] = {}
     for module, package in LIBRARIES.items():
-        if module in sys.modules:
+        if elsewhere or module in sys.modules:
             try:
                 found[package] = version(package)
-            except PackageNotFoundError:  # a build of its own name, such as one for a GPU
-                found[package] = str(getattr(sys.modules[module], "__version__", "unknown"))
+            except PackageNotFoundError:  # a build of its own name, such as one for a GPU, or not installed
+                if module in sys.modules:
+                    found[package] = str(getattr(sys.modules[module], "__version__", "unknown"))
     return found
 
 

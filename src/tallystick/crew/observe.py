@@ -3,8 +3,9 @@
 Order: ``exchanges`` (files of a traffic window), ``generation`` (which exchanges count), ``rows_max``
 (the newest rows that count, a request whole), ``reference`` (a Parquet file), ``label`` (its column
 that is no input), ``reference_name``, ``reference_digest`` and ``inputs`` (the model's TensorSpecs). Result:
-a :class:`tallystick.core.signal.Drift`, and beside it ``requests`` (how many were counted), ``skipped`` (how many could not be read, or do not fit) and
-``left_out`` (columns that are no numbers, and so are not compared).
+a :class:`tallystick.core.signal.Drift`, and beside it ``requests`` (how many were counted), ``skipped``
+(how many could not be read, or do not fit) and ``left_out`` (columns that are no numbers, and so are not
+compared).
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Order: ``folder`` (an MLflow model), ``socket`` (path to listen on), ``name`` (that it answers to),
 ``version``; optional ``runtime`` (a tile's name), ``threads`` and ``body_bytes_max``. Once it
-answers it says ready, with ``inputs``, ``outputs`` and ``runtime``. It ends on SIGTERM, or when
-its standard input closes because the hub is gone; requests under way are finished first.
+answers it says ready, with ``runtime``; what it takes and gives it says by the protocol, as a model of
+thousands of columns would make too long a line. It ends on SIGTERM, or when its standard input closes
+because the hub is gone; requests under way are finished first.
 """
 
 from __future__ import annotations
@@ -31,9 +32,6 @@ GRACE_S = 4
 """How long requests under way may take after SIGTERM; a sandbox kills after 5 s."""
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
-LIGHT_FIRST = ("onnx",)
-"""Runtimes to ask first, because they need no MLflow and run no code of the model's; then by name."""
-
 QUIET: Mapping[str, str] = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -46,19 +44,24 @@ requests are what there are many of; more only take each other's cores, and memo
 
 
 def choose_runtime(folder: Path, name: str, options: Mapping[str, Any]) -> tuple[str, Runtime]:
-    """The runtime ``name``, or else the lightest that accepts the model in ``folder``."""
+    """The runtime ``name``, or else the first that accepts the model in ``folder``.
+
+    Asked first are those that run no code of the model's (they are lighter, too), then the others, each
+    by name. Nothing of the model is loaded here.
+    """
     place = Place(home=folder, options=options)
     if name:
         return name, open_tile("runtime", name, place)
+    opened: dict[str, Runtime] = {}
     missing: MissingTile | None = None
-    for known in sorted(known_tiles("runtime"), key=lambda n: (n not in LIGHT_FIRST, n)):
+    for known in sorted(known_tiles("runtime")):
         try:
-            runtime: Runtime = open_tile("runtime", known, place)
+            opened[known] = open_tile("runtime", known, place)
         except MissingTile as wrong:
             missing = wrong
-            continue
-        if runtime.accepts(folder):
-            return known, runtime
+    for known in sorted(opened, key=lambda n: (opened[n].runs_code, n)):
+        if opened[known].accepts(folder):
+            return known, opened[known]
     if missing:
         raise missing
     hint = "save the model with MLflow"
@@ -88,7 +91,7 @@ def main(desk: Desk) -> Mapping[str, Any]:
     card = Card(name, version, tile, predictor.inputs, predictor.outputs)
     wire = Wire(Serving(card, batcher), limit, too_large)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(desk, wire, socket, card.as_dict()))
+        runner.run(_serve(desk, wire, socket, tile))
     return {"calls": batcher.calls}
 
 
@@ -104,7 +107,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(desk: Desk, wire: Wire, socket: Path, card: Mapping[str, Any]) -> None:
+async def _serve(desk: Desk, wire: Wire, socket: Path, runtime: str) -> None:
     """Listen, say ready, and finish what is under way once told to end."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -112,7 +115,7 @@ async def _serve(desk: Desk, wire: Wire, socket: Path, card: Mapping[str, Any]) 
         loop.add_signal_handler(number, ending.set)
     watching = await _watch_stdin(ending)
     await wire.listen(socket)
-    desk.ready(runtime=card["platform"], inputs=card["inputs"], outputs=card["outputs"])
+    desk.ready(runtime=runtime)
     await ending.wait()
     await wire.close(GRACE_S)
     watching.close()

@@ -80,13 +80,16 @@ class Wire:
 
 
 def _bound(path: Path) -> socket.socket:
+    """Bound by its name in its folder: a socket's path has a limit of 107 bytes, a home's has not."""
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    mask, place = os.umask(0o177), Path.cwd()
     try:
-        listening.bind(str(path))
+        os.chdir(path.parent)
+        listening.bind(path.name)
     finally:
-        os.umask(before)
+        os.chdir(place)
+        os.umask(mask)
     return listening
 
 

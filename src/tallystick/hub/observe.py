@@ -18,6 +18,7 @@ from tallystick.core.signal import Drift, Signal, drift_words, weigh_drift
 from tallystick.core.wall import Wall
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import run_errand
+from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import Rows, export_table
 
 __all__ = ["observe"]
@@ -33,7 +34,7 @@ async def observe(house: House, name: str, label: str) -> tuple[Drift, Signal | 
     """
     endpoint = await house.get("endpoint", name, Endpoint)
     if not endpoint.wished.model:
-        hint = f"tally deploy MODEL {name}"
+        hint = f"tally deploy MODEL --name {name}"
         raise Conflict("it serves nothing, so nothing can drift", where=f"endpoint {name}", hint=hint)
     model = await house.get("model", endpoint.wished.model, ModelVersion)
     found = await _measure(house, endpoint, model, await _reference(house, model), label)
@@ -94,9 +95,10 @@ async def _measure(
             cpu_seconds=house.limits.judge_cpu_s,
             memory_mib=house.limits.memory_mib,
         )
-        return await run_errand(house.sandbox, "observe", order, wall)
+        async with house.errand_slots:
+            return await run_errand(house.sandbox, "observe", order, wall)
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, True)
+        await remove(folder)
 
 
 def _copied(window: Sequence[Path], folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,8 @@ from tallystick.core.pipeline import (
 )
 from tallystick.core.run import Run
 from tallystick.hub.house import House
+from tallystick.hub.house.bounds import check_values
+from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import check_exists, table_of
 
 __all__ = ["plan"]
@@ -27,11 +28,12 @@ __all__ = ["plan"]
 async def plan(house: House, pipeline: Pipeline, spec: bytes, given: Mapping[str, Any]) -> Run:
     """A run of ``pipeline``, recorded and ready to execute; ``spec`` is the file as it was handed in.
 
-    Refused before anything is written: references to nothing, parameters of the wrong type, a
-    component that the executor cannot run, a table that does not exist.
+    Refused before anything is written: references to nothing, parameters of the wrong type or of over
+    256 KiB together (TooLarge), a component that the executor cannot run, a table that does not exist.
     """
     check_pipeline(pipeline)
     params = check_params(pipeline, given)
+    check_values("parameter", params, "ingest it, or have a step read it")
     for path, component in components(pipeline.root):
         try:
             house.executor.check(component)
@@ -45,7 +47,7 @@ async def plan(house: House, pipeline: Pipeline, spec: bytes, given: Mapping[str
         file.write_bytes(spec)
         blob = await house.artifacts.put_file(file)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        await remove(folder)
     run = Run(
         key=house.new_key("run"),
         pipeline=pipeline.name,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import shutil
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,14 @@ from tallystick.core.remedy import Remedy, RemedyState, move
 from tallystick.core.run import Run, RunState, StepState
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.house import House
+from tallystick.hub.house.removal import remove
 
 __all__ = ["end_records", "give_up", "recover"]
 
 INTERRUPTED = "the hub stopped meanwhile"
+
+TIDY_WAIT_S = 5.0
+"""How long a start waits for what was left behind to be removed: millions of files take minutes."""
 
 
 async def recover(house: House) -> tuple[Sequence[Path], Sequence[str]]:
@@ -33,10 +38,19 @@ async def recover(house: House) -> tuple[Sequence[Path], Sequence[str]]:
         for found in await house.all(noun, kind):
             await _end(house, noun, found, INTERRUPTED)
     marks = list(house.scratch.glob("ingest-*"))
-    for left in house.scratch.iterdir():
-        if left not in marks:
-            shutil.rmtree(left, ignore_errors=True)
+    house.start("tidy", _tidy([left for left in house.scratch.iterdir() if left not in marks]))
+    await asyncio.wait([house.tasks["tidy"]], timeout=TIDY_WAIT_S)
     return marks, records
+
+
+async def _tidy(left: Sequence[Path]) -> None:
+    """Remove what a dead hub's work left. What cannot be removed stays, as no new work is given its name."""
+    stop = threading.Event()
+    try:
+        for path in left:
+            await remove(path, stop)
+    finally:
+        stop.set()
 
 
 async def give_up(house: House, key: str, why: str) -> None:

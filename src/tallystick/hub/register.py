@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tallystick.core.data import TABLE_URI
 from tallystick.core.errors import BadInput, Conflict, MissingTile, NotFound
 from tallystick.core.facts import from_json
-from tallystick.core.model import ModelRef, ModelVersion, Origin, TensorSpec
+from tallystick.core.model import ModelRef, ModelVersion, Origin, TensorSpec, check_specs
 from tallystick.core.names import check_name
-from tallystick.core.run import Run, RunState
+from tallystick.core.run import Run, RunState, StepState
 from tallystick.core.values import ArtifactRef
 from tallystick.core.wall import Wall
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import run_errand
-from tallystick.ports.registry import Registered
+from tallystick.hub.house.removal import remove
+from tallystick.ports.registry import Registered, RunData
 
 __all__ = ["admit", "register"]
+
+FLAVORS_MAX = 100
+FLAVOR_CHARS_MAX = 100
 
 
 async def register(house: House, name: str, run_key: str, output: str) -> ModelVersion:
@@ -46,7 +49,7 @@ async def register(house: House, name: str, run_key: str, output: str) -> ModelV
             seen = await _inspect(house, folder / "model")
             return await _record(house, name, run, output, ref, seen, folder / "model")
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            await remove(folder)
 
 
 def _model_output(run: Run, output: str) -> ArtifactRef:
@@ -63,12 +66,23 @@ def _model_output(run: Run, output: str) -> ArtifactRef:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a model's files say once they are loaded."""
+    """What a model's files say once they are loaded: bounded, as its own code may have said it."""
 
     flavors: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     has_input_example: bool
+    runtime: str = ""
+    runs_code: bool = True
+
+    def __post_init__(self) -> None:
+        check_specs(self.inputs, "inputs")
+        check_specs(self.outputs, "outputs")
+        if self.runtime:
+            check_name("runtime", self.runtime)
+        if len(self.flavors) > FLAVORS_MAX or max(map(len, self.flavors), default=0) > FLAVOR_CHARS_MAX:
+            text = f"over {FLAVORS_MAX} flavors, or one with a name of over {FLAVOR_CHARS_MAX} characters"
+            raise BadInput(text, where="inspect")
 
 
 async def _inspect(house: House, folder: Path) -> _Seen:
@@ -80,22 +94,20 @@ async def _inspect(house: House, folder: Path) -> _Seen:
         cpu_seconds=house.limits.judge_cpu_s,
         memory_mib=house.limits.memory_mib,
     )
-    said = await run_errand(house.sandbox, "inspect", {"folder": str(folder)}, wall)
+    async with house.errand_slots:
+        said = await run_errand(house.sandbox, "inspect", {"folder": str(folder)}, wall)
     return from_json(_Seen, said, "inspect")
 
 
 async def _record(
     house: House, name: str, run: Run, output: str, ref: ArtifactRef, seen: _Seen, folder: Path
 ) -> ModelVersion:
-    record_id, model_id = (str(ref.metadata.get(k, "")) for k in ("mlflow_run_id", "mlflow_model_id"))
+    record_id, data = await _logged(house, run, ref)
     origin = Origin(run=run.key, output=output, snapshots=_snapshots(run), record_id=record_id)
     tags = {"tally.run": run.key, "tally.digest": ref.digest}
     tags |= {f"tally.snapshot.{i}": f"{k} {d}" for i, (k, d) in enumerate(origin.snapshots.items())}
-    metrics, params = await _figures(house, record_id)
     try:
-        version = (
-            await house.registry.register(name, folder, tags, run_id=record_id, model_id=model_id)
-        ).version
+        version = (await house.registry.register(name, folder, tags, run_id=record_id)).version
     except MissingTile:  # without MLflow the ledger alone counts the versions
         known = await house.all("model", ModelVersion)
         version = 1 + max((m.version for m in known if m.name == name), default=0)
@@ -103,8 +115,8 @@ async def _record(
         name=name,
         version=version,
         digest=ref.digest,
-        metrics=metrics,
-        params=params,
+        metrics=data.metrics,
+        params=data.params,
         origin=origin,
         at_ms=house.clock.now_ms(),
         tenant=house.tenant,
@@ -112,29 +124,59 @@ async def _record(
         inputs=seen.inputs,
         outputs=seen.outputs,
         has_input_example=seen.has_input_example,
+        runtime=seen.runtime,
+        runs_code=seen.runs_code,
     )
     await house.tell("model", model.key, "registered", model, f"from {run.key}, output {output}")
     return model
 
 
 def _snapshots(run: Run) -> dict[str, str]:
-    """The snapshots that the run imported, with their content digests."""
+    """The snapshots that the run imported, with their content digests.
+
+    Only the hub's own importer gives an artifact an address in the catalogue; metadata alone is what
+    a step says.
+    """
     found: dict[str, str] = {}
     for step in run.steps:
         for refs in step.outputs.artifacts.values():
             for ref in refs:
-                if "snapshot" in ref.metadata:
+                if ref.uri.startswith(TABLE_URI) and "snapshot" in ref.metadata:
                     found[str(ref.metadata["snapshot"])] = str(ref.metadata.get("snapshot_digest", ""))
     return found
 
 
-async def _figures(house: House, record_id: str) -> tuple[Mapping[str, float], Mapping[str, str]]:
+async def _logged(house: House, run: Run, ref: ArtifactRef) -> tuple[str, RunData]:
+    """The MLflow run that made ``ref``, and what was logged to it; an empty id when there is none.
+
+    The step says which; it is believed when that run has the tag of the pipeline's run, which the
+    step's door to MLflow sets, and nobody behind that door can.
+    """
+    record_id = str(ref.metadata.get("mlflow_run_id", ""))
+    data = await _figures(house, record_id)
+    if not record_id or data.tags.get("tally.run") not in await _makers(house, run, ref):
+        return "", RunData()
+    return record_id, data
+
+
+async def _makers(house: House, run: Run, ref: ArtifactRef) -> set[str]:
+    """The run, and for an output that came from the cache the run that made it."""
+    makers = {run.key}
+    for step in run.steps:
+        given = [each.digest for refs in step.outputs.artifacts.values() for each in refs]
+        if step.state is StepState.CACHED and ref.digest in given:
+            kept = await house.ledger.latest(house.tenant, "step", step.cache_key)
+            makers |= {kept.note.partition(" ")[0]} if kept else set()
+    return makers
+
+
+async def _figures(house: House, record_id: str) -> RunData:
     if not record_id:
-        return {}, {}
+        return RunData()
     try:
         return await house.registry.run_data(record_id)
-    except (MissingTile, NotFound):
-        return {}, {}
+    except (MissingTile, NotFound, BadInput):
+        return RunData()
 
 
 async def admit(house: House, ref: ModelRef) -> ModelVersion:
@@ -175,14 +217,14 @@ async def _adopt(house: House, found: Registered) -> ModelVersion:
         blob = await house.artifacts.put_folder(folder / "model")
         seen = await _inspect(house, folder / "model")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    metrics, params = await _figures(house, found.run_id)
+        await remove(folder)
+    data = await _figures(house, found.run_id)
     model = ModelVersion(
         name=found.name,
         version=found.version,
         digest=blob.digest,
-        metrics=metrics,
-        params=params,
+        metrics=data.metrics,
+        params=data.params,
         origin=Origin(record_id=found.run_id),
         at_ms=house.clock.now_ms(),
         tenant=house.tenant,
@@ -190,6 +232,8 @@ async def _adopt(house: House, found: Registered) -> ModelVersion:
         inputs=seen.inputs,
         outputs=seen.outputs,
         has_input_example=seen.has_input_example,
+        runtime=seen.runtime,
+        runs_code=seen.runs_code,
     )
     await house.tell("model", model.key, "admitted", model, "from the MLflow registry")
     return model

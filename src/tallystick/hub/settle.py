@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tallystick.core.endpoint import Action, Endpoint, EndpointState, Observed, settle
 from tallystick.core.errors import Failed, TallyError
-from tallystick.core.wall import Wall
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import Errand
+from tallystick.hub.house.removal import remove
 from tallystick.hub.house.route import Live
+from tallystick.hub.house.serving import serve_order
 
 __all__ = ["Settler"]
 
@@ -112,35 +110,15 @@ class Settler:
         self.starting[endpoint.name] = server
         try:
             await self.house.artifacts.unpack(wished.model_digest, folder / "model")
-            server.errand = await Errand.start(self.house.sandbox, "serve", *self._order(endpoint, folder))
+            limit = self.house.limits.infer_bytes_max
+            order, wall = serve_order(self.house, folder, endpoint.name, wished.model, body_bytes_max=limit)
+            server.errand = await Errand.start(self.house.sandbox, "serve", order, wall)
         except TallyError as wrong:
             server.error = str(wrong)
-            await asyncio.to_thread(shutil.rmtree, folder, True)
+            await remove(folder)
             self.house.wake.set()
             return
         server.watching = asyncio.create_task(self._watch(server), name=f"serve {endpoint.name}")
-
-    def _order(self, endpoint: Endpoint, folder: Path) -> tuple[Mapping[str, Any], Wall]:
-        sockets = folder / "s"
-        sockets.mkdir(mode=0o700)
-        name, _, version = endpoint.wished.model.partition("@")
-        order = {
-            "folder": str(folder / "model"),
-            "socket": str(sockets / "m"),
-            "name": endpoint.name,
-            "model": name,
-            "version": version,
-            "body_bytes_max": self.house.limits.infer_bytes_max,
-        }
-        wall = Wall(
-            workdir=str(sockets),
-            readable=(str(folder / "model"),),
-            writable=(str(sockets),),
-            env=self.house.worker_env(),
-            cpu_seconds=0,
-            memory_mib=self.house.limits.memory_mib,
-        )
-        return order, wall
 
     async def _watch(self, server: _Server) -> None:
         """Note when the process is ready, and why it ended once nothing is left of it."""
@@ -161,7 +139,7 @@ class Settler:
             error = str(wrong)
         server.answers = False
         await errand.end()
-        await asyncio.to_thread(shutil.rmtree, server.folder, True)
+        await remove(server.folder)
         server.error = error
         self.house.wake.set()
 
@@ -193,11 +171,12 @@ class Settler:
             await asyncio.gather(server.watching, return_exceptions=True)
         if server.errand:
             await server.errand.end()
-        await asyncio.to_thread(shutil.rmtree, server.folder, True)
+        await remove(server.folder)
 
     def _route_trouble(self, endpoint: Endpoint) -> None:
         if endpoint.name not in self.serving and endpoint.state is not EndpointState.READY:
-            self.house.routes.trouble(endpoint.name, endpoint.error or f"it is {endpoint.state}")
+            why, soon = _trouble_words(endpoint)
+            self.house.routes.trouble(endpoint.name, why, soon=soon)
 
     async def close(self) -> None:
         """End every serving process."""
@@ -205,3 +184,11 @@ class Settler:
             await self._end(server)
         self.starting.clear()
         self.serving.clear()
+
+
+def _trouble_words(endpoint: Endpoint) -> tuple[str, bool]:
+    """Why an endpoint does not answer, and whether it may do so by itself soon."""
+    if endpoint.state is EndpointState.FAILED:
+        return f"it could not be started: {endpoint.error}", False
+    again = f" again, as it came to nothing: {endpoint.error}" if endpoint.error else ""
+    return f"it is {endpoint.state}{again}", endpoint.state is EndpointState.STARTING

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tallystick.core.errors import BadInput, Failed, TallyError
@@ -16,6 +16,8 @@ from tallystick.core.pipeline import Component, Importer
 from tallystick.core.run import StepEnded, StepState
 from tallystick.core.values import ArtifactRef, Values, cache_key
 from tallystick.hub.house import House
+from tallystick.hub.house.bounds import check_values
+from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import export_table, table_of
 from tallystick.ports.executor import InputFile, Job, Outcome
 
@@ -43,7 +45,8 @@ async def run_step(house: House, context: StepContext, ready: Ready) -> StepEnde
         kept = await _kept(house, key)
         if kept:
             return StepEnded(ready.path, StepState.CACHED, house.clock.now_ms(), kept, cache_key=key)
-    return await _execute(house, context, ready, body, key)
+    async with house.step_slots:
+        return await _execute(house, context, ready, body, key)
 
 
 async def _import(house: House, body: Importer, ready: Ready) -> StepEnded:
@@ -92,10 +95,11 @@ async def _execute(
             params=ready.inputs.params,
             artifacts=await _unpack(house, ready.inputs, _made(folder / "in")),
             env={**context.env, **_run_context(context, ready)},
-            hub_socket=house.hub_socket,
         )
         with log.open("w", encoding="utf-8") as lines:
-            outcome = await house.executor.run(job, lambda line: print(line, file=lines))
+            async with _step_door(house, job.key) as socket:
+                job = replace(job, hub_socket=socket)
+                outcome = await house.executor.run(job, lambda line: print(line, file=lines))
         log_digest = (await house.artifacts.put_file(log)).digest
         outputs, error = Values(), outcome.error
         if not error:
@@ -107,7 +111,12 @@ async def _execute(
         state = StepState.FAILED if error else StepState.SUCCEEDED
         return StepEnded(ready.path, state, house.clock.now_ms(), outputs, error, log_digest, key)
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, True)
+        await remove(folder)
+
+
+def _step_door(house: House, key: str) -> AbstractAsyncContextManager[Path | None]:
+    """The step's own way to MLflow, for as long as it runs; None where there is no MLflow."""
+    return house.step_door(key) if house.step_door else nullcontext()
 
 
 def _made(folder: Path) -> Path:
@@ -136,6 +145,10 @@ async def _unpack(house: House, inputs: Values, folder: Path) -> dict[str, tuple
 
 
 async def _store(house: House, outcome: Outcome) -> Values:
+    params = dict(to_json(outcome.params))
+    metadata = {name: to_json(file.metadata) for name, file in outcome.artifacts.items()}
+    await asyncio.to_thread(check_values, "output", params, "write it to an output artifact")
+    await asyncio.to_thread(check_values, "metadata of output", metadata, "write it into the artifact itself")
     artifacts: dict[str, tuple[ArtifactRef, ...]] = {}
     for name, file in outcome.artifacts.items():
         if not file.path.exists():
@@ -143,4 +156,4 @@ async def _store(house: House, outcome: Outcome) -> Values:
         put = house.artifacts.put_folder if file.path.is_dir() else house.artifacts.put_file
         blob = await put(file.path)
         artifacts[name] = (ArtifactRef(name, blob.digest, file.schema, metadata=file.metadata),)
-    return Values(dict(to_json(outcome.params)), artifacts)
+    return Values(params, artifacts)

@@ -49,7 +49,9 @@ class Attack(Protocol):
         """Attack ``target`` on rows ``x`` float32 (n, features) with labels ``y`` int64 (n,), 0..classes-1.
 
         The same inputs and seed give the same result, bit for bit. BadInput for shapes that do not
-        fit, values outside the budget's range, NaN, or labels the model has no score for.
+        fit, values outside the budget's range, NaN, labels the model has no score for, or a budget that
+        is too small for any attack. NotSupported, with the reasons, when there was something to attack
+        and no attack could be carried out: a curve without an attack would say that all withstood.
         """
         ...
 

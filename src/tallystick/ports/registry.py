@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Registered", "Registry"]
+__all__ = ["Registered", "Registry", "RunData"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,15 @@ class Registered:
     model_id: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """What was logged to a run: its latest metrics, those that are a finite number, its params and tags."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -35,12 +44,12 @@ class Registry(Protocol):
         ...
 
     async def register(
-        self, name: str, folder: Path, tags: Mapping[str, str], *, run_id: str = "", model_id: str = ""
+        self, name: str, folder: Path, tags: Mapping[str, str], *, run_id: str = ""
     ) -> Registered:
-        """Add a version of model ``name``, made when new.
+        """Add a version of model ``name``, made when new, with the files of ``folder``, which are uploaded.
 
-        With ``model_id`` the files are those of that logged model; without, the files of ``folder``
-        are uploaded. BadInput for a name that MLflow refuses.
+        ``run_id`` is the run that it comes from. BadInput for a name that MLflow refuses, NotFound for
+        an unknown run.
         """
         ...
 
@@ -59,9 +68,6 @@ class Registry(Protocol):
         """Let ``alias`` mean ``version``."""
         ...
 
-    async def run_data(self, run_id: str) -> tuple[Mapping[str, float], Mapping[str, str]]:
-        """A run's latest metrics and its params; NotFound when there is no such run.
-
-        Metrics that are no finite number are left out.
-        """
+    async def run_data(self, run_id: str) -> RunData:
+        """What was logged to a run; NotFound when there is no such run."""
         ...

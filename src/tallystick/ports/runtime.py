@@ -31,10 +31,19 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class Runtime(Protocol):
-    """One way to load models."""
+    """One way to load models.
+
+    ``runs_code`` is True when loading or asking a model may run code that came with it: such a model is
+    never loaded in a process that measures it.
+    """
+
+    runs_code: bool
 
     def accepts(self, folder: Path) -> bool:
-        """True when the model in ``folder`` (an MLflow model, with its ``MLmodel``) is of this kind."""
+        """True when the model in ``folder`` (an MLflow model, with its ``MLmodel``) is of this kind.
+
+        Nothing of the model is loaded for the answer, and no code of its own is run.
+        """
         ...
 
     def load(self, folder: Path) -> Predictor:

@@ -188,12 +188,22 @@ class AttackProof:
             others = len(x) + len(found.attacked) * (1 + len(self.budget.eps))
             assert model.asked <= recorded + others
 
-    def test_a_budget_of_one_query_is_no_attack_and_no_error(self, attack: Attack) -> None:
-        """An attack that cannot begin says so."""
+    def test_a_budget_of_one_query_is_refused(self, attack: Attack) -> None:
+        """Before the model is asked: without an attack, a curve would say that all withstood."""
         model, x, y = toy_rows()
-        found = self.attacked(attack, model, x, y, replace(self.budget, queries_max=1))
-        assert all(r.skipped or r.queries <= len(found.attacked) for r in found.records)
-        assert found.curve[0].robust.total == self.budget.samples_max
+        with pytest.raises(BadInput, match="too few"):
+            self.attacked(attack, model, x, y, replace(self.budget, queries_max=1))
+
+    @pytest.mark.parametrize("queries_max", [*range(2, 30), 40, 80, 160])
+    def test_a_curve_is_of_an_attack_or_there_is_none(self, attack: Attack, queries_max: int) -> None:
+        """However small the budget: a result tells of at least one attack that asked the model something."""
+        model, x, y = toy_rows()
+        budget = replace(self.budget, queries_max=queries_max, samples_max=5)
+        try:
+            found = self.attacked(attack, model, x, y, budget)
+        except BadInput:
+            return
+        assert any(not r.skipped and r.queries > 0 for r in found.records)
 
     def test_records_say_what_was_done(self, attack: Attack) -> None:
         """Each has a name and a library; one that was carried out has settings, and all of it is JSON."""

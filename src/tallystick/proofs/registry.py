@@ -103,14 +103,19 @@ class RegistryProof(abc.ABC):
 
     async def test_a_runs_figures_are_its_latest(self, registry: Registry) -> None:
         _, run_id = await registry.begin_run(new_name(), "run", {})
-        assert await registry.run_data(run_id) == ({}, {})
+        assert (await registry.run_data(run_id)).metrics == {}
         await self.log_figures(
             registry, run_id, {"acc": 0.5, "loss": 2.0, "odd": float("nan")}, {"lr": "0.1"}
         )
         await self.log_figures(registry, run_id, {"acc": 0.75}, {})
-        metrics, params = await registry.run_data(run_id)
-        assert metrics == {"acc": 0.75, "loss": 2.0}, "and what is not a finite number is left out"
-        assert params == {"lr": "0.1"}
+        data = await registry.run_data(run_id)
+        assert data.metrics == {"acc": 0.75, "loss": 2.0}, "and what is not a finite number is left out"
+        assert data.params == {"lr": "0.1"}
+
+    async def test_a_run_has_the_tags_that_it_began_with(self, registry: Registry) -> None:
+        _, run_id = await registry.begin_run(new_name(), "run", {"tally.run": "run-1", "k": "ü"})
+        tags = (await registry.run_data(run_id)).tags
+        assert {k: tags.get(k) for k in ("tally.run", "k")} == {"tally.run": "run-1", "k": "ü"}
 
     async def test_versions_count_from_one(self, registry: Registry, folder: Path) -> None:
         name, other = new_name(), new_name()
@@ -124,18 +129,23 @@ class RegistryProof(abc.ABC):
         everything = [v for v in await registry.versions() if v.name in (name, other)]
         assert [(v.name, v.version) for v in everything] == [(other, 1), (name, 2), (name, 1)]
 
-    async def test_a_logged_models_files_are_registered(
+    async def test_what_is_registered_is_the_folder(
         self, registry: Registry, folder: Path, tmp_path: Path
     ) -> None:
-        name = new_name()
+        """A run may have logged a model under the same name: what was judged is what is registered."""
+        name, other = new_name(), tmp_path / "other"
+        other.mkdir()
+        (other / "MLmodel").write_text("flavors: {other: {}}\n")
         _, run_id = await registry.begin_run(new_name(), "run", {})
-        model_id = await self.log_model(registry, folder, run_id)
-        empty = tmp_path / "unused"
-        empty.mkdir()
-        made = await registry.register(name, empty, {}, run_id=run_id, model_id=model_id)
-        assert (made.model_id, made.run_id) == (model_id, run_id)
+        model_id = await self.log_model(registry, other, run_id)
+        made = await registry.register(name, folder, {}, run_id=run_id)
+        assert (made.model_id != model_id, made.run_id) == (True, run_id)
         assert await registry.fetch(name, 1, tmp_path / "got") == made
         assert contents(tmp_path / "got") == contents(folder)
+
+    async def test_a_version_of_an_unknown_run_is_not_found(self, registry: Registry, folder: Path) -> None:
+        with pytest.raises(NotFound):
+            await registry.register(new_name(), folder, {}, run_id="0" * 32)
 
     async def test_files_come_back_as_they_went(
         self, registry: Registry, folder: Path, tmp_path: Path

@@ -68,8 +68,9 @@ class RuntimeProof:
         return made
 
     def test_it_is_a_runtime(self, tmp_path: Path) -> None:
-        """It has the port's methods."""
+        """It has the port's methods, and says whether it runs code."""
         assert isinstance(self.open(tmp_path), Runtime)
+        assert isinstance(self.open(tmp_path).runs_code, bool)
 
     def test_it_accepts_its_model(self, tmp_path: Path) -> None:
         """A model of its kind, asked twice."""

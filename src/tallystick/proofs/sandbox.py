@@ -6,6 +6,7 @@ Subclass it and say how the tile opens. A promise that the tile's strength does 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -28,6 +29,8 @@ __all__ = ["SandboxProof", "marked"]
 DEADLINE_S = 30.0
 AT_ONCE = 8
 LONG_LINE_BYTES = 16 * 1024 * 1024 - 1
+KEYS = {"x86_64": (248, 250), "aarch64": (217, 219)}
+"""The numbers of the system calls add_key(2) and keyctl(2), by machine."""
 
 TREE = """
 import os, signal, sys, time
@@ -243,6 +246,19 @@ class SandboxProof:
                 "print(json.dumps([n for n in range(3, 60) if os.path.exists(f'/proc/self/fd/{n}')]))"
             )
             assert await self.ask(sandbox, wall, code) == []
+
+    async def test_no_key_of_the_hub_is_inherited(self, sandbox: Sandbox, wall: Wall) -> None:
+        """Kernel keyrings pass through namespaces: a key in the hub's session keyring must not be found."""
+        add_key, keyctl = KEYS.get(os.uname().machine, (-1, -1))
+        name, ask = uuid.uuid4().hex, ctypes.CDLL(None).syscall
+        if (key := ask(add_key, b"user", name.encode(), b"secret", 6, -3)) < 0:
+            pytest.skip("no kernel keyrings here")
+        code = "import ctypes; print(ctypes.CDLL(None).syscall({}, 10, -3, b'user', b'{}', 0))"
+        try:
+            assert ask(keyctl, 10, -3, b"user", name.encode(), 0) == key
+            assert await self.ask(sandbox, wall, code.format(keyctl, name)) == -1
+        finally:
+            ask(keyctl, 9, key, -3)
 
     async def test_folder_mask_and_session_are_its_own(self, sandbox: Sandbox, wall: Wall) -> None:
         seen = await self.ask(

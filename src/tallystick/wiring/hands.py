@@ -60,7 +60,7 @@ class VerbHands:
 
     async def judge(self, model: ModelVersion) -> Verdict:
         """Judge on the rows that the model's run held out, under the house's policy."""
-        verdict, rows = await begin_judging(self.house, model, "", self.house.policy)
+        verdict, rows = await begin_judging(self.house, model, "", self.house.policy, self.label)
         if verdict.state.ended:
             return verdict
         return await gather(self.house, verdict, model, rows, self.house.policy, self.label)

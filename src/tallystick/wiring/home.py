@@ -18,7 +18,7 @@ __all__ = ["FORMAT", "Home", "open_home", "running_hub"]
 OWN_AT_FIRST = {"lock", "home.new", "hub.log"}
 """What may be there before ``home.json`` is: a hub that died in its first moment left it."""
 
-PATH_BYTES_MAX = 70
+PATH_BYTES_MAX = 90
 
 FORMAT = 1
 """The layout of the folder. A hub refuses a home of a higher number."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tallystick.core.errors import BadInput, Unavailable
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
 from tallystick.hub.house import House, Limits
+from tallystick.hub.house.removal import remove
 from tallystick.hub.house.route import Routes
 from tallystick.hub.ingest import reconcile
 from tallystick.hub.recover import end_records, give_up, recover
@@ -53,7 +53,7 @@ class Built:
         """Bring the ledger up to the catalogue; the marks go when that is done, and not before."""
         await reconcile(self.house)
         for mark in marks:
-            await asyncio.to_thread(shutil.rmtree, mark, True)
+            await remove(mark)
 
     async def close(self) -> None:
         """End all work and every process, then close the parts, the ledger last."""
@@ -80,11 +80,16 @@ def read_policy(path: str) -> Policy:
             text = Path(path).read_text("utf-8")
         else:
             text = resources.files("tallystick.wiring").joinpath("policy.toml").read_text("utf-8")
-        return Policy.parse(tomllib.loads(text))
+        wire = tomllib.loads(text)
     except OSError as wrong:
         raise BadInput(f"cannot be read: {wrong.strerror}", where=where) from wrong
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
         raise BadInput(f"is not TOML: {wrong}", where=where) from wrong
+    try:
+        return Policy.parse(wire)
+    except BadInput as wrong:  # it names the part of the file; whoever reads it must know which file
+        inside = f"{where}: {wrong.where}" if wrong.where else where
+        raise type(wrong)(wrong.what, where=inside, hint=wrong.hint) from wrong
 
 
 def build(settings: Settings, home: Path) -> Built:
@@ -133,7 +138,6 @@ def build(settings: Settings, home: Path) -> Built:
             start_s=float(settings.start_s),
             infer_bytes_max=settings.infer_mib_max * 2**20,
         ),
-        hub_socket=home / "run" / "steps.sock",
         attack=settings.attack,
     )
     house.rescue = lambda key, why: give_up(house, key, why)

@@ -1,4 +1,4 @@
-"""Serve the house: all doors behind one guard on one port, and a narrow one for steps on a socket."""
+"""Serve the house: all doors behind one guard on one port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tallystick.core.pipeline import Pipeline
 from tallystick.doors.api.app import api_routes
 from tallystick.doors.console import View, console_missing, console_routes
 from tallystick.doors.kfp.reader import read_pipeline
-from tallystick.doors.mlflow.proxy import mlflow_routes, step_app
+from tallystick.doors.mlflow.proxy import mlflow_routes
 from tallystick.doors.oip.app import oip_routes
 from tallystick.doors.oip.lines import Lines
 from tallystick.settings import Settings
@@ -32,11 +32,14 @@ from tallystick.wiring.guard import Guard
 from tallystick.wiring.hands import VerbHands, pipeline_of
 from tallystick.wiring.home import open_home
 from tallystick.wiring.house import Built, build
+from tallystick.wiring.protocol import BoundedHttp
+from tallystick.wiring.stepdoor import step_doors
 
 __all__ = ["serve"]
 
 MIB = 2**20
 GRACE_S = 5
+CONNECTIONS_MAX = 2000
 
 
 def serve(settings: Settings, said: Callable[[str], None]) -> None:
@@ -86,7 +89,6 @@ def _listen(host: str, port: int) -> socket.socket:
 @dataclass
 class _Doors:
     front: ASGIApp
-    steps: ASGIApp
     lines: Lines
 
 
@@ -113,6 +115,8 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
     }
     view = View(house.ledger, house.traffic, house.artifacts, house.clock, strength, pipelines)
     child = getattr(house.registry, "child", None)  # only MLflow's own tile has a server for MLflow's door
+    if child:
+        house.step_door = step_doors(child, home / "run")
     lines = Lines()
     routes = [
         *api_routes(house, VerbHands(house, settings.label), read_pipeline, facts),
@@ -129,13 +133,11 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         f"[{settings.host}]" if ":" in settings.host else settings.host,
     }
     front = Starlette(routes=routes, exception_handlers={404: console_missing(view)})
-    return _Doors(
-        Guard(front, [f"{n}:{port}" for n in names]), step_app(child) if child else Starlette(), lines
-    )
+    return _Doors(Guard(front, [f"{n}:{port}" for n in names]), lines)
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the signals to us: there are two of it in one process."""
+    """A server that leaves the signals to us, as more than it must end."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -145,6 +147,9 @@ class _Server(uvicorn.Server):
 def _server(app: ASGIApp, **where: Any) -> _Server:
     config = uvicorn.Config(
         app,
+        http=BoundedHttp,
+        ws="none",
+        limit_concurrency=CONNECTIONS_MAX,
         lifespan="off",
         log_level="warning",
         access_log=False,
@@ -168,40 +173,22 @@ async def _serve(
     url = f"http://{host}:{port}"
     built = build(settings, home)
     doors = _doors(settings, built, home, port, url)
-    steps_socket = home / "run" / "steps.sock"
-    steps_socket.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as steps_listener:
-        _bind_unix(steps_listener, steps_socket)
-        servers = [_server(doors.front), _server(doors.steps)]
-        _on_signals(servers)
-        try:
-            await built.begin()
-            announce(url)
-            _greet(settings, built, url, home, said)
-            await asyncio.gather(
-                servers[0].serve(sockets=[listener]), servers[1].serve(sockets=[steps_listener])
-            )
-            said("ending: waiting for what runs to stop")
-        finally:
-            doors.lines.close()
-            await built.close()
-            steps_socket.unlink(missing_ok=True)
-
-
-def _bind_unix(listener: socket.socket, path: Path) -> None:
-    """Bind by a path relative to its folder: socket paths have a limit of 107 bytes, homes do not."""
-    before = Path.cwd()
+    server = _server(doors.front)
+    _on_signals(server)
     try:
-        os.chdir(path.parent)
-        listener.bind(path.name)
+        await built.begin()
+        announce(url)
+        _greet(settings, built, url, home, said)
+        await server.serve(sockets=[listener])
+        said("ending: waiting for what runs to stop")
     finally:
-        os.chdir(before)
+        doors.lines.close()
+        await built.close()
 
 
-def _on_signals(servers: list[_Server]) -> None:
+def _on_signals(server: _Server) -> None:
     def end() -> None:
-        for server in servers:
-            server.should_exit = True
+        server.should_exit = True
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -241,7 +241,7 @@ async def test_a_remedy_is_proposed_and_carried_out(api, house):
     assert (await api.post("/remedies", json={"signal": "signal-1"})).json()["key"] == key
     answer = await api.post(f"/remedies/{key}/carry")
     assert (answer.status_code, answer.json()["state"]) == (202, "carrying out")
-    await refused(api.post(f"/remedies/{key}/carry"), 409, "cannot become")
+    await refused(api.post(f"/remedies/{key}/carry"), 409, "is being carried out already")
     await finished(house)
     assert (await api.get(f"/nouns/remedy/{key}")).json()["state"] == "failed"
     await refused(api.post("/remedies", json={"signal": "signal-9"}), 404, "there is signal-1")

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 from starlette.applications import Starlette
 
-from tallystick.doors.mlflow.proxy import mlflow_routes, step_app
+from tallystick.doors.mlflow.proxy import mlflow_routes
+from tallystick.doors.mlflow.step import step_app
 from tallystick.ports.tile import Place
 from tallystick.tiles.registry.mlflow import open_tile
 from tests.doors.mlflow.house import House, served
@@ -24,7 +25,9 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(registry.close)
         url = await stack.enter_async_context(served(Starlette(routes=mlflow_routes(registry.child))))
-        step_url = await stack.enter_async_context(served(step_app(registry.child)))
+        step_url = await stack.enter_async_context(
+            served(step_app(registry.child, {"tally.run": "run-1", "tally.step": "train"}))
+        )
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
         step = await stack.enter_async_context(httpx.AsyncClient(base_url=step_url, timeout=60))
         yield House(home, registry, url, step_url, http, step)

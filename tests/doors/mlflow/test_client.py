@@ -60,8 +60,8 @@ async def test_the_stock_client_does_its_work_through_the_hub(house: House, tmp_
     assert (version.version, version.run_id, version.aliases) == (1, said["run"], ("champion",))
     await house.registry.fetch("relu", 1, tmp_path / "relu")
     assert {p.name for p in (tmp_path / "relu").iterdir()} >= {"MLmodel", "model.onnx"}
-    metrics, params = await house.registry.run_data(said["run"])
-    assert (metrics, params) == ({"acc": 0.7}, {"lr": "0.1"})
+    data = await house.registry.run_data(said["run"])
+    assert (data.metrics, data.params) == ({"acc": 0.7}, {"lr": "0.1"})
 
 
 async def test_a_trailing_slash_in_the_address_does_no_harm(house: House) -> None:

@@ -84,8 +84,7 @@ class TestProcess:
 
     def test_it_says_what_it_serves_and_with_what(self, house, made):
         forest, said = house.serve(made / "forest", "once")
-        assert said["runtime"] == "onnx"
-        assert [spec["name"] for spec in said["outputs"]] == ["label", "probabilities"]
+        assert said == {"runtime": "onnx"}  # no more: a model of many columns must fit in a line too
         mode = (house.home / "once-1").stat().st_mode
         house.processes.remove(forest)
         house.routes.drop("once")

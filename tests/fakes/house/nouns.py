@@ -43,6 +43,7 @@ SEEN = {
     "has_input_example": True,
     "example": "predicted",
     "runtime": "onnx",
+    "runs_code": False,
 }
 """What the errand ``inspect`` says of a model that loads."""
 
@@ -83,7 +84,7 @@ async def add_run(house: House, mark: str = "one", **more: Any) -> Run:
     (folder / "rows").write_bytes(b"held out " + mark.encode())
     test = ArtifactRef("test", (await house.artifacts.put_file(folder / "rows")).digest, "system.Dataset")
     about = {"snapshot": snapshot.key, "snapshot_digest": snapshot.digest}
-    rows = ArtifactRef("artifact", test.digest, "system.Dataset", metadata=about)
+    rows = ArtifactRef("artifact", test.digest, "system.Dataset", f"{TABLE_URI}{snapshot.key}", about)
     imported = Step("load", StepState.SUCCEEDED, outputs=Values(artifacts={"artifact": (rows,)}))
     run = Run(
         key=house.new_key("run"),
@@ -108,7 +109,9 @@ async def add_model(house: House, version: int = 1, name: str = "digits", run: R
         snapshots = {r.metadata["snapshot"]: r.metadata["snapshot_digest"] for r in _imported(run)}
         origin = Origin(run=run.key, output="model", snapshots=snapshots)
     inputs = (TensorSpec("x", "FP32", (-1, 2)),)
-    model = ModelVersion(name, version, blob.digest, inputs=inputs, origin=origin)
+    model = ModelVersion(
+        name, version, blob.digest, inputs=inputs, origin=origin, runtime="onnx", runs_code=False
+    )
     await house.tell("model", model.key, "registered", model)
     return model
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 
-from tallystick.core.errors import BadInput, Failed, TallyError, Unavailable
+from tallystick.core.errors import BadInput, Failed, MissingTile, TallyError, Unavailable
 from tallystick.core.wall import Wall
 from tallystick.hub.house import errand as module
 from tallystick.hub.house.errand import Errand, run_errand
@@ -68,6 +69,117 @@ async def test_an_error_of_an_unknown_kind(sandbox):
         say(error={"error": "SystemExit", "what": "leave"})
 
     assert await fails_with(sandbox, work, TallyError) == "leave"
+
+
+@pytest.mark.parametrize(
+    "kind", ["Refused", "Unavailable", "Damaged", "TallyError", "SystemExit", "", 7, None]
+)
+async def test_a_worker_speaks_for_no_gate_disk_or_ledger(sandbox, kind):
+    async def work(order, say):
+        say(error={"error": kind, "what": "no"})
+
+    with pytest.raises(Failed) as caught:
+        await have_done(sandbox, work)
+    assert type(caught.value) is Failed
+
+
+@pytest.mark.parametrize("kind", module.KINDS)
+async def test_kinds_of_error_that_a_worker_may_tell(sandbox, kind):
+    async def work(order, say):
+        raise kind("no")
+
+    with pytest.raises(kind) as caught:
+        await have_done(sandbox, work)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(("name", "hint"), [("inspect", ""), ("serve", ""), ("judge", "pip install x")])
+async def test_who_runs_a_strangers_code_gives_no_hints(sandbox, name, hint):
+    async def work(order, say):
+        raise MissingTile("it needs x", where="tile", hint="pip install x")
+
+    sandbox.table[name] = work
+    with pytest.raises(MissingTile) as caught:
+        await run_errand(sandbox, name, {}, WALL)
+    assert (caught.value.what, caught.value.where, caught.value.hint) == ("it needs x", "tile", hint)
+
+
+async def test_what_a_worker_says_cannot_play_with_a_terminal_or_fill_it(sandbox):
+    evil = "a\x1b]0;title\x07\x9b31m\x00\r\nb\u202ec" + "x" * 1000
+    heard = []
+
+    async def work(order, say):
+        say(progress=0.5, text=evil)
+        raise BadInput(evil, where=evil, hint=evil)
+
+    with pytest.raises(BadInput) as caught:
+        await have_done(sandbox, work, lambda share, text: heard.append(text))
+    for text in (caught.value.what, caught.value.where, caught.value.hint, *heard):
+        assert text.isprintable()
+        assert text.startswith("a ]0;title  31m   b cxxx")
+        assert len(text) == 500
+
+    async def dies(order, say):
+        say.err(evil)
+        raise Exit(1)
+
+    assert (await fails_with(sandbox, dies)).isprintable()
+
+
+async def test_words_that_are_no_text(sandbox):
+    async def work(order, say):
+        say(error={"error": "BadInput", "what": {"a": 1}, "where": [2], "hint": None})
+
+    assert await fails_with(sandbox, work, BadInput) == "unknown error"
+
+
+@pytest.mark.parametrize(
+    "said", [{"progress": 0.5, "text": "x" * 5000}, {"ready": {"x": "y" * 5000}}, {"a": "b" * 5000}]
+)
+async def test_only_an_ending_may_be_long(sandbox, said):
+    async def work(order, say):
+        say(**said)
+        await asyncio.Event().wait()
+
+    assert "said too much" in await fails_with(sandbox, work)
+
+
+async def test_lines_without_end_end_it(sandbox, monkeypatch):
+    monkeypatch.setattr(module, "WORDS_MAX", 100)
+    others = []
+
+    async def work(order, say):
+        say.raw(b"{}\n" * 1000)
+        await asyncio.Event().wait()
+
+    async def other():
+        while True:
+            others.append(1)
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    assert "said too much" in await fails_with(sandbox, work)
+    beside.cancel()
+    assert len(others) >= 100, "whoever else has something to do gets on meanwhile"
+
+
+async def test_a_long_result_is_read_in_a_thread(monkeypatch):
+    threads, loads = [], json.loads
+
+    def seen(line):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return loads(line)
+
+    async def work(order, say):
+        say(progress=0.5)
+        return {"long": "x" * (module.ASIDE_BYTES + 1)}
+
+    sandbox = ScriptedSandbox()
+    sandbox.table["work"] = work
+    monkeypatch.setattr(module.json, "loads", seen)
+    assert len((await have_done(sandbox, work))["long"]) == module.ASIDE_BYTES + 1
+    assert threads[-2:] == [True, False]
+    await sandbox.close()
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,24 @@ async def test_a_model_is_judged_on_what_its_run_held_out(house):
     run = await add_run(house)
     model = await add_model(house, run=run)
     assert (await rows_for_judging(house, model)).name == f"{run.key}/test"
-    assert (await rows_for_judging(house, model, "digits")).name.startswith("digits@")
+    other = await add_table(house, "other")
+    assert (await rows_for_judging(house, model, "other")).name == other.key
+
+
+async def test_a_model_is_not_judged_on_rows_of_what_it_was_made_from(house):
+    model = await add_model(house, run=await add_run(house))
+    newer = await add_table(house)
+    for name in (
+        "digits",
+        newer.key,
+        *model.origin.snapshots,
+        f"{TABLE_URI}digits",
+        f"{TABLE_URI}{newer.key}",
+    ):
+        with pytest.raises(BadInput, match="made from rows of table digits"):
+            await rows_for_judging(house, model, name)
+    stranger = await add_model(house, 2)
+    assert (await rows_for_judging(house, stranger, "digits")).name == newer.key
 
 
 async def test_otherwise_the_rows_must_be_said(house):

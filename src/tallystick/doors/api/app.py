@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,11 +15,12 @@ from tallystick.core.model import ModelRef
 from tallystick.core.names import check_name
 from tallystick.core.pipeline import Pipeline, read_params
 from tallystick.core.signal import Signal, drift_words
-from tallystick.doors.api.wire import answer, flag, json_body, number, save_body, text
+from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, number, save_body, text
 from tallystick.hub.deploy import deploy, withdraw
 from tallystick.hub.execute import cancel, execute
 from tallystick.hub.heal import Hands, begin_remedy, carry, propose_remedy
 from tallystick.hub.house import House
+from tallystick.hub.house.removal import remove
 from tallystick.hub.ingest import ingest
 from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.observe import observe
@@ -53,13 +53,18 @@ class _Api:
         noun = request.query_params.get("noun", "")
         if noun and noun not in NOUNS:
             raise BadInput(f"no noun {noun!r}", where="log", hint="one of " + ", ".join(NOUNS))
-        return await self.house.ledger.history(
-            self.house.tenant,
-            noun=noun,
-            key=request.query_params.get("key", ""),
-            before=number(request, "before", 0, 2**62),
-            limit=number(request, "limit", 50, LISTING_MAX),
-        )
+        key = request.query_params.get("key", "")
+        before, limit = number(request, "before", 0, 2**62), number(request, "limit", 50, LISTING_MAX)
+        # What the cache keeps is no news: who wants steps says so, by their noun or by a key.
+        nouns = [noun] if noun or key else [n for n in NOUNS if n != "step"]
+        found = [
+            fact
+            for one in nouns
+            for fact in await self.house.ledger.history(
+                self.house.tenant, noun=one, key=key, before=before, limit=limit
+            )
+        ]
+        return sorted(found, key=lambda fact: -fact.seq)[:limit]
 
     async def listing(self, request: Request) -> Any:
         noun = _noun(request)
@@ -71,7 +76,7 @@ class _Api:
         noun, key = _noun(request), request.path_params["key"]
         fact = await self.house.ledger.latest(self.house.tenant, noun, key)
         if fact is None:
-            raise NotFound(f"no {noun} {key[:100]!r}", where=noun)
+            raise NotFound(f"no {noun} {key[:100]!r}", hint=f"tally log --noun {noun}")
         return self._shown(key, fact.state)
 
     def _shown(self, key: str, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,25 +91,30 @@ class _Api:
     async def ingest(self, request: Request) -> Any:
         query = request.query_params
         table = check_name("table", query.get("table", ""))
-        filename = query.get("filename", "")[-200:].rpartition("/")[2]
+        filename = file_name(query.get("filename", ""))
         folder = self.house.folder(f"ingest-{table[:40]}")
         try:
             path = folder / "upload"
             await save_body(request, path, int(self.facts["upload_bytes_max"]))
             return await ingest(self.house, table, path, filename, allow_nan=query.get("allow_nan") == "true")
+        except BadInput as wrong:
+            raise in_file(wrong, filename) from wrong
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, True)
+            await remove(folder)
 
     async def run(self, request: Request) -> Any:
         body = await json_body(request)
-        spec = text(body, "spec").encode()
+        spec, filename = text(body, "spec").encode(), file_name(text(body, "filename", ""))
         params = body.get("params", {})
         if not isinstance(params, dict):
             raise BadInput("'params' must be an object", where="body")
         texts = body.get("params_text", {})
         if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
             raise BadInput("'params_text' must be an object of texts", where="body")
-        pipeline = await asyncio.to_thread(self.read, spec)
+        try:
+            pipeline = await asyncio.to_thread(self.read, spec)
+        except BadInput as wrong:
+            raise in_file(wrong, filename) from wrong
         planned = await plan(self.house, pipeline, spec, {**params, **read_params(pipeline, texts)})
         self.house.start(planned.key, execute(self.house, pipeline, planned))
         return planned
@@ -126,7 +136,7 @@ class _Api:
         model = await admit(self.house, ModelRef.parse(text(body, "model")))
         policy = self.house.policy
         verdict, rows = await begin_judging(
-            self.house, model, text(body, "data", ""), policy, flag(body, "again")
+            self.house, model, text(body, "data", ""), policy, label, flag(body, "again")
         )
         if not verdict.state.ended:
             self.house.start(verdict.key, gather(self.house, verdict, model, rows, policy, label))

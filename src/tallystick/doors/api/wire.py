@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,22 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from tallystick.core.errors import BadInput, TallyError, TooLarge, Unavailable
+from tallystick.core.errors import BadInput, Failed, TallyError, TooLarge, Unavailable
 from tallystick.core.facts import to_json
 
-__all__ = ["BODY_BYTES_MAX", "answer", "flag", "json_body", "number", "save_body", "text"]
+__all__ = [
+    "BODY_BYTES_MAX",
+    "answer",
+    "file_name",
+    "flag",
+    "in_file",
+    "json_body",
+    "number",
+    "save_body",
+    "text",
+]
+
+_log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 12 * 1024 * 1024
 """Bytes of a JSON body: a pipeline of 10 MiB and its parameters."""
@@ -23,21 +37,43 @@ BODY_BYTES_MAX = 12 * 1024 * 1024
 DIGITS_MAX = 20
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 """Half a character: JSON can say it, UTF-8 cannot."""
+FILE_NAME_CHARS_MAX = 200
+_TURNS_TEXT = re.compile(r"[\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Characters that break a line or turn the direction of writing: a name with one reads as another."""
+_WHOLE_FILE = ("", "file", "filename", "pipeline", "upload")
+CLOSED = 499
+"""For the log of a server: the client went away, and nobody receives the answer."""
 
 Handler = Callable[[Request], Awaitable[Any]]
 
 
 def answer(handler: Handler, status: int = 200) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint whose value is sent as JSON, and whose TallyError as JSON with its HTTP status."""
+    """An endpoint whose value is sent as JSON, and whose error as JSON with its HTTP status.
+
+    What is no TallyError is a defect of ours: the client learns its kind, the hub's log the traceback.
+    """
 
     async def endpoint(request: Request) -> Response:
         try:
-            value = await handler(request)
+            return JSONResponse(to_json(await handler(request)), status_code=status)
         except TallyError as wrong:
             return JSONResponse(wrong.as_dict(), status_code=wrong.http_status)
-        return JSONResponse(to_json(value), status_code=status)
+        except ClientDisconnect:
+            return Response(status_code=CLOSED)
+        except Exception as wrong:  # noqa: BLE001  reason: the process's edge; the client must learn that it failed
+            _log.error("%s %s", request.method, request.url.path, exc_info=wrong)
+            defect = _defect(wrong)
+            return JSONResponse(defect.as_dict(), status_code=defect.http_status)
 
     return endpoint
+
+
+def _defect(wrong: Exception) -> Failed:
+    said = (str(wrong).splitlines() or [""])[0][:200]
+    kind = f"{type(wrong).__name__}: {said}" if said else type(wrong).__name__
+    return Failed(
+        f"something in the hub itself went wrong ({kind})", where="hub", hint="its own output says where"
+    )
 
 
 async def json_body(request: Request) -> Mapping[str, Any]:
@@ -69,6 +105,22 @@ def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
     if not isinstance(value, str) or (not value and default is None) or _SURROGATE.search(value):
         raise BadInput(f"{name!r} must be text", where="body")
     return value
+
+
+def file_name(given: str) -> str:
+    """The last part of a file's path; BadInput for one that does not show as what it is."""
+    name = given[-FILE_NAME_CHARS_MAX:].rpartition("/")[2]
+    control = any(unicodedata.category(char) == "Cc" for char in name)
+    if control or _SURROGATE.search(name) or _TURNS_TEXT.search(name):
+        raise BadInput(f"{name!a} has control characters in it", where="filename", hint="rename the file")
+    return name
+
+
+def in_file(wrong: BadInput, name: str) -> BadInput:
+    """The error about a file's content, which says first in which file that is."""
+    whole = wrong.where in (*_WHOLE_FILE, name, repr(name))
+    where = name if whole else f"{name}: {wrong.where}"
+    return type(wrong)(wrong.what, where=where if name else wrong.where, hint=wrong.hint)
 
 
 def flag(body: Mapping[str, Any], name: str) -> bool:

@@ -1,41 +1,36 @@
-"""The hub, seen from the command line."""
+"""The hub, seen from the command line: where it is, and how it is asked."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from tallystick.core.errors import BadInput, Failed, TallyError, Unavailable, error_from_dict
+from tallystick.settings import Settings
 
-__all__ = ["Hub", "find_url"]
+__all__ = ["Hub", "find_hub", "given_url", "hub_of", "path_part"]
 
 POLL_S = 0.15
 CHUNK_BYTES = 1 << 20
 
 
-def find_url(url: str | None, home: str) -> str:
-    """Where the hub answers: as said, as ``TALLY_URL`` says, as the home's hub announced, or the default."""
-    if url or (url := os.environ.get("TALLY_URL")):
-        return url.rstrip("/")
-    try:
-        announced = json.loads((Path(home) / "hub.json").read_text("utf-8"))
-        return str(announced["url"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "http://127.0.0.1:5000"
-
-
 class Hub:
     """A running hub. Every method raises the hub's own error, or Unavailable when none answers."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=httpx.Timeout(120, connect=5), trust_env=False)
+        timeout = httpx.Timeout(120, connect=5)
+        self._client = httpx.Client(base_url=url, timeout=timeout, trust_env=False, transport=transport)
 
     def get(self, path: str, **params: Any) -> Any:
         """GET ``/api/tally{path}``."""
@@ -45,6 +40,10 @@ class Hub:
         """POST a JSON object to ``/api/tally{path}``."""
         return self._ask("POST", path, json=body)
 
+    def noun(self, noun: str, key: str) -> Any:
+        """The present state of one noun; NotFound when there is none of that key."""
+        return self.get(f"/nouns/{path_part(noun)}/{path_part(key)}")
+
     def upload(self, table: str, file: Path, *, allow_nan: bool, progress: Callable[[int], None]) -> Any:
         """Send ``file`` as rows of ``table``; ``progress`` is told each number of bytes sent."""
         params = {"table": table, "filename": file.name, "allow_nan": str(allow_nan).lower()}
@@ -53,7 +52,7 @@ class Hub:
     def wait(self, noun: str, key: str, ended: Callable[[Any], bool], watch: Callable[[Any], None]) -> Any:
         """The noun once it has ended; ``watch`` sees each state on the way."""
         while True:
-            state = self.get(f"/nouns/{noun}/{key}")
+            state = self.noun(noun, key)
             watch(state)
             if ended(state):
                 return state
@@ -63,10 +62,8 @@ class Hub:
         """A request to any path of the hub, for what is not its own API."""
         try:
             return self._client.request(method, path, **kwargs)
-        except httpx.InvalidURL as wrong:
-            raise BadInput(f"{self.url!r} is not a URL: {wrong}", where="--url") from wrong
         except httpx.TransportError as wrong:
-            if isinstance(wrong, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
+            if isinstance(wrong, httpx.ConnectError | httpx.ConnectTimeout):
                 raise Unavailable(f"no hub answers at {self.url}", hint="start one: tally up") from wrong
             raise Failed(f"the hub at {self.url} broke off: {wrong}", hint="see its output") from wrong
 
@@ -79,6 +76,66 @@ class Hub:
         if answer.is_error:
             raise _error(value, answer.status_code)
         return value
+
+
+def find_hub(url: str | None, home: Path, home_said: bool, settings: Settings) -> Hub:
+    """The hub to ask: at ``url`` (or TALLY_URL), else the one that runs on ``home``.
+
+    Where none does and nobody ``said`` that home, the one at the address of the settings, whatever its
+    home; else Unavailable, so that a command never asks another home's hub than the one meant.
+    """
+    given = given_url(url)
+    if given:
+        return Hub(given)
+    found = hub_of(home)
+    if found:
+        return found
+    if home_said or not settings.port:
+        hint = f"start one: tally --home {shlex.quote(str(home))} up"
+        raise Unavailable(f"no hub runs on {home}", hint=hint)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return Hub(f"http://{host}:{settings.port}")
+
+
+def given_url(url: str | None) -> str:
+    """The URL of ``--url``, else of TALLY_URL, else an empty text; BadInput for what is no URL."""
+    given, where = (os.environ.get("TALLY_URL", ""), "TALLY_URL") if url is None else (url, "--url")
+    if url is None and not given:
+        return ""
+    try:
+        parts = urlsplit(given)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        httpx.URL(given)
+    except (ValueError, httpx.InvalidURL):
+        right = False
+    if not right:
+        raise BadInput(f"{given[:200]!r} is not a URL", where=where, hint="for example http://127.0.0.1:5000")
+    return given.rstrip("/")
+
+
+def hub_of(home: Path) -> Hub | None:
+    """The hub that runs on ``home``; None where none does, or only the word of one that died is left."""
+    try:
+        announced = json.loads((home / "hub.json").read_text("utf-8"))
+        url, pid = str(announced["url"]), int(announced["pid"])
+        if pid < 1:
+            return None
+        with contextlib.suppress(PermissionError):  # it lives, as another user's
+            os.kill(pid, 0)
+        hub = Hub(url)
+        now = hub.get("/status")
+        # Its number, and its port, may be another's since: only what it says of itself is sure.
+        is_it = now["pid"] == pid and Path(now["home"]).resolve() == home.resolve()
+    except (OSError, ValueError, OverflowError, LookupError, TypeError, httpx.InvalidURL, TallyError):
+        return None
+    return hub if is_it else None
+
+
+def path_part(key: str) -> str:
+    """``key`` as one part of a path; BadInput for what never is a key, and could be read as several parts."""
+    if not re.fullmatch(r"[\w.@:-]+", key, re.ASCII) or ".." in key:
+        raise BadInput(f"{key[:100]!r} cannot be a key", hint="`tally log` shows keys")
+    return key
 
 
 def _error(value: Any, status: int) -> TallyError:

@@ -1,41 +1,66 @@
-"""What every command gets, and the option that every command takes."""
+"""What every command gets, and what several commands share: options, files, and leaving work behind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import tomllib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tallystick.doors.cli.client import Hub, find_url
+from tallystick.core.errors import BadInput
+from tallystick.doors.cli.client import Hub, find_hub
 from tallystick.doors.cli.show import Screen
-from tallystick.settings import Settings, load
+from tallystick.settings import FILE_NAME, Settings, load
 
-__all__ = ["Serve", "Tally", "common"]
+__all__ = ["INTERRUPTED", "Serve", "Tally", "check_file", "common", "goes_on"]
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
 
 Serve = Callable[[Settings, Callable[[str], None]], None]
 
 
 @dataclass
 class Tally:
-    """Where the hub is, how to show things, and how to start a hub."""
+    """Where the hub is, how to show things, and how to start a hub.
+
+    ``home_said`` tells whether somebody named the home, or it is the one that nobody needs to name.
+    """
 
     serve: Serve
     url: str | None = None
     home: str = ""
+    home_said: bool = False
     config: Path | None = None
     screen: Screen = field(default_factory=lambda: Screen(False))
+    found: Hub | None = None
 
     @property
     def hub(self) -> Hub:
-        """The running hub."""
-        return Hub(find_url(self.url, self.home))
+        """The running hub, looked for once."""
+        if self.found is None:
+            settings = self.settings(home=self.home)
+            self.found = find_hub(self.url, Path(self.home), self.home_said, settings)
+        return self.found
 
     def settings(self, **flags: Any) -> Settings:
         """The settings, with this command's flags over them."""
         return load(flags, file=self.config)
+
+    def begin(self, url: str | None, home: str | None, config: Path | None) -> None:
+        """Take what stands before the command's name."""
+        self.url, self.config = url, config
+        self.home = self.settings(home=home).home
+        self.home_said = home is not None or "TALLY_HOME" in os.environ or self._file_says_home()
+
+    def _file_says_home(self) -> bool:
+        file = self.config or Path(FILE_NAME)
+        return file.is_file() and "home" in tomllib.loads(file.read_text("utf-8"))
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,3 +73,25 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         "--json", is_flag=True, expose_value=False, callback=begin, help="Print the result as JSON."
     )
     return option(command)
+
+
+def check_file(file: Path) -> Path:
+    """The file; BadInput when there is none, or none that we may read."""
+    if file.is_dir():
+        raise BadInput("is a folder, not a file", where=str(file))
+    if not file.is_file():
+        raise BadInput("no such file", where=str(file))
+    if not os.access(file, os.R_OK):
+        raise BadInput("may not be read by you", where=str(file))
+    return file
+
+
+@contextlib.contextmanager
+def goes_on(tally: Tally, key: str, how: str) -> Iterator[None]:
+    """For waiting on work that the hub does: Ctrl-C ends the waiting, and says that the work goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tally.screen.done()
+        tally.screen.say(f"{key} goes on; {how}")
+        raise click.exceptions.Exit(INTERRUPTED) from None

@@ -17,11 +17,11 @@ import tallystick
 from tallystick.core.errors import Failed, Refused, Unavailable
 from tallystick.core.names import digest_of
 from tallystick.core.verdict import Rate
-from tallystick.doors.cli import digits, verbs
+from tallystick.doors.cli import digits, runs, verbs
 from tallystick.doors.cli.borrow import borrowed_hub
 from tallystick.doors.cli.client import Hub
 from tallystick.doors.cli.context import Tally
-from tallystick.doors.cli.show import Screen, short
+from tallystick.doors.cli.show import Screen, percent, short
 
 __all__ = ["COMMANDS"]
 
@@ -127,7 +127,8 @@ def example_file(name: str) -> Path:
 
 def _run(story: Story) -> None:
     snapshot = story.figures["snapshots"][1]["key"]
-    run = verbs.start_run(story.tally, example_file("pipeline.yaml"), {"data": f"tally://tables/{snapshot}"})
+    begun = runs.begin_run(story.tally, example_file("pipeline.yaml"), {"data": f"tally://tables/{snapshot}"})
+    run = runs.follow_run(story.tally, begun["key"])
     states = [s["state"] for s in run["steps"]]
     story.figures["run"] = {
         "key": run["key"],
@@ -153,11 +154,20 @@ def _register(story: Story) -> None:
 
 
 def _judge(story: Story) -> None:
-    for output in ("best", "hardened"):
+    begun = {
+        output: story.hub.post("/verdicts", model=story.figures[output]["model"])
+        for output in ("best", "hardened")
+    }
+    for output, before in begun.items():
         figure = story.figures[output]
-        verdict = verbs.follow_verdict(story.tally, story.hub.post("/verdicts", model=figure["model"])["key"])
+        if before["state"] != "judging":
+            story.say(f"{figure['model']} was judged before, on the same rows under the same rules")
+        verdict = verbs.follow(story.tally, "verdict", before["key"])
         evidence = verdict["evidence"]
-        verbs.curve_words(story.tally.screen, evidence)
+        story.say(f"clean            {percent(evidence['clean'])}")
+        for point in evidence["curve"]:
+            robust, noise = percent(point["robust"]), percent(point["noise"])
+            story.say(f"eps {point['eps']:<5g} attacked {robust:>6}   noise {noise:>6}")
         figure["verdict"] = _verdict_figures(verdict, evidence)
         for finding in verdict["findings"]:
             mark = "holds" if finding["holds"] else finding["severity"]
@@ -246,7 +256,7 @@ def _heal(story: Story) -> None:
     remedy = story.hub.post("/remedies", signal=story.figures["signal"]["key"])
     story.say(f"proposed: {remedy['action']}, as {remedy['why']}")
     story.hub.post(f"/remedies/{remedy['key']}/carry")
-    ended = verbs.follow_remedy(story.tally, remedy["key"])
+    ended = verbs.follow(story.tally, "remedy", remedy["key"])
     story.figures["remedy"] = {
         k: ended[k] for k in ("key", "action", "state", "run", "model", "verdict", "outcome")
     }
@@ -282,15 +292,8 @@ def _summary(story: Story) -> None:
     ]
     screen, seconds = story.tally.screen, story.seconds
     screen.out.print()
-    shown = [
-        [
-            name,
-            what,
-            f"{seconds[name]:.1f} s" if name in seconds else "",
-            story.hub.url + page if page else "",
-        ]
-        for name, what, page in rows
-    ]
+    took = {"": ""} | {name: f"{each:.1f} s" for name, each in seconds.items()}
+    shown = [[name, what, took[name], page and story.hub.url + page] for name, what, page in rows]
     screen.table(f, ["what", "figures", "took", "look"], shown, "")
     screen.out.print(f"\nAll of it in {f['seconds']['total']:.0f} s. The console: {story.hub.url}/")
 

@@ -58,14 +58,17 @@ def load_digits() -> Digits:
         import numpy
         from sklearn import datasets
     except ImportError as missing:
-        raise MissingTile(
-            f"the demo needs the Python package {missing.name}", hint="pip install 'tallystick[all]'"
-        ) from missing
+        raise _lacking(missing) from missing
     found: Any = datasets.load_digits()
     order = numpy.random.default_rng(SEED).permutation(len(found.target))
     whole = Images((found.data[order] / 16).astype(numpy.float32), found.target[order].astype(numpy.int64))
     last = len(whole) - POOL_ROWS
     return Digits(whole.part(0, FIRST_ROWS), whole.part(FIRST_ROWS, last), whole.part(last))
+
+
+def _lacking(missing: ImportError) -> MissingTile:
+    what = f"the demo needs the Python package {missing.name}"
+    return MissingTile(what, hint="pip install 'tallystick[all]'")
 
 
 def shift_right(images: Images) -> Images:
@@ -104,9 +107,7 @@ def score(url: str, endpoint: str, images: Images) -> int:
         from tritonclient import http as triton
         from tritonclient.utils import InferenceServerException
     except ImportError as missing:
-        raise MissingTile(
-            f"the demo needs the Python package {missing.name}", hint="pip install 'tallystick[all]'"
-        ) from missing
+        raise _lacking(missing) from missing
     client = triton.InferenceServerClient(urlsplit(url).netloc)
     right = 0
     try:

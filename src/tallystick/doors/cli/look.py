@@ -1,13 +1,11 @@
-"""The commands that only look: models, tables, status, log."""
+"""The commands that list and show what is there: models, tables, log, show."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import click
 
 from tallystick.doors.cli.context import Tally, common
-from tallystick.doors.cli.show import ago, percent, short
+from tallystick.doors.cli.show import ago, newest_verdicts, short, verdict_words
 
 __all__ = ["COMMANDS"]
 
@@ -17,34 +15,20 @@ __all__ = ["COMMANDS"]
 @click.pass_obj
 def models(tally: Tally) -> None:
     """List model versions with their verdicts and where they serve."""
+    policy = tally.hub.get("/status").get("policy_digest", "")
     found = tally.hub.get("/nouns/model", limit=1000)
-    verdicts: dict[str, Any] = {}
-    for verdict in tally.hub.get("/nouns/verdict", limit=1000):
-        verdicts.setdefault(verdict["model"], verdict)
+    verdicts = newest_verdicts(tally.hub.get("/nouns/verdict", limit=1000))
     endpoints = tally.hub.get("/nouns/endpoint", limit=1000)
     rows = []
     for model in found:
         key = f"{model['name']}@{model['version']}"
-        verdict = verdicts.get(key)
+        words = verdict_words(verdicts.get(key), model["digest"], policy)
         served = ", ".join(e["name"] for e in endpoints if e["wished"]["model"] == key)
         origin = model["origin"]["run"] or "the MLflow registry"
-        rows.append(
-            [key, short(model["digest"]), origin, _verdict_words(verdict), served or "-", ago(model["at_ms"])]
-        )
+        rows.append([key, short(model["digest"]), origin, words, served or "-", ago(model["at_ms"])])
     value = [{**m, "verdict": verdicts.get(f"{m['name']}@{m['version']}")} for m in found]
     heads = ["model", "content", "from", "verdict", "endpoint", "registered"]
     tally.screen.table(value, heads, rows, "no model yet: tally run PIPELINE.yaml --register OUTPUT=NAME")
-
-
-def _verdict_words(verdict: Any) -> str:
-    if not verdict:
-        return "none"
-    evidence = verdict["evidence"]
-    if not evidence:
-        return str(verdict["state"])
-    worst = evidence["curve"][-1] if evidence["curve"] else None
-    attacked = f", {percent(worst['robust'])} at eps {worst['eps']:g}" if worst else ""
-    return f"{verdict['state']}: {percent(evidence['clean'])} clean{attacked}"
 
 
 @click.command()
@@ -67,34 +51,6 @@ def tables(tally: Tally) -> None:
 
 
 @click.command()
-@common
-@click.pass_obj
-def status(tally: Tally) -> None:
-    """Say what the hub has and what it is doing."""
-    now = tally.hub.get("/status")
-    endpoints = tally.hub.get("/nouns/endpoint", limit=1000)
-    value = {**now, "endpoints": endpoints}
-    if tally.screen.as_json:
-        tally.screen.json(value)
-        return
-    counts = ", ".join(f"{n} {noun}" for noun, n in now["counts"].items() if noun != "step")
-    lines = [
-        f"tallystick {now['version']} at {now['url']} (process {now['pid']})",
-        f"  home       {now['home']}",
-        f"  sandbox    {now['sandbox']}",
-        f"  has        {counts}",
-        f"  under way  {', '.join(now['under_way']) or 'nothing'}",
-    ]
-    for e in endpoints:
-        error = f": {e['error']}" if e["error"] else ""
-        generation = f"generation {e['observed_generation']} of {e['wished']['generation']}"
-        lines.append(
-            f"  endpoint   {e['name']} {e['state']}, {e['wished']['model'] or 'nothing'}, {generation}{error}"
-        )
-    tally.screen.result(value, "\n".join(lines))
-
-
-@click.command()
 @click.option(
     "--noun",
     default="",
@@ -108,12 +64,25 @@ def status(tally: Tally) -> None:
 @common
 @click.pass_obj
 def log(tally: Tally, noun: str, limit: int, before: int) -> None:
-    """The facts, newest first."""
+    """The facts, newest first; those of steps only with `--noun step`."""
     facts = tally.hub.get("/log", noun=noun, limit=limit, before=before)
-    if not noun:  # what the cache keeps is no news; `--noun step` shows it
-        facts = [f for f in facts if f["noun"] != "step"]
     rows = [[str(f["seq"]), ago(f["at_ms"]), f["noun"], f["key"], f["event"], f["note"]] for f in facts]
-    tally.screen.table(facts, ["#", "when", "noun", "key", "event", "what"], rows, "nothing has happened yet")
+    tally.screen.table(facts, ["#", "when", "noun", "key", "event", "what"], rows, _empty(noun, before))
 
 
-COMMANDS = (models, tables, status, log)
+def _empty(noun: str, before: int) -> str:
+    what = f"nothing has happened to any {noun}" if noun else "nothing has happened"
+    return f"{what} before fact {before}" if before else f"{what} yet"
+
+
+@click.command()
+@click.argument("noun")
+@click.argument("key")
+@common
+@click.pass_obj
+def show(tally: Tally, noun: str, key: str) -> None:
+    """Print the present state of one NOUN (data, run, model, ...) by its KEY, as JSON."""
+    tally.screen.json(tally.hub.noun(noun, key))
+
+
+COMMANDS = (models, tables, log, show)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from tallystick import __version__
 from tallystick.core.errors import TallyError
-from tallystick.doors.cli import demo, look, up, verbs
-from tallystick.doors.cli.context import Serve, Tally
+from tallystick.doors.cli import demo, look, runs, status, up, verbs
+from tallystick.doors.cli.context import INTERRUPTED, Serve, Tally
+from tallystick.doors.cli.show import visible
 
-__all__ = ["cli", "run"]
+__all__ = ["answer", "cli", "run"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,31 +31,38 @@ def cli(tally: Tally, url: str | None, home: str | None, config: Path | None) ->
 
     Start with `tally up`, or see everything at once with `tally demo`.
     """
-    tally.url, tally.config = url, config
-    tally.home = tally.settings(home=home).home
+    tally.begin(url, home, config)
 
 
-for _command in (*up.COMMANDS, *verbs.COMMANDS, *look.COMMANDS, *demo.COMMANDS):
+_COMMANDS = (
+    *up.COMMANDS, *verbs.COMMANDS, *runs.COMMANDS, *status.COMMANDS, *look.COMMANDS, *demo.COMMANDS
+)  # fmt: skip
+
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 
 def run(serve: Serve) -> None:
     """Run the command line with ``serve`` behind ``tally up``, and exit."""
-    tally = Tally(serve)
+    sys.exit(answer(Tally(serve), sys.argv[1:]))
+
+
+def answer(tally: Tally, words: Sequence[str]) -> int:
+    """Run one command line; its exit status."""
     try:
-        status = cli.main(obj=tally, standalone_mode=False)
+        ended = cli.main(list(words), prog_name="tally", obj=tally, standalone_mode=False)
     except TallyError as wrong:
         _tell(wrong, tally.screen.as_json)
-        status = wrong.exit_code
+        return wrong.exit_code
     except click.Abort:
         click.echo("stopped", err=True)
-        status = 130
+        return INTERRUPTED
     except click.ClickException as wrong:
         wrong.show()
-        status = wrong.exit_code
+        return wrong.exit_code
     except BrokenPipeError:
-        status = 1
-    sys.exit(status)
+        return 1
+    return ended if isinstance(ended, int) else 0
 
 
 def _tell(wrong: TallyError, as_json: bool) -> None:
@@ -61,6 +70,6 @@ def _tell(wrong: TallyError, as_json: bool) -> None:
         click.echo(json.dumps(wrong.as_dict()), err=True)
         return
     where = f"{wrong.where}: " if wrong.where else ""
-    click.echo(f"{click.style('error', fg='red')}: {where}{wrong.what}", err=True)
+    click.echo(f"{click.style('error', fg='red')}: {visible(where + wrong.what)}", err=True)
     if wrong.hint:
-        click.echo(f"  {wrong.hint}", err=True)
+        click.echo(f"  {visible(wrong.hint)}", err=True)

@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-__all__ = ["Screen", "ago", "percent", "short"]
+__all__ = ["Screen", "ago", "newest_verdicts", "percent", "short", "verdict_words", "visible"]
 
-
+REACHED = ("passed", "refused")
 PIPE_COLUMNS = 240
 """Characters of a line that nobody's terminal has to hold."""
 
@@ -99,3 +99,36 @@ def ago(at_ms: int) -> str:
 def percent(rate: Mapping[str, Any]) -> str:
     """A rate of the evidence, as a percentage."""
     return f"{int(rate['right']) / int(rate['total']):.1%}"
+
+
+def visible(text: str) -> str:
+    """``text`` with its control characters written out, so that it shows what it is and moves no cursor."""
+    kept = "\n\t"
+    return "".join(c if c in kept or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def newest_verdicts(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """By model, of verdicts newest first: the newest that was reached, which is what the gate asks; else
+    the newest.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for verdict in verdicts:
+        before = found.setdefault(verdict["model"], verdict)
+        if before["state"] not in REACHED and verdict["state"] in REACHED:
+            found[verdict["model"]] = verdict
+    return found
+
+
+def verdict_words(verdict: Mapping[str, Any] | None, digest: str, policy_digest: str) -> str:
+    """A verdict in a few words: what it says, and whether it is about these files and the present rules."""
+    if verdict is None:
+        return "none"
+    refusing = [f["rule"] for f in verdict["findings"] if not f["holds"] and f["severity"] == "refuse"]
+    words = str(verdict["state"])
+    if verdict["model_digest"] != digest:
+        words += " for other files"
+    if policy_digest and verdict["policy_digest"] != policy_digest:
+        words += " under another policy"
+    if refusing:
+        words += ": " + ", ".join(refusing)
+    return f"{words}; {percent(verdict['evidence']['clean'])} clean" if verdict["evidence"] else words

@@ -34,9 +34,9 @@ def up(
 @common
 @click.pass_obj
 def settings(tally: Tally) -> None:
-    """List every setting with its default, unit, limits and environment variable."""
-    rows = describe()
+    """List every setting: what holds now, its default, unit, limits and environment variable."""
     now = tally.settings(home=tally.home)
+    rows = [{**row, "now": getattr(now, str(row["name"]))} for row in describe()]
 
     def limits(row: dict[str, object]) -> str:
         if row["low"] is None:
@@ -44,10 +44,11 @@ def settings(tally: Tally) -> None:
         return f"{row['low']:g} to {row['high']:g} {row['unit']}".strip()
 
     shown = [
-        [str(r["name"]), str(getattr(now, str(r["name"]))), limits(r), str(r["env"]), str(r["doc"])]
+        [str(r["name"]), str(r["now"]), str(r["default"]), limits(r), str(r["env"]), str(r["doc"])]
         for r in rows
     ]
-    tally.screen.table(rows, ["setting", "now", "limits", "variable", "what it is for"], shown, "none")
+    heads = ["setting", "now", "default", "limits", "variable", "what it is for"]
+    tally.screen.table(rows, heads, shown, "none")
 
 
 COMMANDS = (up, settings)

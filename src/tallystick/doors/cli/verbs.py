@@ -1,21 +1,27 @@
-"""The commands that change something: ingest, run, register, judge, deploy, predict, observe, heal."""
+"""The commands that change something, but for runs: ingest, register, judge, deploy, observe, heal."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from tallystick.core.errors import BadInput, Failed
-from tallystick.doors.cli.context import Tally, common
-from tallystick.doors.cli.predict import predict
-from tallystick.doors.cli.show import Screen, percent, short
+from tallystick.core.errors import BadInput, Failed, NotFound
+from tallystick.core.names import check_name
+from tallystick.core.remedy import RemedyAction
+from tallystick.doors.cli.ask.predict import predict
+from tallystick.doors.cli.client import path_part
+from tallystick.doors.cli.context import Tally, check_file, common, goes_on
+from tallystick.doors.cli.show import short
 
-__all__ = ["COMMANDS", "follow_endpoint", "follow_remedy", "follow_run", "follow_verdict"]
+__all__ = ["COMMANDS", "describe_observation", "follow", "follow_endpoint", "next_step", "upload"]
+
+ENDED = ("passed", "refused", "done", "failed")
+LOOK = "`tally status` shows how it stands"
 
 
 @click.command()
@@ -26,7 +32,7 @@ __all__ = ["COMMANDS", "follow_endpoint", "follow_remedy", "follow_run", "follow
 @click.pass_obj
 def ingest(tally: Tally, table: str, file: Path, allow_nan: bool) -> None:
     """Append FILE (.csv, .parquet, .jsonl) to TABLE as one snapshot: all rows or none."""
-    snapshot = upload(tally, table, file, allow_nan)
+    snapshot = upload(tally, check_name("table", table), file, allow_nan)
     tally.screen.result(
         snapshot,
         f"{snapshot['table']}@{snapshot['snapshot_id']}: {snapshot['rows']:,} rows,"
@@ -36,82 +42,13 @@ def ingest(tally: Tally, table: str, file: Path, allow_nan: bool) -> None:
 
 def upload(tally: Tally, table: str, file: Path, allow_nan: bool = False) -> Any:
     """Send a file to a table, with a bar for what takes long."""
-    if not file.is_file():
-        raise BadInput("no such file", where=str(file))
+    check_file(file)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
     with Progress(
         *columns, console=tally.screen.err, transient=True, disable=not tally.screen.err.is_terminal
     ) as bar:
         task = bar.add_task(file.name, total=file.stat().st_size)
         return tally.hub.upload(table, file, allow_nan=allow_nan, progress=lambda n: bar.advance(task, n))
-
-
-@click.command()
-@click.argument("pipeline", type=click.Path(path_type=Path))
-@click.option(
-    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON unless a STRING."
-)
-@click.option(
-    "--register", "registers", multiple=True, metavar="OUTPUT=NAME", help="Register a model that comes out."
-)
-@click.option("--no-wait", is_flag=True, help="Return once the run has begun.")
-@common
-@click.pass_obj
-def run(
-    tally: Tally, pipeline: Path, params: tuple[str, ...], registers: tuple[str, ...], no_wait: bool
-) -> None:
-    """Run PIPELINE, a Kubeflow pipeline compiled to YAML; unchanged steps come from the cache."""
-    wanted = _pairs(registers, "--register")
-    ended = start_run(tally, pipeline, _pairs(params, "-p"), wait=not no_wait)
-    models = [
-        tally.hub.post("/models", name=name, run=ended["key"], output=output)
-        for output, name in wanted.items()
-        if not no_wait
-    ]
-    lines = [f"{ended['key']} {ended['state']}"]
-    lines += [f"registered {m['name']}@{m['version']}" for m in models]
-    tally.screen.result({**ended, "registered": models}, "\n".join(lines))
-
-
-def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    for text in given:
-        if not re.match(r"[^=]+=", text):
-            raise BadInput(f"{text!r} has no '='", where=option, hint=f"say {option} NAME=VALUE")
-    return dict(text.split("=", 1) for text in given)
-
-
-def start_run(tally: Tally, pipeline: Path, params: Mapping[str, str], *, wait: bool = True) -> Any:
-    """Start a run and, unless told otherwise, see it to its end; Failed when it does not succeed."""
-    if not pipeline.is_file():
-        raise BadInput("no such file", where=str(pipeline))
-    try:
-        spec = pipeline.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise BadInput(
-            "is not text", where=str(pipeline), hint="compile the pipeline to YAML first"
-        ) from None
-    started = tally.hub.post("/runs", spec=spec, params_text=dict(params))
-    return follow_run(tally, started["key"]) if wait else started
-
-
-def follow_run(tally: Tally, key: str) -> Any:
-    """Say each step as it starts and ends, until the run has ended."""
-    seen: dict[str, str] = {}
-
-    def watch(run: Mapping[str, Any]) -> None:
-        for step in run["steps"]:
-            if seen.get(step["path"]) == step["state"]:
-                continue
-            seen[step["path"]] = step["state"]
-            if step["state"] != "running":
-                seconds = max(0, step["ended_ms"] - step["started_ms"]) / 1000
-                error = f": {step['error']}" if step["error"] else ""
-                tally.screen.say(f"  {step['path']:<32} {step['state']:<10} {seconds:5.1f} s{error}")
-
-    ended = tally.hub.wait("run", key, lambda r: r["state"] in ("succeeded", "failed", "cancelled"), watch)
-    if ended["state"] != "succeeded":
-        raise Failed(f"run {key} {ended['state']}: {ended['error']}", hint=f"see {tally.hub.url}/runs/{key}")
-    return ended
 
 
 @click.command()
@@ -141,7 +78,9 @@ def register(tally: Tally, name: str, run_key: str, output: str) -> None:
 def judge(tally: Tally, model: str, data: str, label: str | None, again: bool) -> None:
     """Attack MODEL (NAME or NAME@VERSION) and weigh what that shows; exit status 3 when it is refused."""
     body = {"model": model, "data": data, "again": again} | ({"label": label} if label else {})
-    verdict = follow_verdict(tally, tally.hub.post("/verdicts", **body)["key"])
+    key = _begin_judging(tally, body)["key"]
+    with goes_on(tally, key, LOOK):
+        verdict = follow(tally, "verdict", key)
     lines = [f"{verdict['model']} {verdict['state']} ({verdict['key']})"]
     lines += [f"  {'holds' if f['holds'] else f['severity']:<7} {f['text']}" for f in verdict["findings"]]
     tally.screen.result(verdict, "\n".join(lines))
@@ -149,16 +88,20 @@ def judge(tally: Tally, model: str, data: str, label: str | None, again: bool) -
         click.get_current_context().exit(3)
 
 
-def follow_verdict(tally: Tally, key: str) -> Any:
-    """Say what the attack is doing until a verdict is reached; Failed when none could be."""
-    ended = _follow(tally, "verdict", key, lambda v: v["state"] != "judging")
-    if ended["state"] == "failed":
-        raise Failed(f"no verdict could be reached: {ended['error']}", where=key)
-    return ended
+def _begin_judging(tally: Tally, body: Mapping[str, Any]) -> Any:
+    """Ask for a verdict; who names a file where a table is meant learns what to do."""
+    data = str(body["data"])
+    try:
+        return tally.hub.post("/verdicts", **body)
+    except (BadInput, NotFound) as wrong:
+        if wrong.where not in ("data", "run", "table") or not data or not Path(data).is_file():
+            raise
+        hint = f"ingest it first: tally ingest TABLE {shlex.quote(data)}"
+        raise BadInput("is a file, not a table", where=data, hint=hint) from wrong
 
 
-def _follow(tally: Tally, noun: str, key: str, ended: Callable[[Any], bool]) -> Any:
-    """Wait for a noun to end, and show its progress meanwhile."""
+def follow(tally: Tally, noun: str, key: str) -> Any:
+    """Show how a verdict or a remedy comes along until it has ended; Failed when it came to nothing."""
 
     def watch(state: Mapping[str, Any]) -> None:
         now = state.get("under_way")
@@ -166,9 +109,13 @@ def _follow(tally: Tally, noun: str, key: str, ended: Callable[[Any], bool]) -> 
             tally.screen.progress(float(now["share"]), str(now["text"]))
 
     try:
-        return tally.hub.wait(noun, key, ended, watch)
+        ended = tally.hub.wait(noun, key, lambda now: now["state"] in ENDED, watch)
     finally:
         tally.screen.done()
+    if ended["state"] == "failed":
+        why = ended["outcome"] if noun == "remedy" else f"no verdict could be reached: {ended['error']}"
+        raise Failed(why, where=key)
+    return ended
 
 
 @click.command()
@@ -181,7 +128,8 @@ def deploy(tally: Tally, model: str, name: str, no_wait: bool) -> None:
     """Serve MODEL (NAME or NAME@VERSION) at an endpoint, if its verdict lets it pass."""
     endpoint = tally.hub.post("/endpoints", model=model, name=name)
     if not no_wait:
-        endpoint = follow_endpoint(tally, name)
+        with goes_on(tally, f"endpoint {name}", LOOK):
+            endpoint = follow_endpoint(tally, name)
     tally.screen.result(
         endpoint,
         f"{endpoint['wished']['model']} {endpoint['state']} at {tally.hub.url}/v2/models/{name}/infer"
@@ -208,8 +156,10 @@ def follow_endpoint(tally: Tally, name: str) -> Any:
 @click.pass_obj
 def withdraw(tally: Tally, name: str) -> None:
     """Stop serving at endpoint NAME."""
-    tally.hub.post(f"/endpoints/{name}/withdraw")
-    tally.screen.result(follow_endpoint(tally, name), f"{name} is withdrawn")
+    tally.hub.post(f"/endpoints/{check_name('endpoint', name)}/withdraw")
+    with goes_on(tally, f"endpoint {name}", LOOK):
+        endpoint = follow_endpoint(tally, name)
+    tally.screen.result(endpoint, f"{name} is withdrawn")
 
 
 @click.command()
@@ -219,21 +169,29 @@ def withdraw(tally: Tally, name: str) -> None:
 @click.pass_obj
 def observe(tally: Tally, name: str, label: str | None) -> None:
     """Measure drift of what endpoint NAME was asked against what its model was made from."""
+    check_name("endpoint", name)
     found = tally.hub.post(f"/endpoints/{name}/observe", **({"label": label} if label else {}))
     tally.screen.result(found, describe_observation(found))
 
 
 def describe_observation(found: Mapping[str, Any]) -> str:
     """The signal and the remedy in words, or that there is nothing to say."""
-    drift, signal, remedy = found["drift"], found["signal"], found["remedy"]
-    rows = f"{drift['rows_live']:,} rows against {drift['rows_reference']:,} of {drift['reference']}"
+    signal, remedy = found["signal"], found["remedy"]
     if not signal:
-        return f"no drift: {rows}"
+        return f"no signal: {found['text']}"
     lines = [
         f"{signal['key']}: {signal['text']}",
         f"{remedy['key']} {remedy['state']}: {remedy['action']}; {remedy['why']}",
+        f"next: {next_step(remedy)}",
     ]
-    return "\n".join([*lines, f"carry it out: tally heal {remedy['key']}"])
+    return "\n".join(lines)
+
+
+def next_step(remedy: Mapping[str, Any]) -> str:
+    """The command that a remedy waits for."""
+    if remedy["action"] == RemedyAction.LABEL:  # nobody but a person can
+        return f"tally ingest TABLE FILE, then tally observe {remedy['endpoint']}"
+    return f"tally heal {remedy['key']}"
 
 
 @click.command()
@@ -242,25 +200,10 @@ def describe_observation(found: Mapping[str, Any]) -> str:
 @click.pass_obj
 def heal(tally: Tally, remedy: str) -> None:
     """Carry out a proposed REMEDY, by its key."""
-    tally.hub.post(f"/remedies/{remedy}/carry")
-    ended = follow_remedy(tally, remedy)
+    tally.hub.post(f"/remedies/{path_part(remedy)}/carry")
+    with goes_on(tally, remedy, LOOK):
+        ended = follow(tally, "remedy", remedy)
     tally.screen.result(ended, f"{ended['key']} {ended['state']}: {ended['outcome']}")
 
 
-def follow_remedy(tally: Tally, key: str) -> Any:
-    """Say how it goes until the remedy is done; Failed when it came to nothing."""
-    ended = _follow(tally, "remedy", key, lambda r: r["state"] in ("done", "failed"))
-    if ended["state"] == "failed":
-        raise Failed(ended["outcome"], where=key)
-    return ended
-
-
-def curve_words(screen: Screen, evidence: Mapping[str, Any]) -> None:
-    """The curve of the evidence, a line for each eps."""
-    screen.say(f"  clean            {percent(evidence['clean'])}")
-    for point in evidence["curve"]:
-        robust, noise = percent(point["robust"]), percent(point["noise"])
-        screen.say(f"  eps {point['eps']:<5g} attacked {robust:>6}   noise {noise:>6}")
-
-
-COMMANDS = (ingest, run, register, judge, deploy, withdraw, predict, observe, heal)
+COMMANDS = (ingest, register, judge, deploy, withdraw, predict, observe, heal)

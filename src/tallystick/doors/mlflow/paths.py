@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from tallystick.core.errors import BadInput, Refused
 
-__all__ = ["BODY_BYTES_MAX", "UPLOAD_BYTES_MAX", "Target", "check_open", "check_step", "target_of"]
+__all__ = ["BODY_BYTES_MAX", "UPLOAD_BYTES_MAX", "Target", "check_open", "target_of"]
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """Of a call: MLflow keeps a body in memory whole."""
@@ -16,7 +16,6 @@ UPLOAD_BYTES_MAX = 64 * 1024**3
 """Of an artifact, which streams."""
 
 _PLAIN = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/\[\]]|%[0-9A-Fa-f]{2})*")
-_DECODINGS_MAX = 8
 _ARTIFACT = re.compile(r"/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+")
 
 _CLOSED = {
@@ -49,18 +48,19 @@ class Target:
 
 
 def target_of(raw: bytes, mount: bytes = b"") -> Target:
-    """What a request's undecoded path names below ``mount``; BadInput when it can be read in two ways."""
+    """What a request's undecoded path names below ``mount``; BadInput when it can be read in two ways.
+
+    So it is when, once decoded, it could be decoded further: ``%25`` may stand for a plain ``%`` only.
+    """
     if not raw.startswith(mount + b"/") or not _PLAIN.fullmatch(raw):
         raise _unclear()
     _check_plain(raw.decode())
     raw = raw[len(mount) :]
-    first = text = _decoded(raw)
-    for _ in range(_DECODINGS_MAX):
-        _check_plain(text)
-        if "%" not in text or (further := _decoded(text.encode())) == text:
-            return Target(raw, first)
-        text = further
-    raise _unclear()
+    text = _decoded(raw)
+    _check_plain(text)
+    if _decoded(text.encode()) != text:  # MLflow decodes again and again: it would read another path
+        raise _unclear()
+    return Target(raw, text)
 
 
 def _decoded(raw: bytes) -> str:
@@ -82,7 +82,7 @@ def _unclear() -> BadInput:
     return BadInput(
         "this path can be read in more than one way",
         where="MLflow door",
-        hint="use plain segments: no '..', '//', backslash, or encoded slash",
+        hint="use plain segments: no '..', '//', backslash, encoded slash, or anything encoded twice",
     )
 
 
@@ -102,45 +102,3 @@ def check_open(target: Target) -> None:
             where=target.path[:200],
             hint="run a stock `mlflow server` of your own where you need it",
         )
-
-
-_API = r"/api/[23]\.0/mlflow/"
-_STEP = [
-    ("GET", r"/(version|health)"),
-    ("GET", _API + r"(server-info|artifacts/list|runs/get)"),
-    ("GET", _API + r"metrics/get-history(-bulk-interval)?"),
-    ("GET", _API + r"experiments/(get|get-by-name|search)"),
-    ("GET", _API + r"logged-models/[^/]+(/artifacts/directories)?"),
-    ("GET", _API + r"registered-models/(get|search|alias|get-latest-versions)"),
-    ("GET", _API + r"model-versions/(get|search|get-download-uri)"),
-    ("POST", _API + r"experiments/(create|search|set-experiment-tag)"),
-    ("POST", _API + r"runs/(create|update|search|outputs|set-tag|delete-tag)"),
-    ("POST", _API + r"runs/log-(metric|batch|parameter|inputs|model)"),
-    ("POST", _API + r"logged-models(/search|/[^/]+/params)?"),
-    ("POST", _API + r"registered-models/get-latest-versions"),
-    ("PATCH", _API + r"logged-models/[^/]+(/tags)?"),
-    ("DELETE", _API + r"logged-models/[^/]+/tags/[^/]+"),
-    ("GET", r"/api/2\.0/mlflow-artifacts/artifacts(/.+)?"),
-    ("PUT", r"/api/2\.0/mlflow-artifacts/artifacts/.+"),
-]
-_STEP_PATHS = [(method, re.compile(pattern)) for method, pattern in _STEP]
-_MODEL_FILE = re.compile(r"/api/2\.0/mlflow-artifacts/artifacts/[^/]+/models/([^/]+)/.+")
-_MODEL_STATE = re.compile(_API + r"logged-models/([^/]+)")
-
-
-def check_step(method: str, target: Target) -> str:
-    """Refused for all but tracking: runs, experiments, metrics, logged models and their files.
-
-    The id of the logged model that is about to be changed, or the empty text: the caller sees that
-    it is not finished yet, as whoever loads a finished one relies on its files.
-    """
-    asked = "GET" if method == "HEAD" else method
-    if not any(asked == known and pattern.fullmatch(target.path) for known, pattern in _STEP_PATHS):
-        raise Refused(
-            f"a pipeline's step may not {method} this",
-            where=target.path[:200],
-            hint="steps log runs and models; register and delete from outside, with tally or MLflow's client",
-        )
-    changed = {"PUT": _MODEL_FILE, "PATCH": _MODEL_STATE}.get(method)
-    found = changed.fullmatch(target.path) if changed else None
-    return found[1] if found else ""

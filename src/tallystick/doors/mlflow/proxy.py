@@ -1,20 +1,15 @@
-"""The door's routes: all of MLflow for the user, tracking alone for a pipeline's steps."""
+"""The front door's routes: all of MLflow for the user. A pipeline's steps have doors of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-import httpx
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from tallystick.core.errors import Refused, TallyError, Unavailable
-from tallystick.doors.mlflow.paths import check_open, check_step, target_of
-from tallystick.doors.mlflow.relay import MlflowServer, check_origin, error_answer, relay
+from tallystick.doors.mlflow.paths import check_open, target_of
+from tallystick.doors.mlflow.relay import MlflowServer, check_origin, guarded, relay
 
-__all__ = ["METHODS", "ROOTS", "mlflow_routes", "step_app"]
+__all__ = ["METHODS", "ROOTS", "mlflow_routes"]
 
 _GATEWAY_ASKED = "/ajax-api/2.0/mlflow/gateway-proxy"
 """MLflow's pages ask here which gateways there are: none, as MLflow itself says without one."""
@@ -22,8 +17,6 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _PAGES = ("get-artifact", "graphql", "model-versions", "static-files")
 ROOTS = ("api", "ajax-api", *_PAGES, "health", "v1", "version")
 """What MLflow has at its root; of anything else there the hub says itself that it is not found."""
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def mlflow_routes(child: MlflowServer) -> list[BaseRoute]:
@@ -46,18 +39,6 @@ def mlflow_routes(child: MlflowServer) -> list[BaseRoute]:
     ]
 
 
-def step_app(child: MlflowServer) -> Starlette:
-    """MLflow for the steps of a pipeline, which run somebody's code: they log, and change nothing else.
-
-    Registered models can be read; logged models can be changed until they are finished.
-    """
-
-    async def step(request: Request) -> Response:
-        return await _guarded(request, lambda: _for_step(child, request))
-
-    return Starlette(routes=[Route("/{rest:path}", step, methods=METHODS)])
-
-
 async def _to_pages(request: Request) -> Response:
     query = request.url.query
     return RedirectResponse("/mlflow/" + (f"?{query}" if query else ""))
@@ -72,30 +53,4 @@ async def _pass_on(child: MlflowServer, request: Request, mount: str) -> Respons
         check_open(target)
         return await relay(child, request, target, mount)
 
-    return await _guarded(request, go)
-
-
-async def _guarded(request: Request, go: Callable[[], Awaitable[Response]]) -> Response:
-    try:
-        return await go()
-    except TallyError as wrong:
-        return error_answer(request, wrong)
-
-
-async def _for_step(child: MlflowServer, request: Request) -> Response:
-    target = target_of(request.scope["raw_path"])
-    model_id = check_step(request.method, target)
-    if model_id:
-        await _check_unfinished(child, model_id)
-    return await relay(child, request, target)
-
-
-async def _check_unfinished(child: MlflowServer, model_id: str) -> None:
-    """Refuse to change a logged model that is finished: whoever loads it relies on its files."""
-    client = await child.client()
-    try:
-        answer = await client.get(f"/api/2.0/mlflow/logged-models/{model_id}")
-    except httpx.TransportError as wrong:
-        raise Unavailable("MLflow's server did not answer", where="MLflow", hint="try again") from wrong
-    if answer.is_success and answer.json()["model"]["info"].get("status") != "LOGGED_MODEL_PENDING":
-        raise Refused(f"logged model {model_id} is finished", where="MLflow", hint="log another one")
+    return await guarded(request, go)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote_from_bytes, urlsplit
 
@@ -15,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from tallystick.core.errors import Failed, Refused, TallyError, TooLarge, Unavailable
 from tallystick.doors.mlflow.paths import Target
 
-__all__ = ["START_S_MAX", "MlflowServer", "check_origin", "error_answer", "relay"]
+__all__ = ["START_S_MAX", "MlflowServer", "ask", "check_origin", "error_answer", "guarded", "relay"]
 
 START_S_MAX = 60.0
 _TRIES = 3
@@ -76,6 +77,37 @@ def error_answer(request: Request, wrong: TallyError) -> Response:
     return JSONResponse(body, wrong.http_status, headers)
 
 
+async def guarded(request: Request, go: Callable[[], Awaitable[Response]]) -> Response:
+    """What ``go`` answers, or the error that it raises as an answer."""
+    try:
+        return await go()
+    except TallyError as wrong:
+        return error_answer(request, wrong)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request as it is sent: ``target`` is its path and query as bytes, ``where`` says it in errors."""
+
+    method: str
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: AsyncIterator[bytes] | bytes | None
+    where: str
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice is the same as once."""
+        return self.method in ("GET", "HEAD") and self.body is None
+
+    def made(self) -> httpx.Request:
+        """Made by hand: the client's own headers and cookies are not the asker's."""
+        extensions = {"timeout": _TIMEOUT.as_dict(), "target": self.target}
+        return httpx.Request(
+            self.method, "http://localhost/", headers=self.headers, content=self.body, extensions=extensions
+        )
+
+
 async def relay(server: MlflowServer, request: Request, target: Target, mount: str = "") -> Response:
     """Send ``request`` on as a request for ``target``.
 
@@ -83,21 +115,40 @@ async def relay(server: MlflowServer, request: Request, target: Target, mount: s
     the target's limit. ``mount`` is put before paths that the answer redirects to.
     """
     body = _body_of(request, target)
+    sent = target.raw + _query_of(request)
     try:
-        answer = await _sent(server, request, target, body)
+        answer = await _sent(
+            server, _Call(request.method, sent, _headers_of(request), body, target.path[:200])
+        )
     except ClientDisconnect:
         return Response(status_code=400)  # nobody reads it
     return _Answer(answer, target, mount)
 
 
-async def _sent(
-    server: MlflowServer, request: Request, target: Target, body: AsyncIterator[bytes] | None
-) -> httpx.Response:
+async def ask(
+    server: MlflowServer, method: str, target: Target, body: bytes | None = None
+) -> tuple[int, bytes]:
+    """One call in the hub's own words, with ``body`` as JSON: the answer's status and its whole body.
+
+    Nothing of the asker's reaches MLflow but what the caller put into ``body``. Errors as :func:`relay`.
+    """
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    call = _Call(method, target.raw, headers, body, target.path[:200])
+    answer = await _sent(server, call)
+    try:
+        return answer.status_code, await answer.aread()
+    except httpx.TransportError as wrong:
+        raise _ended(call) from wrong
+    finally:
+        await answer.aclose()
+
+
+async def _sent(server: MlflowServer, call: _Call) -> httpx.Response:
     """Send it; again where the server was gone before it could begin, or where twice is the same."""
     client = await _client(server)
     for _ in range(_TRIES):
         try:
-            return await _send(client, request, target, body)
+            return await _send(client, call)
         except (httpx.ConnectError, _Broken):
             client = await _client(server, dead=client)
     raise Unavailable("MLflow's server ends again and again", where="MLflow", hint="try again shortly")
@@ -115,28 +166,23 @@ async def _client(server: MlflowServer, dead: httpx.AsyncClient | None = None) -
         raise Unavailable("MLflow's server is still starting", where="MLflow", hint="try again") from None
 
 
-async def _send(
-    client: httpx.AsyncClient, request: Request, target: Target, body: AsyncIterator[bytes] | None
-) -> httpx.Response:
-    # Made by hand: the client's own headers and cookies are not the asker's.
-    extensions = {"timeout": _TIMEOUT.as_dict(), "target": target.raw + _query_of(request)}
-    made = httpx.Request(
-        request.method, "http://localhost/", headers=_headers_of(request), content=body, extensions=extensions
-    )
+async def _send(client: httpx.AsyncClient, call: _Call) -> httpx.Response:
     try:
-        return await client.send(made, stream=True)
+        return await client.send(call.made(), stream=True)
     except httpx.ConnectError:
         raise
     except httpx.TimeoutException as wrong:
-        raise Unavailable("MLflow's server took too long", where=target.path[:200]) from wrong
+        raise Unavailable("MLflow's server took too long", where=call.where) from wrong
     except httpx.TransportError as wrong:
-        if request.method in ("GET", "HEAD") and body is None:
+        if call.repeatable:
             raise _Broken from wrong
-        raise Unavailable(
-            "MLflow's server ended while it worked on this",
-            where=target.path[:200],
-            hint="see whether it was done",
-        ) from wrong
+        raise _ended(call) from wrong
+
+
+def _ended(call: _Call) -> Unavailable:
+    return Unavailable(
+        "MLflow's server ended while it worked on this", where=call.where, hint="see whether it was done"
+    )
 
 
 def _query_of(request: Request) -> bytes:

@@ -4,6 +4,9 @@ The hub writes one line of JSON, the order, to the process's standard input and 
 from its standard output: ``{"progress": share, "text": ...}`` any number of times, ``{"ready": {}}``
 where it goes on serving, and at the end ``{"result": {...}}`` or ``{"error": {...}}``. What it
 prints to standard error is kept for the message, should it end without a result.
+
+A worker that runs somebody's code may say anything at all, so its words are bounded: their length and
+number, the kinds of error, and the characters that reach a terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +18,17 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from tallystick.core.errors import Failed, TallyError, TookTooLong, error_from_dict
+from tallystick.core.errors import (
+    BadInput,
+    Conflict,
+    Failed,
+    MissingTile,
+    NotFound,
+    NotSupported,
+    TallyError,
+    TookTooLong,
+    TooLarge,
+)
 from tallystick.core.names import canonical_json
 from tallystick.core.wall import Wall
 from tallystick.ports.sandbox import Confined, Sandbox
@@ -23,6 +36,15 @@ from tallystick.ports.sandbox import Confined, Sandbox
 __all__ = ["LINE_BYTES_MAX", "Errand", "run_errand"]
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
+WORD_BYTES_MAX = 4 * 1024
+"""Of a line that is neither a result nor an error."""
+
+WORDS_MAX = 100_000
+"""Lines that one errand may say."""
+
+ASIDE_BYTES = 1024 * 1024
+"""Longer lines are read in a thread, as that takes a while."""
+
 TAIL_BYTES = 16 * 1024
 TEXT_CHARS_MAX = 500
 GRACE_S = 60
@@ -30,6 +52,12 @@ LEAVE_S = 5.0
 """How long a worker may live on after it closed its standard output."""
 
 ENDINGS = ("result", "error")
+KINDS = (BadInput, NotSupported, TooLarge, Failed, MissingTile, NotFound, Conflict, TookTooLong)
+"""What may go wrong in a worker; no gate, ledger or disk speaks through one."""
+
+STRANGERS = ("inspect", "serve")
+"""Errands that run code of a model's own: a hint of theirs would be advice from a stranger."""
+
 Progress = Callable[[float, str], None]
 
 
@@ -62,14 +90,27 @@ class Errand:
 
     async def lines(self) -> AsyncIterator[Mapping[str, Any]]:
         """What it says, line by line; an ``error`` line is raised, and so is an end without a result."""
+        count = 0
         while line := await _read_line(self.process.stdout):
-            said = self._parse(line)
+            long = len(line) > ASIDE_BYTES
+            said = await asyncio.to_thread(self._parse, line) if long else self._parse(line)
+            count += 1
             if "error" in said:
-                raise error_from_dict(said["error"])
+                raise self._error(said["error"])
+            if count > WORDS_MAX or (len(line) > WORD_BYTES_MAX and "result" not in said):
+                limits = f"at most {WORDS_MAX} lines of at most {WORD_BYTES_MAX} bytes before the result"
+                raise Failed(f"the worker said too much: {limits}", where=self.name)
             yield said
             if "result" in said:
                 return
+            await asyncio.sleep(0)  # lines that wait already are read without a pause for anybody else
         raise await self.died()
+
+    def _error(self, said: Mapping[str, Any]) -> TallyError:
+        """The error that the worker told, of a kind and in words that a worker may use."""
+        kind = next((kind for kind in KINDS if kind.__name__ == said.get("error")), Failed)
+        hint = "" if self.name in STRANGERS else _plain(said.get("hint"))
+        return kind(_plain(said.get("what")) or "unknown error", where=_plain(said.get("where")), hint=hint)
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         """A line of the protocol; what a ledger could not keep (NaN, half a character) is none."""
@@ -93,13 +134,19 @@ class Errand:
         printed = self._tail.decode("utf-8", "replace").splitlines()
         last = next((line.strip() for line in reversed(printed) if line.strip()), "it printed nothing")
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return Failed(f"the worker {how}: {last[:TEXT_CHARS_MAX]}", where=self.name)
+        return Failed(f"the worker {how}: {_plain(last)}", where=self.name)
 
     async def end(self) -> int:
         """End the process and all its children; its status."""
         status = await self.process.end()
         self._listening.cancel()
         return status
+
+
+def _plain(said: Any) -> str:
+    """Text of a worker's, cut, with a space for all that does not print: it may end up on a terminal."""
+    text = said[:TEXT_CHARS_MAX] if isinstance(said, str) else ""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 async def _read_line(stream: asyncio.StreamReader) -> bytes:
@@ -126,7 +173,7 @@ async def run_errand(
             async for said in errand.lines():
                 share = said.get("progress")
                 if progress and isinstance(share, int | float):
-                    progress(min(1.0, max(0.0, share)), str(said.get("text", ""))[:TEXT_CHARS_MAX])
+                    progress(min(1.0, max(0.0, share)), _plain(said.get("text")))
                 if "result" in said:
                     return dict(said["result"])
             raise await errand.died()

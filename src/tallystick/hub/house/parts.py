@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +56,10 @@ class House:
     ``scratch`` is a folder for work in progress, emptied at start. ``inboxes`` take events for runs
     under way, ``progress`` holds the share done and words for each key under way, and ``wake`` is
     set when there is something to settle. ``rescue`` ends the noun of a key whose work broke off.
+    ``step_door`` opens MLflow's door for one step, named by its run and path (``run-1 train``): the
+    socket to hand to the step. There is none where MLflow is not the registry.
+    ``step_slots`` are held by steps that execute, of all runs together, and ``errand_slots`` by errands
+    that load a model, attack it or measure: ``limits.steps_at_once`` of each.
     """
 
     ledger: Ledger
@@ -70,7 +75,7 @@ class House:
     scratch: Path
     drift: DriftLimits = field(default_factory=DriftLimits)
     limits: Limits = field(default_factory=Limits)
-    hub_socket: Path | None = None
+    step_door: Callable[[str], AbstractAsyncContextManager[Path]] | None = None
     attack: str = "art"
     tenant: str = DEFAULT_TENANT
     locks: dict[tuple[str, str], asyncio.Lock] = field(default_factory=dict)
@@ -79,6 +84,12 @@ class House:
     progress: dict[str, tuple[float, str]] = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     rescue: Callable[[str, str], Awaitable[None]] | None = None
+    step_slots: asyncio.Semaphore = field(init=False)
+    errand_slots: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.step_slots = asyncio.Semaphore(self.limits.steps_at_once)
+        self.errand_slots = asyncio.Semaphore(self.limits.steps_at_once)
 
     def lock(self, noun: str, key: str) -> asyncio.Lock:
         """One lock for each key: who reads a noun in order to change it holds this meanwhile."""

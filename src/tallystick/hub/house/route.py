@@ -33,7 +33,7 @@ class Routes:
     """Endpoints by name: each has a process that answers, or a reason why none does, or both for a while."""
 
     _live: dict[str, Live] = field(default_factory=dict)
-    _trouble: dict[str, str] = field(default_factory=dict)
+    _trouble: dict[str, tuple[str, bool]] = field(default_factory=dict)
 
     def put(self, name: str, live: Live) -> None:
         """From now on ``live`` answers for endpoint ``name``; what answered before does so no more."""
@@ -45,12 +45,13 @@ class Routes:
         self._live.pop(name, None)
         self._trouble.pop(name, None)
 
-    def trouble(self, name: str, why: str) -> None:
+    def trouble(self, name: str, why: str, *, soon: bool = True) -> None:
         """Endpoint ``name`` exists, and ``why`` (its state or error) says why nothing new answers for it.
 
-        A process that does answer goes on doing so.
+        ``soon`` tells whether it may answer by itself before long, or somebody must deploy. A process
+        that does answer goes on doing so.
         """
-        self._trouble[name] = why
+        self._trouble[name] = (why, soon)
 
     def find(self, name: str) -> Live:
         """What answers for ``name``; Unavailable with the reason when nothing does, NotFound if unknown."""
@@ -58,14 +59,13 @@ class Routes:
         if live is not None:
             return live
         if name in self._trouble:
-            where = f"endpoint {name}"
-            raise Unavailable(
-                f"it does not answer: {self._trouble[name]}", where=where, hint="ask again soon"
-            )
+            why, soon = self._trouble[name]
+            hint = "ask again soon" if soon else f"tally deploy MODEL --name {name}"
+            raise Unavailable(why, where=f"endpoint {name}", hint=hint)
         known = self.names()
         shown = ", ".join(known[:SHOWN_MAX]) + (", ..." if len(known) > SHOWN_MAX else "")
         hint = f"known: {shown}" if known else "deploy a model first"
-        raise NotFound(f"no endpoint is called {name[:100]!r}", where="endpoint", hint=hint)
+        raise NotFound(f"no endpoint is called {name[:100]!r}", hint=hint)
 
     def names(self) -> tuple[str, ...]:
         """Every endpoint that is known, sorted."""

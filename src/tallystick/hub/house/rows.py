@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 
 from tallystick.core.data import TABLE_URI, Snapshot, TableRef
@@ -10,6 +9,7 @@ from tallystick.core.errors import BadInput, NotFound, NotSupported
 from tallystick.core.model import ModelVersion
 from tallystick.core.run import Run
 from tallystick.hub.house import House
+from tallystick.hub.house.removal import remove
 
 __all__ = ["Rows", "check_exists", "export_table", "rows_for_judging", "rows_of", "table_of"]
 
@@ -49,7 +49,7 @@ async def export_table(house: House, ref: TableRef) -> tuple[Snapshot, Rows]:
         blob = await house.artifacts.put_file(path)
         return snapshot, Rows(snapshot.key, snapshot.digest, blob.digest)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        await remove(folder)
 
 
 async def rows_of(house: House, name: str) -> Rows:
@@ -69,8 +69,14 @@ async def rows_of(house: House, name: str) -> Rows:
 
 
 async def rows_for_judging(house: House, model: ModelVersion, name: str = "") -> Rows:
-    """The rows named, or else those that the model's own run held out (its output ``test``)."""
+    """The rows named, or else those that the model's own run held out (its output ``test``).
+
+    Rows of a table that the model was made from, of whichever snapshot, are refused: it has seen them, or
+    may have. An output of a run (``RUN/OUTPUT``) is taken as it is, although it may be what a model was
+    trained on: nothing tells that apart from rows that were held out.
+    """
     if name:
+        _check_unseen(model, name)
         return await rows_of(house, name)
     run = await house.find("run", model.origin.run, Run) if model.origin.run else None
     if run and len(run.outputs.artifacts.get("test", ())) == 1:
@@ -78,3 +84,16 @@ async def rows_for_judging(house: House, model: ModelVersion, name: str = "") ->
     raise BadInput(
         f"say on which rows to judge {model.key}", where="data", hint=f"tally judge {model.key} --data TABLE"
     )
+
+
+def _check_unseen(model: ModelVersion, name: str) -> None:
+    """BadInput where ``name`` is a table that the model was made from."""
+    if "/" in name.removeprefix(TABLE_URI):
+        return
+    table = TableRef.parse(name).table
+    if table in {snapshot.partition("@")[0] for snapshot in model.origin.snapshots}:
+        raise BadInput(
+            f"{model.key} was made from rows of table {table}",
+            where="data",
+            hint="leave --data out to judge on the rows that its run held out, or name other rows",
+        )

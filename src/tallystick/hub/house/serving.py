@@ -23,11 +23,12 @@ LAST_WORDS_S = 1.0
 
 
 def serve_order(
-    house: House, folder: Path, name: str, model: str, *, cpu_seconds: int, body_bytes_max: int
+    house: House, folder: Path, name: str, model: str, *, body_bytes_max: int
 ) -> tuple[Mapping[str, Any], Wall]:
     """Order and wall of the errand ``serve`` for the files in ``folder``/model.
 
-    It answers to ``name`` on a socket in a new folder below ``folder``; these two are all it sees.
+    It answers to ``name`` on a socket in a new folder below ``folder``; these two are all it sees. It works
+    until it is told to end.
     """
     sockets = folder / "s"
     sockets.mkdir(mode=0o700)
@@ -45,7 +46,7 @@ def serve_order(
         readable=(str(folder / "model"),),
         writable=(str(sockets),),
         env=house.worker_env(),
-        cpu_seconds=cpu_seconds,
+        cpu_seconds=0,
         memory_mib=house.limits.memory_mib,
     )
     return order, wall
@@ -66,20 +67,21 @@ async def served(house: House, order: Mapping[str, Any], wall: Wall, where: str)
     Its own error where it does not load, TookTooLong where it is not ready in time.
     """
     errand = await Errand.start(house.sandbox, "serve", order, wall)
-    ready, ended = asyncio.Event(), asyncio.create_task(asyncio.sleep(0))
+    ready = asyncio.Event()
+    ended = asyncio.create_task(_watch(errand, ready, where))
+    waiting = asyncio.create_task(ready.wait())
     try:
-        ended = asyncio.create_task(_watch(errand, ready, where))
-        waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait((ended, waiting), timeout=house.limits.start_s, return_when="FIRST_COMPLETED")
-        waiting.cancel()
+        start_s = house.limits.start_s
+        await asyncio.wait((ended, waiting), timeout=start_s, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             await ended
         if not ready.is_set():
-            raise TookTooLong(f"it was not ready within {house.limits.start_s:g} s", where=where)
+            raise TookTooLong(f"it was not ready within {start_s:g} s", where=where)
         yield Served(Path(order["socket"]), ended)
     finally:
-        ended.cancel()
-        await asyncio.gather(ended, return_exceptions=True)
+        for task in (ended, waiting):
+            task.cancel()
+        await asyncio.gather(ended, waiting, return_exceptions=True)
         await errand.end()
 
 
@@ -95,7 +97,7 @@ async def while_served(server: Served, work: Awaitable[T]) -> T:
     """The result of ``work``, which asks the server; where the server ended, its error is the reason."""
     working = asyncio.ensure_future(work)
     try:
-        await asyncio.wait((working, server.ended), return_when="FIRST_COMPLETED")
+        await asyncio.wait((working, server.ended), return_when=asyncio.FIRST_COMPLETED)
         if working.done() and isinstance(working.exception(), Failed):
             await asyncio.wait((server.ended,), timeout=LAST_WORDS_S)
         if server.ended.done() and not (working.done() and working.exception() is None):

@@ -12,13 +12,14 @@ The clean pass and the random noise are the judge's own and count as no queries.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.verdict import AttackRecord, Budget, Point, Rate
 from tallystick.ports.attack import AttackResult, Progress, Target
 from tallystick.ports.tile import Place
@@ -42,6 +43,7 @@ class ArtAttack:
         self, target: Target, x: np.ndarray, y: np.ndarray, budget: Budget, progress: Progress
     ) -> AttackResult:
         """See :class:`tallystick.ports.attack.Attack`."""
+        _check_budget(budget)
         x, y = _checked(x, y, budget)
         progress(0.0, f"predicting {len(x):,} clean rows")
         scores = ask_model(target, x)
@@ -54,6 +56,7 @@ class ArtAttack:
             _hop(hunt, _starts(hunt, x, scores, budget), budget, progress),
             _square(hunt, budget, progress),
         )
+        _check_attacked(hunt, records)
         progress(0.97, "predicting under random noise")
         curve, noisy = _curve(hunt, target, budget)
         progress(1.0, "attacked")
@@ -86,10 +89,28 @@ def _checked(x: np.ndarray, y: np.ndarray, budget: Budget) -> tuple[np.ndarray, 
         raise BadInput(text, where="rows", hint="set low and high in the budget to the range of the features")
     if y.min() < 0:
         raise BadInput(f"label {y.min()} is below 0", where="labels")
+    return np.ascontiguousarray(x), y
+
+
+def _check_budget(budget: Budget) -> None:
+    """BadInput where no attack could begin, or float32 cannot tell the smallest radius."""
     if budget.eps[0] < RESOLUTION * np.spacing(np.float32(max(abs(budget.low), abs(budget.high)))):
         hint = "shift and scale the features to about 0 to 1"
         raise BadInput(f"eps {budget.eps[0]:g} is lost in float32 here", where="budget.eps", hint=hint)
-    return np.ascontiguousarray(x), y
+    if not _suffices(budget.queries_max, len(budget.eps)):
+        least = next(q for q in count(1) if _suffices(q, len(budget.eps)))
+        raise BadInput(
+            f"{budget.queries_max} queries a row are too few for any attack",
+            where="budget.queries_max",
+            hint=f"at least {least} let one begin, and some thousands say what a model withstands",
+        )
+
+
+def _check_attacked(hunt: Hunt, records: Sequence[AttackRecord]) -> None:
+    """NotSupported where a sample stood to be attacked, and no attack asked the model anything."""
+    if (hunt.distance > 0).any() and not any(record.queries for record in records):
+        why = "; ".join(f"{r.name}: {r.skipped or 'it asked the model nothing'}" for r in records)
+        raise NotSupported(f"no attack could be carried out: {why}", where="attack")
 
 
 def _starts(hunt: Hunt, x: np.ndarray, scores: np.ndarray, budget: Budget) -> np.ndarray:
@@ -104,16 +125,24 @@ def _starts(hunt: Hunt, x: np.ndarray, scores: np.ndarray, budget: Budget) -> np
     return starts
 
 
-def _split(budget: Budget) -> tuple[int, int]:
-    """Queries of a sample for HopSkipJump, and for Square at each eps."""
-    each = int(budget.queries_max * (1 - HOP_SHARE)) // len(budget.eps)
-    return budget.queries_max - each * len(budget.eps), each
+def _split(queries_max: int, radii: int) -> tuple[int, int]:
+    """Queries of a sample for HopSkipJump, and for Square at each of ``radii`` eps."""
+    each = int(queries_max * (1 - HOP_SHARE)) // radii
+    return queries_max - each * radii, each
+
+
+def _suffices(queries_max: int, radii: int) -> bool:
+    """Whether so many queries of a sample let at least one of the attacks begin."""
+    walk, each = _split(queries_max, radii)
+    return walk >= hop.QUERIES_MIN or each >= square.QUERIES_MIN
 
 
 def _hop(hunt: Hunt, starts: np.ndarray, budget: Budget, progress: Progress) -> AttackRecord:
-    queries = _split(budget)[0]
+    queries = _split(budget.queries_max, len(budget.eps))[0]
     if queries < hop.QUERIES_MIN:
         return _skipped(hop.NAME, f"{queries} queries a sample are too few to begin")
+    if np.isnan(starts[hunt.distance > 0]).any(axis=1).all():
+        return _skipped(hop.NAME, "the model puts no row in another class, so that no walk has a start")
 
     def said(share: float) -> None:
         progress(0.02 + 0.3 * share, f"HopSkipJump looks for the nearest mistake of {len(hunt)} samples")
@@ -122,7 +151,7 @@ def _hop(hunt: Hunt, starts: np.ndarray, budget: Budget, progress: Progress) -> 
 
 
 def _square(hunt: Hunt, budget: Budget, progress: Progress) -> AttackRecord:
-    queries = _split(budget)[1]
+    queries = _split(budget.queries_max, len(budget.eps))[1]
     if queries < square.QUERIES_MIN:
         return _skipped(square.NAME, f"{queries} queries a sample and eps are too few to begin")
 

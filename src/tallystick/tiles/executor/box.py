@@ -130,6 +130,8 @@ class Box:
         """The outputs that a step left behind; BrokenOutput names the first that cannot be taken."""
         try:
             return self._unpack(component)
+        except RecursionError:
+            raise BrokenOutput("the step's outputs are nested too deeply") from None
         except (AttributeError, KeyError, TypeError, ValueError) as wrong:
             # The step's code can write this file itself, with anything in it.
             raise BrokenOutput(f"the step's outputs are not as KFP writes them: {wrong}") from None

@@ -5,12 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["LINE_BYTES_MAX", "LOG_BYTES_MAX", "Lines"]
+__all__ = ["LINE_BYTES_MAX", "LOG_BYTES_MAX", "Lines", "printable"]
 
 LINE_BYTES_MAX = 8 * 1024
 LOG_BYTES_MAX = 4 * 1024 * 1024
 READ_BYTES = 64 * 1024
-_CONTROLS = {code: None for code in (*range(32), 127) if code != ord("\t")}
+
+
+def printable(text: str) -> str:
+    """``text`` with printable characters and tabs alone: other spaces become one, the rest goes."""
+    if text.isprintable():
+        return text
+    return "".join(map(_printable, text))
+
+
+def _printable(c: str) -> str:
+    if c.isprintable() or c == "\t":
+        return c
+    return " " if c.isspace() and c > "~" else ""
 
 
 class Lines:
@@ -26,6 +38,10 @@ class Lines:
         """Read ``stream`` to its end."""
         rest, cut = b"", False
         while piece := await stream.read(READ_BYTES):
+            await asyncio.sleep(0)  # what waits already is read without a pause for anybody else
+            if self._left <= 0:  # no line is looked at any more, but for the last
+                rest, cut = (rest + piece)[-LINE_BYTES_MAX:], False
+                continue
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
                 if not cut:
@@ -35,11 +51,17 @@ class Lines:
                 if not cut:
                     self._say(rest)
                 rest, cut = b"", True
-        if rest and not cut:
+        if self._left <= 0:
+            self._remember(rest)
+        elif rest and not cut:
             self._say(rest)
 
+    def _remember(self, rest: bytes) -> None:
+        lines = (printable(line).strip() for line in rest.decode("utf-8", "replace").split("\n"))
+        self.last = next((line for line in reversed([*lines]) if line), self.last)
+
     def _say(self, raw: bytes) -> None:
-        text = raw[:LINE_BYTES_MAX].decode("utf-8", "replace").translate(_CONTROLS)
+        text = printable(raw[:LINE_BYTES_MAX].decode("utf-8", "replace"))
         if len(raw) > LINE_BYTES_MAX:
             text += f" [line cut at {LINE_BYTES_MAX} bytes]"
         if text.strip():

@@ -19,11 +19,13 @@ from tallystick.ports.sandbox import Confined, Sandbox
 from tallystick.ports.tile import Place
 from tallystick.tiles.executor.box import Box, BrokenOutput, check_shape
 from tallystick.tiles.executor.installed import check_packages, environment_digest, environment_stamp
-from tallystick.tiles.executor.lines import LOG_BYTES_MAX, Lines
+from tallystick.tiles.executor.lines import LOG_BYTES_MAX, Lines, printable
 
 __all__ = ["LocalExecutor", "open_tile"]
 
 GRACE_S = 2.0
+WAIT_S = 60
+"""A step may last this long and twice its CPU seconds: one that only sleeps uses none of those."""
 ERROR_CHARS_MAX = 500
 OPTIONS = {
     "step_threads": 1,
@@ -71,7 +73,13 @@ class LocalExecutor:
         # -P: the step's folder is not on Python's path, so no file in it can pose as a module.
         command = [sys.executable, "-P", "-m", "tallystick.crew.step", str(box.order)]
         process = await self._sandbox.spawn(command, wall)
-        status = await self._attend(process, lines)
+        seconds_max = 2 * self._options["step_cpu_seconds"] + WAIT_S
+        try:
+            async with asyncio.timeout(seconds_max):
+                status = await self._attend(process, lines)
+        except TimeoutError:
+            limit = f"twice its {self._options['step_cpu_seconds']} CPU seconds and {WAIT_S} s"
+            return Outcome(error=f"killed: it was not done after {seconds_max} s ({limit})")
         return await asyncio.to_thread(self._outcome, job, box, status, lines.last)
 
     async def _attend(self, process: Confined, lines: Lines) -> int:
@@ -144,7 +152,7 @@ def _signal_name(number: int) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[: ERROR_CHARS_MAX + 100]
+    return " ".join(printable(" ".join(text.split())).split())[: ERROR_CHARS_MAX + 100]
 
 
 def open_tile(place: Place) -> LocalExecutor:

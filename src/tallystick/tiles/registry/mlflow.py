@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.core.errors import BadInput, Conflict, NotFound, NotSupported
-from tallystick.ports.registry import Registered
+from tallystick.ports.registry import Registered, RunData
 from tallystick.ports.tile import Place
 from tallystick.tiles.registry.child import MlflowChild
 from tallystick.tiles.registry.rest import Rest, Server
@@ -50,16 +50,16 @@ class MlflowRegistry:
         await self._rest.post("runs/update", run_id=run_id, status=status, end_time=_now_ms())
 
     async def register(
-        self, name: str, folder: Path, tags: Mapping[str, str], *, run_id: str = "", model_id: str = ""
+        self, name: str, folder: Path, tags: Mapping[str, str], *, run_id: str = ""
     ) -> Registered:
         """Add a version of model ``name``, made when new.
 
-        With ``model_id`` the files are those of that logged model; without, the files of ``folder``
-        are uploaded as a logged model of run ``run_id``, or of MLflow's default experiment.
+        The files of ``folder`` are uploaded as a logged model of run ``run_id``, or of MLflow's default
+        experiment.
         """
-        files = () if model_id else await asyncio.to_thread(files_of, folder)
+        files = await asyncio.to_thread(files_of, folder)
         await self._make_model(name)
-        model_id = model_id or await self._log_model(files, run_id)
+        model_id = await self._log_model(files, run_id)
         body = {"name": name, "source": f"models:/{model_id}", "model_id": model_id, "tags": _pairs(tags)}
         if run_id:
             body["run_id"] = run_id
@@ -98,12 +98,13 @@ class MlflowRegistry:
         """Let ``alias`` mean ``version``; NotFound when there is no such version."""
         await self._rest.post("registered-models/alias", name=name, alias=alias, version=str(version))
 
-    async def run_data(self, run_id: str) -> tuple[Mapping[str, float], Mapping[str, str]]:
-        """A run's latest metrics and its params; NotFound when there is no such run."""
+    async def run_data(self, run_id: str) -> RunData:
+        """What was logged to a run; NotFound when there is no such run."""
         data = (await self._rest.get("runs/get", run_id=run_id))["run"].get("data", {})
         metrics = {str(m["key"]): float(m.get("value", 0.0)) for m in data.get("metrics", ())}
         params = {str(p["key"]): str(p.get("value", "")) for p in data.get("params", ())}
-        return {k: v for k, v in metrics.items() if math.isfinite(v)}, params
+        tags = {str(t["key"]): str(t.get("value", "")) for t in data.get("tags", ())}
+        return RunData({k: v for k, v in metrics.items() if math.isfinite(v)}, params, tags)
 
     async def close(self) -> None:
         """End MLflow's server."""

@@ -71,6 +71,8 @@ class OnnxPredictor:
 class OnnxRuntime:
     """Loads model folders whose ``MLmodel`` has the ``onnx`` flavor."""
 
+    runs_code = False
+
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
 

@@ -7,6 +7,7 @@ takes; a model without one is refused, as nothing then tells a good request from
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["PyfuncPredictor", "PyfuncRuntime", "open_tile"]
+
+MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}(\.[A-Za-z_][A-Za-z0-9_]{0,99}){0,9}")
+"""A module's name, dotted."""
 
 COLUMNS: Mapping[str, str] = {
     "boolean": "BOOL",
@@ -82,6 +86,8 @@ class PyfuncPredictor:
 class PyfuncRuntime:
     """Loads every model that MLflow has a ``python_function`` flavor for."""
 
+    runs_code = True
+
     def accepts(self, folder: Path) -> bool:
         """See the port."""
         return has_flavor(folder, "python_function")
@@ -107,12 +113,14 @@ class PyfuncRuntime:
 
 
 def _missing(wrong: ImportError) -> MissingTile:
-    name = wrong.name or str(wrong)
+    """The model's own code may raise this, with any name: a hint takes what a module can be called."""
+    name = wrong.name if isinstance(wrong.name, str) else ""
+    where = "tile runtime/pyfunc"
+    if not MODULE.fullmatch(name):
+        return MissingTile(f"the model cannot import what it needs: {str(wrong)[:200]}", where=where)
     package = "'tallystick[mlflow]'" if name.split(".")[0] == "mlflow" else name.split(".")[0]
     return MissingTile(
-        f"the model needs the Python package {name}",
-        where="tile runtime/pyfunc",
-        hint=f"pip install {package}",
+        f"the model needs the Python package {name}", where=where, hint=f"pip install {package}"
     )
 
 

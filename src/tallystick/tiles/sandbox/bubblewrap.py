@@ -1,8 +1,8 @@
 """bubblewrap: namespaces of its own for everything, and of the host only what the wall names.
 
 Inside there is a read-only root with the system's programs and libraries, the Python in use and this package;
-/tmp and the home are empty and in memory; the network is a loopback of its own; the user is an ordinary one
-without capabilities. ``NOT_DONE`` says what this does not do.
+/tmp and the user's home are empty and in memory, and the hub's home is not there; the network is a
+loopback of its own; the user is an ordinary one without capabilities. ``NOT_DONE`` says what is not done.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ __all__ = ["NOT_DONE", "BubblewrapSandbox", "open_tile"]
 
 NOT_DONE = (
     "no filter of system calls: the whole kernel can be called",
-    "limits hold for each process, not for all of them together",
+    "limits hold for each process, not for all of them together, and memory counts only where it is private: "
+    "shared memory (mmap, memfd) is not limited",
     "where the hub runs as root, a file in the wall's writable folders can be made to belong to root, setuid "
     "included: run the hub as an ordinary user",
     "the number of processes is not limited where the hub runs as root, or without the program prlimit",
@@ -33,6 +34,8 @@ NOT_DONE = (
 
 HOME = "/home/tally"
 UID = "1000"
+FOLDER_MIB_MAX = 512
+"""Of each folder in memory, where the wall's memory is not less; nothing else limits these."""
 TRIAL_SECONDS_MAX = 5
 _ETC = Path(__file__).with_name("etc")
 _ROOT_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -72,30 +75,47 @@ def _python() -> tuple[str, ...]:
 
 
 def _memory_folders(wall: Wall) -> Iterator[str]:
-    """Folders in memory, each at most as large as the memory of the wall."""
+    """Folders in memory; what is large belongs into the wall's own folders, on disk."""
+    size = min(wall.memory_mib, FOLDER_MIB_MAX) * MIB
     for path in ("/tmp", HOME, "/dev/shm"):  # noqa: S108  inside the wall, each is new and nobody else's
-        yield from ("--size", str(wall.memory_mib * MIB), "--perms", "0700", "--tmpfs", path)
+        yield from ("--size", str(size), "--perms", "0700", "--tmpfs", path)
 
 
-def _views(wall: Wall) -> Iterator[str]:
-    """What the wall shows, outer folders first, so that none hides another."""
-    kinds = dict.fromkeys((*_python(), *wall.readable), "--ro-bind")
+def _veils(home: Path, wall: Wall) -> tuple[str, ...]:
+    """Where the hub's home is seen in what every wall shows, as with a virtual environment around it."""
+    own, home = {wall.workdir, *wall.readable, *wall.writable}, home.resolve()
+    veils: dict[str, None] = {}
+    for path in (*_ROOT_FOLDERS, *_SHOWN, *_python()) if home.exists() else ():
+        shown = Path(path).resolve()
+        if home == shown:
+            hint = "choose a folder of its own with --home"
+            raise BadInput("every wall shows this folder, so it cannot be the home", where=path, hint=hint)
+        if home.is_relative_to(shown):
+            veils[str(Path(path) / home.relative_to(shown))] = None
+    return tuple(veil for veil in veils if veil not in own)
+
+
+def _views(wall: Wall, veils: Sequence[str]) -> Iterator[str]:
+    """What the wall shows and what it hides, outer folders first, so that none hides another."""
+    kinds = dict.fromkeys(_python(), "--ro-bind") | dict.fromkeys(veils, "--tmpfs")
+    kinds |= dict.fromkeys(wall.readable, "--ro-bind")
     kinds |= dict.fromkeys((*wall.writable, wall.workdir), "--bind")
     for path, kind in sorted(kinds.items()):
         if not Path(path).exists():
             raise BadInput("a path that the wall shows does not exist", where=path)
-        yield from (kind, path, path)
+        yield from ("--size", str(MIB), kind, path) if kind == "--tmpfs" else (kind, path, path)
 
 
-def _command(program: str, wall: Wall, argv: Sequence[str]) -> tuple[str, ...]:
+def _command(program: str, wall: Wall, argv: Sequence[str], home: Path) -> tuple[str, ...]:
     network = ["--share-net"] if wall.network else []
     for path in _SHOWN_WITH_NETWORK if wall.network else ():
         network += ["--ro-bind-try", path, path]
+    veils = _veils(home, wall)
     # To the kernel, the user of a hub that runs as root stays root, even without a capability. What /proc
     # lets root write must be read-only (kernel.core_pattern runs programs on the host): bubblewrap alone
     # leaves it open.
-    fixed = [part for path in ("/proc", "/dev", "/") for part in ("--remount-ro", path)]
-    within = [*_views(wall), *fixed, "--chdir", wall.workdir, "--"]
+    fixed = [part for path in (*veils, "/proc", "/dev", "/") for part in ("--remount-ro", path)]
+    within = [*_views(wall, veils), *fixed, "--chdir", wall.workdir, "--"]
     # Before the namespaces the kernel would count all of the user's processes, inside it counts only these.
     count = shutil.which("prlimit", path="/usr/bin:/bin")
     counted = [count, f"--nproc={wall.processes}", "--"] if count else []
@@ -124,10 +144,11 @@ def _trial(program: str) -> str:
 
 
 class BubblewrapSandbox:
-    """Processes in namespaces of their own, made by the program at ``program``."""
+    """Processes in namespaces of their own, made by the program at ``program``; none sees ``home``."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, home: Path) -> None:
         self._program = program
+        self._home = home
         self._warden = Warden()
 
     def strength(self) -> Strength:
@@ -143,7 +164,8 @@ class BubblewrapSandbox:
         error.
         """
         Order.behind(wall, argv)  # the program inside is held to the same rules as the wall's own
-        return await self._warden.start(Order.behind(wall, _command(self._program, wall, argv), spare=1))
+        command = _command(self._program, wall, argv, self._home)
+        return await self._warden.start(Order.behind(wall, command, spare=1))
 
     async def close(self) -> None:
         """End everything that was started and is still running."""
@@ -167,4 +189,4 @@ def open_tile(place: Place) -> BubblewrapSandbox:
             "kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces=10000), "
             "or choose the sandbox 'process'",
         )
-    return BubblewrapSandbox(program)
+    return BubblewrapSandbox(program, place.home)

@@ -47,8 +47,9 @@ class Order:
     def behind(cls, wall: Wall, argv: Sequence[str], *, spare: int = 0) -> Order:
         """``argv`` with the environment, folder and limits of ``wall``.
 
-        Memory is limited as RLIMIT_DATA: private memory that can be written. RLIMIT_AS would count the
-        address space that ONNX Runtime and Arrow reserve and never use.
+        Memory is limited as RLIMIT_DATA: private memory that can be written, and so none that is shared.
+        RLIMIT_AS would count that too, and with it every file that is mapped, and the address space that
+        ONNX Runtime, Arrow and allocators reserve for each thread and never use: honest work would break.
         """
         if not argv or not argv[0].startswith("/"):
             raise BadInput("a confined program is named by its absolute path", where="sandbox")

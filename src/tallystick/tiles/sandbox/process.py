@@ -12,10 +12,10 @@ from tallystick.tiles.sandbox.confined import Order, Warden
 __all__ = ["NOT_DONE", "ProcessSandbox", "open_tile"]
 
 NOT_DONE = (
-    "sees all files that the hub's user may see, and its other processes",
+    "sees all files that the hub's user may see, its other processes, and the keys in its user keyring",
     "reaches the network",
-    "limits hold for each process, not for all of them together; shared memory and the number of processes "
-    "are not limited",
+    "limits hold for each process, not for all of them together, and memory counts only where it is private: "
+    "shared memory (mmap, memfd) is not limited, nor is the number of processes",
     "no filter of system calls",
 )
 """What this sandbox does not do, in plain words.

@@ -39,6 +39,9 @@ __all__ = ["main"]
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+KEYCTL = {"x86_64": 250, "aarch64": 219}
+"""The number of the system call keyctl(2), which no C library wraps, by machine."""
+KEYCTL_JOIN_SESSION_KEYRING = 1
 RETRY_S = 0.02
 """Between two rounds of killing: the time the kernel may need to tear a process down."""
 
@@ -47,6 +50,15 @@ def prctl(option: int, value: int) -> None:
     """Linux's prctl(2); OSError when it refuses."""
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
+
+
+def leave_keyring() -> None:
+    """Join a new, empty session keyring: the hub's, with whatever keys, would be inherited, walls or none.
+
+    Where the kernel has no keyrings, or no room for another, there is nothing to leave or to be done.
+    """
+    if (number := KEYCTL.get(os.uname().machine)) is not None:
+        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(KEYCTL_JOIN_SESSION_KEYRING), None)
 
 
 def watch_children() -> int:
@@ -160,6 +172,7 @@ def become(order: dict[str, Any], stdio: list[int], keeper: int, failure: int) -
         os.closerange(failure + 1, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], failure + 2))
         # Short of memory, the kernel shall choose this one before the hub.
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+        leave_keyring()
         os.umask(0o077)
         os.chdir(order["cwd"])
         for name, (soft, hard) in order["limits"].items():

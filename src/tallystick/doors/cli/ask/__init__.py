@@ -1,0 +1,1 @@
+"""``tally predict``: from a file's rows and cells to an endpoint's tensors, and its answers back."""

@@ -1,0 +1,199 @@
+"""Removal: folders that somebody else's code may have filled are taken away, whatever lies in them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import logging
+import os
+import secrets
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["remove", "remove_tree"]
+
+DEPTH_MAX = 16
+"""How deep to go into a tree, and so how many folders are open: what lies deeper is moved up first."""
+
+ENTRIES_MAX = 10_000
+"""How many names of one folder are held in memory."""
+
+THREADS = 4
+"""Threads of their own: a folder of millions of files must not take those that the ledger needs."""
+
+_OPEN = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_hands = ThreadPoolExecutor(THREADS, thread_name_prefix="remove")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Level:
+    """A folder being emptied: its folders found so far, and the names that stay, as they cannot go."""
+
+    fd: int
+    name: str
+    folders: list[str] = field(default_factory=list)
+    stuck: set[str] = field(default_factory=set)
+
+
+async def remove(path: Path, stop: threading.Event | None = None) -> bool:
+    """:func:`remove_tree` in a thread. Cancelling leaves the thread to finish, or to heed ``stop``."""
+    return await asyncio.get_running_loop().run_in_executor(_hands, remove_tree, path, stop)
+
+
+def remove_tree(path: Path, stop: threading.Event | None = None) -> bool:
+    """Remove a folder with all in it, or a file; whether nothing of it is left. It never raises.
+
+    No link is followed, no mount is crossed and nothing outside of ``path`` is touched. However deep the
+    tree, it takes no more than a few descriptors and bounded memory. Own folders without permissions get
+    them first. What cannot be removed stays, and the log says so. Once ``stop`` is set, the rest stays.
+    """
+    removal = _Removal(stop or threading.Event())
+    try:
+        parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError) as wrong:
+        _log.warning("%s cannot be removed: %s", path, wrong)
+        return False
+    try:
+        removal.run(parent, path.name)
+    finally:
+        os.close(parent)
+    if removal.troubles:
+        _log.warning("%s: %d things cannot be removed, as %s", path, removal.troubles, removal.first)
+    return not removal.troubles
+
+
+class _Removal:
+    """One removal; ``troubles`` counts what stayed, ``first`` says why the first of it did."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._mount = (b"", 0)
+        self._levels: list[_Level] = []
+        self.troubles = 0
+        self.first = ""
+
+    def run(self, parent: int, name: str) -> None:
+        """Remove ``name`` in the folder ``parent``, a descriptor."""
+        self._levels = [_Level(parent, "")]
+        try:
+            self._mount = _mount_of(parent)
+            if _is_folder(parent, name):
+                self._descend(name)
+            else:
+                os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except OSError as wrong:
+            self._note(name, wrong)
+        try:
+            while len(self._levels) > 1:
+                self._advance(self._levels[-1])
+        finally:
+            for level in self._levels[1:]:
+                os.close(level.fd)
+
+    def _advance(self, level: _Level) -> None:
+        """One step: into a folder, or another look at what is left here, or back up."""
+        if self._stop.is_set():
+            self._note(level.name, InterruptedError(errno.EINTR, "it was interrupted"))
+            self._leave(level)
+        elif level.folders:
+            name = level.folders.pop()
+            try:
+                self._descend(name)
+            except FileNotFoundError:
+                return
+            except OSError as wrong:
+                self._note(name, wrong)
+        elif not self._look(level):
+            self._leave(level)
+
+    def _look(self, level: _Level) -> bool:
+        """Remove files and find folders; False when there is nothing more that could be removed."""
+        try:
+            with os.scandir(level.fd) as entries:
+                fresh = (e for e in entries if e.name not in level.stuck)
+                # Taken out before anything is removed: a folder that is read while it changes may skip.
+                found = [(e.name, _seems_folder(e)) for e in itertools.islice(fresh, ENTRIES_MAX)]
+        except OSError as wrong:
+            self._note(level.name, wrong)
+            return False
+        for name, folder in found:
+            if folder:
+                level.folders.append(name)
+                continue
+            try:
+                os.unlink(name, dir_fd=level.fd)
+            except FileNotFoundError:
+                continue
+            except OSError as wrong:
+                self._note(name, wrong)
+        return bool(found)
+
+    def _descend(self, name: str) -> None:
+        """Go into a folder; one that lies too deep is moved up to the top, where it is found again."""
+        above = self._levels[-1]
+        fd = self._opened(above.fd, name)
+        if len(self._levels) <= DEPTH_MAX:
+            self._levels.append(_Level(fd, name))
+            return
+        os.close(fd)
+        fresh = f"{secrets.token_hex(8)}-moved-up"
+        os.rename(name, fresh, src_dir_fd=above.fd, dst_dir_fd=self._levels[1].fd)
+
+    def _opened(self, parent: int, name: str) -> int:
+        """A folder's descriptor, once it may be listed and changed; OSError where a mount begins."""
+        handle = os.open(name, os.O_PATH | _OPEN, dir_fd=parent)
+        try:
+            if _mount_of(handle) != self._mount:
+                raise OSError(errno.EXDEV, "something is mounted there")
+            mode = stat.S_IMODE(os.fstat(handle).st_mode)
+            if mode & stat.S_IRWXU != stat.S_IRWXU:
+                Path(f"/proc/self/fd/{handle}").chmod(mode | stat.S_IRWXU)  # as fchmod takes no O_PATH
+            return os.open(".", os.O_RDONLY | _OPEN, dir_fd=handle)
+        finally:
+            os.close(handle)
+
+    def _leave(self, level: _Level) -> None:
+        """Go back up and remove the folder; it fails where something stayed in it."""
+        self._levels.pop()
+        os.close(level.fd)
+        try:
+            os.rmdir(level.name, dir_fd=self._levels[-1].fd)
+        except FileNotFoundError:
+            return
+        except OSError as wrong:
+            self._note(level.name, wrong)
+
+    def _note(self, name: str, wrong: OSError) -> None:
+        self._levels[-1].stuck.add(name)
+        self.troubles += 1
+        self.first = self.first or f"{name[:100]!r}: {wrong.strerror or wrong}"
+
+
+def _seems_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _is_folder(parent: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+
+
+def _mount_of(fd: int) -> tuple[bytes, int]:
+    """The mount that a descriptor is on; its device alone does not tell a bind mount."""
+    try:
+        lines = Path(f"/proc/self/fdinfo/{fd}").read_bytes().splitlines()
+        mount = next(line for line in lines if line.startswith(b"mnt_id:"))
+    except (OSError, StopIteration):
+        mount = b""
+    return mount, os.fstat(fd).st_dev

@@ -1,0 +1,129 @@
+"""One door to MLflow for each step: a socket and an instance of its own, gone when the step is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from tallystick.core.errors import Unavailable
+from tallystick.doors.mlflow.relay import MlflowServer
+from tallystick.doors.mlflow.step import step_app
+from tallystick.wiring.protocol import BoundedHttp
+
+__all__ = ["CONNECTIONS_MAX", "step_doors"]
+
+CONNECTIONS_MAX = 64
+"""Of one step, at once: its relay opens 32, and what goes past the relay is ended here."""
+GRACE_S = 2.0
+"""How long calls may go on that the step left behind."""
+_FOLDER = re.compile(r"[0-9a-f]{8}")
+
+
+def step_doors(child: MlflowServer, run: Path) -> Callable[[str], AbstractAsyncContextManager[Path]]:
+    """What opens a door for a step, named by its run and path (``run-1 train``), under folder ``run``.
+
+    The socket is ``<run>/<8 hex>/s``, 15 bytes after ``<home>``, its mode 0600 in a folder of 0700:
+    within the 107 bytes of unix(7) for every home. What a hub that was killed left there is removed.
+    """
+    for left in run.iterdir() if run.is_dir() else ():
+        if _FOLDER.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True)
+    return lambda key: _opened(child, run, key)
+
+
+@contextlib.asynccontextmanager
+async def _opened(child: MlflowServer, run: Path, key: str) -> AsyncIterator[Path]:
+    """Unavailable when the socket cannot be made."""
+    name, _, path = key.partition(" ")
+    served = _Served(child, {"tally.run": name, "tally.step": path})
+    folder = run / secrets.token_hex(4)
+    try:
+        try:
+            folder.mkdir(mode=0o700)
+            await served.listen(folder / "s")
+        except OSError as wrong:
+            raise Unavailable(f"no socket can be made: {wrong.strerror}", where=str(folder)) from wrong
+        yield folder / "s"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # at once: whoever comes now finds nothing
+        await asyncio.shield(asyncio.ensure_future(served.close()))
+
+
+class _Served:
+    """The app on a socket. Not a whole uvicorn.Server: that one looks ten times a second for its end."""
+
+    def __init__(self, child: MlflowServer, tags: dict[str, str]) -> None:
+        self._state = ServerState()
+        self._config = uvicorn.Config(
+            step_app(child, tags),
+            http=BoundedHttp,
+            ws="none",
+            lifespan="off",
+            log_config=None,  # the front door's holds for all
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            limit_concurrency=CONNECTIONS_MAX,
+        )
+        self._listening: asyncio.Server | None = None
+
+    async def listen(self, path: Path) -> None:
+        self._config.load()
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_unix_server(self._protocol, sock=_bound(path))
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Counted(config=self._config, server_state=self._state, app_state={})
+
+    async def close(self) -> None:
+        """Take no more, let what is under way end for a moment, then end it."""
+        if self._listening:
+            self._listening.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks, timeout=GRACE_S)
+        left = list(self._state.tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for connection in list(self._state.connections):
+            _transport_of(connection).abort()
+
+
+class _Counted(BoundedHttp):
+    """HTTP/1.1 for at most so many connections: each is a file of the hub's, and those are not endless."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS_MAX:
+            transport.abort()
+
+
+def _bound(path: Path) -> socket.socket:
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        door.bind(str(path))
+        path.chmod(0o600)
+    except OSError:
+        door.close()
+        raise
+    return door
+
+
+def _transport_of(connection: Any) -> asyncio.Transport:
+    transport: asyncio.Transport = connection.transport
+    return transport

@@ -1,0 +1,188 @@
+"""Folders as hostile code may leave them, and how they go all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tallystick.hub.house import removal
+from tallystick.hub.house.removal import remove, remove_tree
+
+DEEP = """
+import os, sys
+os.chdir(sys.argv[1])
+for _ in range(int(sys.argv[2])):
+    os.mkdir("d" * 40)
+    os.chdir("d" * 40)
+    open("f", "w").close()
+"""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    return tree
+
+
+def deepen(folder: Path, depth: int = 1200) -> None:
+    """Folders in folders, far beyond Python's recursion limit and the longest path of the kernel."""
+    subprocess.run([sys.executable, "-c", DEEP, str(folder), str(depth)], check=True)
+
+
+def test_files_links_pipes_and_folders_go(tree):
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "file").write_text("x")
+    os.mkfifo(tree / "a" / "pipe")
+    (tree / "broken").symlink_to("nowhere")
+    assert remove_tree(tree)
+    assert not tree.exists()
+
+
+def test_one_file_a_link_or_nothing(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert remove_tree(tmp_path / "file")
+    assert remove_tree(tmp_path / "link")
+    assert remove_tree(tmp_path / "never")
+    assert remove_tree(tmp_path / "never" / "was")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_depth_is_too_deep(tree):
+    deepen(tree)
+    (tree / "wide").mkdir()
+    deepen(tree / "wide", 100)
+    assert remove_tree(tree)
+    assert not tree.exists()
+
+
+def test_more_names_than_are_held_at_once(tree, monkeypatch):
+    monkeypatch.setattr(removal, "ENTRIES_MAX", 10)
+    for number in range(45):
+        (tree / f"{number}").mkdir()
+        (tree / f"{number}" / "file").touch()
+        (tree / f"{number}.txt").touch()
+    assert remove_tree(tree)
+    assert not tree.exists()
+
+
+def test_links_are_not_followed(tree, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("x")
+    (tree / "out").symlink_to(tmp_path / "kept")
+    (tree / "up").symlink_to("..")
+    assert remove_tree(tree)
+    assert (tmp_path / "kept" / "file").read_text() == "x"
+
+
+def test_few_descriptors(tree):
+    deepen(tree, 500)
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from tallystick.hub.house.removal import remove_tree\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32)); sys.exit(not remove_tree(Path(sys.argv[1])))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(removal.__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", code, str(tree)], check=True, env=env)
+    assert not tree.exists()
+
+
+def test_own_folders_without_permissions(tree):
+    """As an ordinary user, whom permissions do bind."""
+    inner = tree / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / "file").touch()
+    deepen(inner, 30)
+    code = (
+        "import os, sys; from pathlib import Path; from tallystick.hub.house.removal import remove_tree\n"
+        "tree = Path(sys.argv[1])\nif os.getuid() == 0: os.setgid(12345); os.setuid(12345)\n"
+        "for part in ('a/b', 'a', '.'): (tree / part).chmod(0)\n"
+        "remove_tree(tree)\n"
+        "sys.exit(bool(os.listdir(tree)) if tree.exists() else 0)"
+    )
+    if os.getuid() == 0:  # the folders above are root's, so that the outermost one stays
+        subprocess.run(["/bin/chown", "-R", "12345:12345", str(tree)], check=True)
+        for above in (tree.parent, tree.parent.parent, tree.parent.parent.parent):
+            above.chmod(0o755)
+    env = {**os.environ, "PYTHONPATH": str(Path(removal.__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", code, str(tree)], check=True, env=env)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
+def test_no_mount_is_crossed_and_what_stays_is_said(tree, tmp_path, caplog):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("x")
+    for name in ("bound", "other"):
+        (tree / name).mkdir()
+    (tree / "file").touch()
+    code = (
+        'mount --bind "$1" "$2/bound" && exec "$3" -c "import sys; from pathlib import Path; '
+        "from tallystick.hub.house.removal import remove_tree; "
+        'sys.exit(3 - remove_tree(Path(sys.argv[1])))" "$2"'
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "/bin/sh", "-c", code, "sh", str(kept), str(tree), sys.executable],
+        env={**os.environ, "PYTHONPATH": str(Path(removal.__file__).parents[3])},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    if done.returncode != 3:
+        pytest.skip(f"this machine mounts nothing: {done.stderr}")
+    assert (kept / "file").read_text() == "x"
+    assert [p.name for p in tree.iterdir()] == ["bound"]
+    assert "something is mounted there" in done.stderr
+
+
+def test_what_cannot_be_removed_stays_and_the_rest_goes(tree, monkeypatch, caplog):
+    for name in ("a", "kept", "z"):
+        (tree / name).mkdir()
+        (tree / name / "file").touch()
+    real = os.unlink
+
+    def unlink(name, *, dir_fd):
+        if Path(f"/proc/self/fd/{dir_fd}").readlink().name == "kept":
+            raise PermissionError(1, "Operation not permitted")
+        real(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with caplog.at_level(logging.WARNING):
+        assert not remove_tree(tree)
+    assert [p.name for p in tree.iterdir()] == ["kept"]
+    assert "3 things cannot be removed, as 'file': Operation not permitted" in caplog.text
+
+
+def test_it_can_be_stopped(tree):
+    (tree / "file").touch()
+    stop = threading.Event()
+    stop.set()
+    assert not remove_tree(tree, stop)
+    assert (tree / "file").exists()
+
+
+async def test_the_event_loop_goes_on(tree, monkeypatch):
+    turns, real = [], remove_tree
+    until, held = threading.Event(), asyncio.Event()
+
+    def slow(path, stop):
+        loop.call_soon_threadsafe(held.set)
+        assert until.wait(5)
+        turns.append(threading.current_thread().name)
+        return real(path, stop)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(removal, "remove_tree", slow)
+    removing = asyncio.create_task(remove(tree))
+    await held.wait()
+    until.set()
+    assert await removing
+    assert turns[0].startswith("remove")
