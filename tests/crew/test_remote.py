@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -106,6 +107,29 @@ def answered(**outputs: np.ndarray) -> bytes:
     return http(body, inference_header_content_length=str(length))
 
 
+def read_request(line: socket.socket) -> None:
+    """All of it: an answer before its end would be read along with the one before."""
+    asked = b""
+    while b"\r\n\r\n" not in asked:
+        asked += line.recv(1) or b"\r\n\r\n"
+    lengths = [h.split(b":")[1] for h in asked.lower().split(b"\r\n") if h.startswith(b"content-length:")]
+    body = int(lengths[0]) if lengths else 0
+    while body > 0:
+        body -= len(line.recv(body)) or body
+
+
+def hear(line: socket.socket) -> None:
+    """One whole request: its head and its body come in parts of any size."""
+    heard = b""
+    while b"\r\n\r\n" not in heard and (more := line.recv(65536)):
+        heard += more
+    head, _, body = heard.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    missing = int(length[1]) - len(body) if length else 0
+    while missing > 0 and (more := line.recv(missing)):
+        missing -= len(more)
+
+
 @contextmanager
 def liar(home: Path, *answers: bytes) -> Iterator[Path]:
     """A socket that says these one after the other, whatever it is asked; an empty one is a long silence."""
@@ -119,7 +143,7 @@ def liar(home: Path, *answers: bytes) -> Iterator[Path]:
             line, _ = listening.accept()
         with line, suppress(OSError):
             for said in answers:
-                line.recv(65536)
+                read_request(line)
                 if not said:
                     stop.wait(10)
                 line.sendall(said)

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -344,19 +343,6 @@ def test_a_limit_that_is_none_is_refused(tmp_path: Path, mib_max: object) -> Non
     with pytest.raises(BadInput):
         open_tile(Place(tmp_path, options={"ledger_mib_max": mib_max}))
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_opening_is_quick(tmp_path: Path) -> None:
-    first = open_tile(Place(tmp_path))
-    await first.append([fact(f"{n}") for n in range(2000)])
-    await first.close()
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        ledger = open_tile(Place(tmp_path))
-        times.append(time.perf_counter() - start)
-        await ledger.close()
-    assert min(times) < 0.05
 
 
 def test_the_quiet_tiles_import_nothing_heavy() -> None:

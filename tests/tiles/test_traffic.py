@@ -132,7 +132,7 @@ def killed_while_it_writes(home: Path) -> None:
         assert child.stdout is not None
         child.stdout.readline()
         deadline = time.monotonic() + 20
-        while not segments(home) and time.monotonic() < deadline:
+        while not any(path.stat().st_size for path in segments(home)) and time.monotonic() < deadline:
             pass
         child.kill()
 
@@ -160,14 +160,6 @@ async def test_a_disk_that_refuses_stops_nobody(tmp_path: Path, caplog: pytest.L
     assert list(read_window(await traffic.window("t", "f"))) == [exchange(1)]
     await traffic.close()
     assert caplog.text.count("exchanges are not recorded") == 1
-
-
-async def test_recording_is_quick(traffic: FileTraffic) -> None:
-    each = exchange(1, body=b"x" * 1000)
-    start = time.perf_counter()
-    for _ in range(5000):
-        traffic.record("t", "e", each)
-    assert (time.perf_counter() - start) / 5000 < 0.001
 
 
 async def test_a_closed_record_only_counts(traffic: FileTraffic) -> None:

@@ -13,7 +13,7 @@ from tallystick.core.errors import BadInput
 from tallystick.core.pipeline import Param, ParamType
 from tallystick.doors.api.app import api_routes
 from tests.fakes.house import SEEN, evidence, make_house
-from tests.hub.steps import chain
+from tests.hub.runs.steps import chain
 
 FACTS = {"version": "0", "url": "http://hub", "label": "label", "upload_bytes_max": 100_000}
 

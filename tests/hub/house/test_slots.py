@@ -15,7 +15,7 @@ from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.plan import plan
 from tallystick.hub.register import register
 from tests.fakes.house import POLICY, SEEN, add_model, add_run, events, evidence, until
-from tests.hub.steps import HeldExecutor, planned, side_by_side
+from tests.hub.runs.steps import HeldExecutor, planned, side_by_side
 
 BIG = "ä" * (VALUES_BYTES_MAX // 2)
 

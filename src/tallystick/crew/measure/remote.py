@@ -49,9 +49,7 @@ class _Line(HTTPConnection):
         """As http.client wants it, which also calls this again where the other side hung up."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        pinned = os.open(
-            self._path, os.O_PATH | os.O_CLOEXEC
-        )  # for paths longer than a socket may have
+        pinned = os.open(self._path, os.O_PATH | os.O_CLOEXEC)  # for paths longer than a socket may have
         try:
             self.sock.connect(f"/proc/self/fd/{pinned}")
         finally:

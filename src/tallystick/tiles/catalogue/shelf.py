@@ -15,6 +15,7 @@ Stored order is the order of appends (Iceberg's sequence numbers), within one th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,8 +58,11 @@ class Shelf:
     def __init__(self, database: Path, warehouse: Path, limits: Limits) -> None:
         io = f"{DurableFileIO.__module__}.{DurableFileIO.__name__}"
         properties = {"uri": f"sqlite:///{database}", "warehouse": str(warehouse), "py-io-impl": io}
-        self.catalog = SqlCatalog(CATALOG_NAME, **properties)
-        self.catalog.create_namespace_if_not_exists(DEFAULT_TENANT)
+        with (database.parent / "making.lock").open("a") as lock:
+            # pyiceberg looks for its tables and then makes them: two who open a new home would both make them.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.catalog = SqlCatalog(CATALOG_NAME, **properties)
+            self.catalog.create_namespace_if_not_exists(DEFAULT_TENANT)
         self.warehouse = warehouse
         self._io = DurableFileIO(properties)
         self.limits = limits

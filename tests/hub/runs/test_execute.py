@@ -15,7 +15,7 @@ from tallystick.core.run import Run, RunState, StepState
 from tallystick.hub.execute import execute
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import add_table, events, until
-from tests.hub.steps import HeldExecutor, chain, component, planned, side_by_side
+from tests.hub.runs.steps import HeldExecutor, chain, component, planned, side_by_side
 
 S, C = StepState.SUCCEEDED, StepState.CACHED
 

@@ -10,7 +10,7 @@ from tallystick.core.errors import NotFound, TooLarge, Unavailable
 from tallystick.core.run import CancelAsked, Run, RunState, StepEnded, StepState
 from tallystick.hub.execute import cancel, execute
 from tests.fakes.house import events
-from tests.hub.steps import HeldExecutor, planned, side_by_side
+from tests.hub.runs.steps import HeldExecutor, planned, side_by_side
 
 
 @pytest.fixture
