@@ -3,7 +3,8 @@
 
 Each round starts each program on an empty state folder, asks until it answers, reads the proportional
 set size (PSS, /proc/PID/smaps_rollup) of all its processes, and ends it. Prints medians and the
-ratios of medians. MLflow's server is started with one worker and with its default workers.
+ratios of medians. MLflow's server is started with one worker and with its default workers; `tally up`
+once until the hub itself answers, and once until MLflow's server answers through it.
 
     python bench/start.py [--rounds N] [--json FILE]
 """
@@ -28,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LIMIT_S = 120.0
+MLFLOW_THROUGH_IT = "tally up, MLflow through it"
+COMPARED = ("first_answer_s", "all_mib", "cpu_s")
 BIN = Path(sys.executable).parent
 
 
@@ -64,6 +67,7 @@ def peers(folder: Path, port: int) -> list[Peer]:
     tally = [str(BIN / "tally"), "up", "--home", str(folder / "home"), "--port", str(port)]
     return [
         Peer("tally up", tally, "/api/tally/status"),
+        Peer(MLFLOW_THROUGH_IT, tally, "/version"),
         Peer("mlflow server, 1 worker", [*mlflow, "--workers", "1"], "/health"),
         Peer("mlflow server, default", mlflow, "/health"),
     ]
@@ -146,7 +150,7 @@ def main() -> None:
     chosen = parser.parse_args()
     samples: dict[str, list[Sample]] = {}
     for number in range(chosen.rounds):
-        for place in range(3):
+        for place in range(4):
             folder, port = Path(tempfile.mkdtemp(prefix="tally-bench-")), free_port()
             peer = peers(folder, port)[place]
             samples.setdefault(peer.name, []).append(start(peer, port))
@@ -162,21 +166,19 @@ def report(samples: dict[str, list[Sample]], file: Path | None) -> None:
         peer: {n: statistics.median(getattr(s, n) for s in got) for n in names}
         for peer, got in samples.items()
     }
-    ours = middle["tally up"]
-    print(f"{'':26} {'first answer':>14} {'main process':>14} {'all processes':>14} {'CPU':>9}")
+    print(f"{'':28} {'first answer':>14} {'main process':>14} {'all processes':>14} {'CPU':>9}")
     for peer, m in middle.items():
         memory = f"{m['main_mib']:>10.0f} MiB {m['all_mib']:>10.0f} MiB"
-        print(f"{peer:26} {m['first_answer_s']:>12.2f} s {memory} {m['cpu_s']:>7.2f} s")
+        print(f"{peer:28} {m['first_answer_s']:>12.2f} s {memory} {m['cpu_s']:>7.2f} s")
     ratios = {
-        peer: {n: round(m[n] / ours[n], 2) for n in ("first_answer_s", "all_mib", "cpu_s")}
-        for peer, m in middle.items()
-        if peer != "tally up"
+        f"{peer} / {ours}": {n: round(middle[peer][n] / middle[ours][n], 1) for n in COMPARED}
+        for ours in ("tally up", MLFLOW_THROUGH_IT)
+        for peer in middle
+        if peer.startswith("mlflow")
     }
-    for peer, ratio in ratios.items():
-        words = (
-            f"{ratio['first_answer_s']}x the time, {ratio['all_mib']}x the memory, {ratio['cpu_s']}x the CPU"
-        )
-        print(f"{peer} takes {words} of tally up (medians)")
+    for pair, ratio in ratios.items():
+        time_x, memory_x, cpu_x = (ratio[n] for n in COMPARED)
+        print(f"{pair}: {time_x}x the time, {memory_x}x the memory, {cpu_x}x the CPU (medians)")
     if file:
         file.write_text(json.dumps({"medians": middle, "ratios": ratios}, indent=2) + "\n", "utf-8")
 

@@ -59,7 +59,7 @@ class Shelf:
         io = f"{DurableFileIO.__module__}.{DurableFileIO.__name__}"
         properties = {"uri": f"sqlite:///{database}", "warehouse": str(warehouse), "py-io-impl": io}
         with (database.parent / "making.lock").open("a") as lock:
-            # pyiceberg looks for its tables and then makes them: two who open a new home would both make them.
+            # pyiceberg looks for its tables, then makes them: two who open a new home would both do so.
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.catalog = SqlCatalog(CATALOG_NAME, **properties)
             self.catalog.create_namespace_if_not_exists(DEFAULT_TENANT)
