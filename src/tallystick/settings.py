@@ -17,7 +17,7 @@ from typing import Any
 
 from tallystick.core.errors import BadInput
 
-__all__ = ["FILE_NAME", "Settings", "describe", "load"]
+__all__ = ["FILE_NAME", "WITH_PARENT", "Settings", "describe", "load"]
 
 FILE_NAME = "tallystick.toml"
 PREFIX = "TALLY_"
@@ -134,8 +134,9 @@ def load(
     return Settings(**values)
 
 
-_OTHER_VARIABLES = {"TALLY_RUN", "TALLY_STEP", "TALLY_PARENT_RUN", "TALLY_URL"}
-"""Set by the hub for a step, or read by the command line; not settings."""
+WITH_PARENT = "TALLY_WITH_PARENT"
+_OTHER_VARIABLES = {"TALLY_RUN", "TALLY_STEP", "TALLY_PARENT_RUN", "TALLY_URL", WITH_PARENT}
+"""Set by the hub for a step, or by one command for another; not settings."""
 
 
 def _read(path: Path) -> dict[str, Any]:

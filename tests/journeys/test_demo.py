@@ -124,6 +124,16 @@ def test_nothing_goes_on_after_the_end(place: Path, second: dict[str, Any]) -> N
     assert wait_until(lambda: not processes_of(place / "home")), processes_of(place / "home")
 
 
+def test_the_hub_of_a_demo_ends_with_it(place: Path, second: dict[str, Any]) -> None:
+    """A terminal that is closed kills the demo; the hub that it started must not go on by itself."""
+    assert second
+    words = [sys.executable, "-m", "tallystick", "--home", str(place / "home"), "demo", "--keep"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as demo:
+        assert wait_until((place / "home" / "hub.json").exists)
+        demo.kill()
+    assert wait_until(lambda: not processes_of(place / "home")), processes_of(place / "home")
+
+
 def test_what_the_commands_show(hub: RunningHub, first: dict[str, Any]) -> None:
     models = hub.json("models")
     assert {f"{m['name']}@{m['version']}" for m in models} == {"digits@1", "digits@2", "digits@3"}

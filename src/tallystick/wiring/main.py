@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 from collections.abc import Callable
 
 from tallystick.doors.cli.main import run
-from tallystick.settings import Settings
+from tallystick.settings import WITH_PARENT, Settings
 
 __all__ = ["main"]
 
@@ -13,6 +16,9 @@ __all__ = ["main"]
 def _serve(settings: Settings, said: Callable[[str], None]) -> None:
     from tallystick.wiring.server import serve  # late: the other commands start quicker without it
 
+    if WITH_PARENT in os.environ:
+        # prctl(2), PR_SET_PDEATHSIG: a hub that another command started ends with it, however that ended
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     serve(settings, said)
 
 

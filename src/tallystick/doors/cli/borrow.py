@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import IO
 from tallystick.core.errors import Conflict, Failed, Unavailable
 from tallystick.doors.cli.client import Hub, given_url, hub_of
 from tallystick.doors.cli.context import Tally
+from tallystick.settings import WITH_PARENT
 
 __all__ = ["borrowed_hub"]
 
@@ -57,7 +59,8 @@ def _started(tally: Tally, home: Path) -> Iterator[Hub]:
     config = ["--config", str(tally.config)] if tally.config else []
     command = [sys.executable, "-m", "tallystick", *config, "--home", str(home), "up", "--port", str(port)]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:  # a pipe would fill up
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
+        env = {**os.environ, WITH_PARENT: "1"}
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True, env=env)
         try:
             yield _wait(process, home, said)
         finally:

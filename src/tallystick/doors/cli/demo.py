@@ -147,8 +147,7 @@ def _register(story: Story) -> None:
     run = story.figures["run"]["key"]
     for output in ("best", "hardened"):
         model = story.hub.post("/models", name=MODEL, run=run, output=output)
-        key = f"{model['name']}@{model['version']}"
-        kind = model["params"].get("kind", output)
+        key, kind = f"{model['name']}@{model['version']}", model["params"].get("kind", output)
         story.figures[output] = {"model": key, "digest": model["digest"], "kind": kind}
         story.say(f"{key} is the {output} one ({kind}), content {short(model['digest'])}")
 
@@ -293,8 +292,8 @@ def _summary(story: Story) -> None:
     screen, seconds = story.tally.screen, story.seconds
     screen.out.print()
     took = {"": ""} | {name: f"{each:.1f} s" for name, each in seconds.items()}
-    shown = [[name, what, took[name], page and story.hub.url + page] for name, what, page in rows]
-    screen.table(f, ["what", "figures", "took", "look"], shown, "")
+    shown = [[name, what, took[name], page] for name, what, page in rows]
+    screen.table(f, ["what", "figures", "took", "its page in the console"], shown, "")
     screen.out.print(f"\nAll of it in {f['seconds']['total']:.0f} s. The console: {story.hub.url}/")
 
 

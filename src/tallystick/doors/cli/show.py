@@ -35,7 +35,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A line about what happens."""
-        self.err.print(escape(text), soft_wrap=True)
+        self.err.print(escape(text), soft_wrap=not self.err.is_terminal)
 
     def progress(self, share: float, text: str) -> None:
         """How far work is: one line that changes on a terminal, elsewhere a line for each quarter."""
@@ -63,7 +63,7 @@ class Screen:
         if self.as_json:
             self.json(value)
         else:
-            self.out.print(escape(text), soft_wrap=True)
+            self.out.print(escape(text), soft_wrap=not self.out.is_terminal)
 
     def table(self, value: Any, columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
         """Rows under column heads, or the words for none; JSON where scripts read."""
