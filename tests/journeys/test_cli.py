@@ -102,6 +102,8 @@ def test_ctrl_c_leaves_a_run_that_can_be_followed_and_cancelled(hub: RunningHub,
         return any(r["key"] not in known and r["steps"] for r in hub.get("/api/tally/nouns/run").json())
 
     assert wait_until(begun)
+    assert process.stderr
+    assert "importer" in process.stderr.readline()  # by now it follows the run, and is not only starting
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     key = hub.get("/api/tally/nouns/run").json()[0]["key"]
