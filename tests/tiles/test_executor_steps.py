@@ -14,6 +14,7 @@ import pytest
 
 from tallystick.core.pipeline import Param, ParamType, Slot
 from tallystick.crew.relay import same_user
+from tallystick.hub.house.removal import remove_tree
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.sandbox import TREE, marked
@@ -264,4 +265,8 @@ async def test_folders_in_folders_without_end_are_an_error(sandbox, tmp_path):
         "for _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')"
     )
     what = step(body, arguments="made: Output[Dataset]", out_artifacts=(Slot("made", "system.Dataset"),))
-    assert "nested too deeply" in (await outcome(opened(sandbox, tmp_path), tmp_path, what)).error
+    try:
+        assert "nested too deeply" in (await outcome(opened(sandbox, tmp_path), tmp_path, what)).error
+    finally:
+        for left in tmp_path.iterdir():  # pytest itself would fail to sweep it away in a later session
+            remove_tree(left)
