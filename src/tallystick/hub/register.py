@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tallystick.core.data import TABLE_URI
@@ -111,13 +111,18 @@ async def _record(
     except MissingTile:  # without MLflow the ledger alone counts the versions
         known = await house.all("model", ModelVersion)
         version = 1 + max((m.version for m in known if m.name == name), default=0)
-    model = ModelVersion(
-        name=name,
-        version=version,
-        digest=ref.digest,
+    model = ModelVersion(name, version, ref.digest, origin=origin)
+    return await _tell(house, "registered", model, data, seen, f"from {run.key}, output {output}")
+
+
+async def _tell(
+    house: House, event: str, model: ModelVersion, data: RunData, seen: _Seen, note: str
+) -> ModelVersion:
+    """Record a version, whichever way it came, with what its run logged and what its files say."""
+    model = replace(
+        model,
         metrics=data.metrics,
         params=data.params,
-        origin=origin,
         at_ms=house.clock.now_ms(),
         tenant=house.tenant,
         flavors=seen.flavors,
@@ -127,7 +132,7 @@ async def _record(
         runtime=seen.runtime,
         runs_code=seen.runs_code,
     )
-    await house.tell("model", model.key, "registered", model, f"from {run.key}, output {output}")
+    await house.tell("model", model.key, event, model, note)
     return model
 
 
@@ -219,21 +224,5 @@ async def _adopt(house: House, found: Registered) -> ModelVersion:
     finally:
         await remove(folder)
     data = await _figures(house, found.run_id)
-    model = ModelVersion(
-        name=found.name,
-        version=found.version,
-        digest=blob.digest,
-        metrics=data.metrics,
-        params=data.params,
-        origin=Origin(record_id=found.run_id),
-        at_ms=house.clock.now_ms(),
-        tenant=house.tenant,
-        flavors=seen.flavors,
-        inputs=seen.inputs,
-        outputs=seen.outputs,
-        has_input_example=seen.has_input_example,
-        runtime=seen.runtime,
-        runs_code=seen.runs_code,
-    )
-    await house.tell("model", model.key, "admitted", model, "from the MLflow registry")
-    return model
+    model = ModelVersion(found.name, found.version, blob.digest, origin=Origin(record_id=found.run_id))
+    return await _tell(house, "admitted", model, data, seen, "from the MLflow registry")

@@ -132,7 +132,6 @@ def build(settings: Settings, home: Path) -> Built:
         ),
         limits=Limits(
             steps_at_once=settings.steps_at_once,
-            step_cpu_s=settings.step_cpu_s,
             judge_cpu_s=settings.judge_cpu_s,
             memory_mib=settings.memory_mib,
             start_s=float(settings.start_s),

@@ -41,7 +41,6 @@ class Limits:
     """What one hub does at once, and what one piece of work may use."""
 
     steps_at_once: int = 2
-    step_cpu_s: int = 600
     judge_cpu_s: int = 1800
     memory_mib: int = 4096
     settle_every_s: float = 1.0
