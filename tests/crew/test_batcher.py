@@ -31,7 +31,7 @@ class Gated(FakePredictor):
 
     def predict(self, inputs):
         self.entered.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         return super().predict(inputs)
 
 

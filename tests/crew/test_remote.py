@@ -145,7 +145,7 @@ def liar(home: Path, *answers: bytes) -> Iterator[Path]:
             for said in answers:
                 read_request(line)
                 if not said:
-                    stop.wait(10)
+                    stop.wait(60)
                 line.sendall(said)
             line.shutdown(socket.SHUT_WR)
             while line.recv(65536):  # what is still being asked
@@ -157,7 +157,7 @@ def liar(home: Path, *answers: bytes) -> Iterator[Path]:
         yield home / "m"
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
 
 
 def asking(path: Path, answer_s: float = 10.0) -> closing[RemotePredictor]:

@@ -43,7 +43,7 @@ class Record(list):
 
     def wait_for(self, status):
         """The newest exchange, once there is one with ``status``."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not any(exchange.status == status for _, exchange in self):
             assert time.monotonic() < deadline, f"no {status} among {[e.status for _, e in self]}"
             threading.Event().wait(0.01)
@@ -78,7 +78,7 @@ def finish(process):
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     try:
-        status = process.wait(10)
+        status = process.wait(60)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
@@ -93,23 +93,25 @@ class House:
     def __init__(self, home):
         self.home, self.routes, self.record = home, Routes(), Record()
         self.processes = []
-        lines = Lines(timeout_s=2.0)
+        self.lines = Lines(timeout_s=60)
         app = Starlette(
-            routes=oip_routes(self.routes, self.record, Clock(), body_bytes_max=BODY_BYTES_MAX, lines=lines)
+            routes=oip_routes(
+                self.routes, self.record, Clock(), body_bytes_max=BODY_BYTES_MAX, lines=self.lines
+            )
         )
         self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws="none"))
-        self.thread = threading.Thread(target=self._run, args=(lines,))
+        self.thread = threading.Thread(target=self._run)
 
-    def _run(self, lines):
+    def _run(self):
         async def serve():
             await self.server.serve()
-            lines.close()
+            self.lines.close()
 
         asyncio.run(serve())
 
     def open(self):
         self.thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self.server.started:
             assert time.monotonic() < deadline
             threading.Event().wait(0.01)
@@ -125,7 +127,7 @@ class House:
 
     def close(self):
         self.server.should_exit = True
-        self.thread.join(10)
+        self.thread.join(60)
         return [finish(process) for process in self.processes if process.poll() is None]
 
 

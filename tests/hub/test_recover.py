@@ -118,7 +118,7 @@ async def test_what_cannot_be_removed_does_not_keep_a_home_from_starting(house, 
 async def test_a_start_does_not_wait_for_what_takes_long_to_remove(house, monkeypatch):
     folder, gone = house.folder("step"), threading.Event()
     monkeypatch.setattr(module, "TIDY_WAIT_S", 0.01)
-    monkeypatch.setattr(removal, "remove_tree", lambda path, stop: stop.wait(5) and gone.set())
+    monkeypatch.setattr(removal, "remove_tree", lambda path, stop: stop.wait(60) and gone.set())
     assert await recover(house) == ([], [])
     house.tasks["tidy"].cancel()
     assert await asyncio.to_thread(gone.wait, 5), "a hub that ends does not wait either"

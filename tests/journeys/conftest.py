@@ -42,13 +42,13 @@ class RunningHub:
     def end(self) -> tuple[int, str]:
         """SIGTERM, and the status and output it ended with."""
         self.process.terminate()
-        said, _ = self.process.communicate(timeout=30)
+        said, _ = self.process.communicate(timeout=60)
         return self.process.returncode, said
 
     def kill(self) -> None:
         """SIGKILL: no chance to tidy up."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
 
 
 def tally(*words: str, status: int = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -105,7 +105,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_followed_and_cancelled(hub: RunningHub,
     assert process.stderr
     assert "importer" in process.stderr.readline()  # by now it follows the run, and is not only starting
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     key = hub.get("/api/tally/nouns/run").json()[0]["key"]
     assert process.returncode == 130, err
     assert out == ""

@@ -49,7 +49,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[SqliteLedger]:
 @pytest.fixture
 def beside(ledger: SqliteLedger, tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """What another program in the same file is."""
-    connection = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None, timeout=10)
+    connection = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None, timeout=60)
     yield connection
     connection.close()
 
@@ -180,7 +180,7 @@ async def test_killed_while_it_appends_it_keeps_all_that_it_acknowledged(tmp_pat
 
 BESIDE = """
 import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
 connection.execute("CREATE TABLE runs (id INTEGER PRIMARY KEY, name TEXT)")
 for n in range(150):
     connection.execute("BEGIN")

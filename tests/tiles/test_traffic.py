@@ -131,7 +131,7 @@ def killed_while_it_writes(home: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", CHILD, str(home)], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not any(path.stat().st_size for path in segments(home)) and time.monotonic() < deadline:
             pass
         child.kill()

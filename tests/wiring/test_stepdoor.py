@@ -59,7 +59,7 @@ class Said(httpx.AsyncByteStream):
 @contextlib.asynccontextmanager
 async def through(socket: Path) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.AsyncHTTPTransport(uds=str(socket))
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=10) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as client:
         yield client
 
 

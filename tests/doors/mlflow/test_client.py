@@ -135,7 +135,7 @@ async def test_a_stock_server_opens_the_same_database(tmp_path: Path) -> None:
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             answer = await answered(http, f"{API}runs/get?run_id={run_id}")
         assert answer.json()["run"]["info"]["run_name"] == "run"
     finally:

@@ -41,7 +41,7 @@ def told(made):
 
 @pytest.fixture
 def client(house):
-    with httpx.Client(base_url=f"http://127.0.0.1:{house.port}", timeout=20) as opened:
+    with httpx.Client(base_url=f"http://127.0.0.1:{house.port}", timeout=60) as opened:
         yield opened
 
 

@@ -18,7 +18,7 @@ class TestStrangeProcess:
     """The other end of the socket runs somebody's model: it may say anything, or nothing."""
 
     @pytest.fixture
-    def strange(self, house):
+    def strange(self, house, monkeypatch):
         made = []
 
         def answer_with(said):
@@ -42,14 +42,16 @@ class TestStrangeProcess:
             thread = threading.Thread(target=lambda: asyncio.run(run()))
             thread.start()
             made.append((ending, thread))
-            assert started.wait(10)
+            assert started.wait(60)
+            if said is None:  # nobody waits long for what never comes
+                monkeypatch.setattr(house.lines, "timeout_s", 1.0)
             house.routes.put("strange", Live(house.home / "strange", 1, "m", "1"))
 
         yield answer_with
         house.routes.drop("strange")
         for ending, thread in made:
             ending.set()
-            thread.join(10)
+            thread.join(60)
 
     @pytest.mark.parametrize(
         ("said", "status"),
@@ -95,11 +97,11 @@ class TestProcess:
         process, _ = start(made / "picky", tmp_path / "a", "m")
         ended.append(process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         other, _ = start(made / "picky", tmp_path / "b", "m")
         ended.append(other)
         other.stdin.close()
-        assert other.wait(10) == 0
+        assert other.wait(60) == 0
 
     def test_a_socket_that_a_dead_process_left_is_taken_over(self, made, tmp_path, ended):
         for _ in range(2):
@@ -123,7 +125,7 @@ class TestProcess:
         process, said = start(made / model, tmp_path / "a", "m", **more)
         ended.append(process)
         assert said["error"]["error"] == error
-        assert process.wait(10) > 0
+        assert process.wait(60) > 0
 
     def test_its_own_limit_of_a_body(self, made, tmp_path, ended):
         process, _ = start(made / "picky", tmp_path / "a", "m", body_bytes_max=1000)

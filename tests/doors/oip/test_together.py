@@ -15,7 +15,7 @@ class TestTogether:
     async def test_everybody_has_the_rows_of_their_own(self, house, told):
         limits = httpx.Limits(max_connections=64)
         base = f"http://127.0.0.1:{house.port}"
-        async with httpx.AsyncClient(base_url=base, limits=limits, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=base, limits=limits, timeout=60) as client:
 
             async def one(number):
                 count = 1 + number % 3
@@ -37,7 +37,7 @@ class TestTogether:
 
     async def test_those_who_fail_and_those_who_leave_disturb_nobody(self, house):
         base = f"http://127.0.0.1:{house.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client:
 
             async def ask(at):
                 answer = await client.post("/v2/models/picky/infer", **request(np.array([at]), "at"))
@@ -65,7 +65,7 @@ class TestTogether:
         old, _ = await asyncio.to_thread(house.serve, made / "forest", "moving", 1, "1")
         ending, seen = asyncio.Event(), set()
         base = f"http://127.0.0.1:{house.port}"
-        async with httpx.AsyncClient(base_url=base, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client:
 
             async def go_on():
                 while not ending.is_set():
