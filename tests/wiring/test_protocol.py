@@ -71,3 +71,28 @@ async def test_a_head_that_takes_too_long_is_ended(port: int, monkeypatch: pytes
 
 async def test_nonsense_is_a_bad_request(port: int) -> None:
     assert (await _send(port, b"\x00\x01\x02\r\n\r\n"))[:12] == b"HTTP/1.1 400"
+
+
+async def test_a_connection_that_never_asks_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.2)
+    assert (await _send(port))[:12] == b"HTTP/1.1 408"
+
+
+async def test_those_who_ask_for_nothing_make_room_for_others() -> None:
+    app = Starlette(routes=[Route("/", _size, methods=["GET", "POST"])])
+    config = uvicorn.Config(app, http=BoundedHttp, lifespan="off", log_level="critical", limit_concurrency=20)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:  # noqa: ASYNC110  reason: uvicorn sets a flag and tells nobody
+            await asyncio.sleep(0.01)
+        at = listener.getsockname()[1]
+        idle = [await asyncio.open_connection("127.0.0.1", at) for _ in range(60)]
+        for _, writer in idle[::2]:
+            writer.write(b"GET / HTTP/1.1\r\nx: ")
+        for _ in range(5):
+            assert b"200 OK" in await _send(at, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        for _, writer in idle:
+            writer.transport.abort()
+        server.should_exit = True
+        await serving

@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HEAD_BYTES_MAX", "HEAD_S", "BoundedHttp"]
+__all__ = ["HEAD_BYTES_MAX", "HEAD_S", "STALLED_S", "BoundedHttp"]
 
 HEAD_BYTES_MAX = 64 * 1024
 """Bytes of a request's line and headers; what the system hands over in one read may be beyond it."""
 
 HEAD_S = 20.0
-"""Seconds for a head to arrive whole, from its first byte."""
+"""Seconds for a head to arrive whole: from its first byte, or from when the connection opened."""
+
+STALLED_S = 10.0
+"""Seconds after which a body that does not arrive is no reason to keep a connection when room is needed."""
+
+ROOM = 50
+"""One in so many connections is ended at a time to make room: the longest idle ones."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """HTTP/1.1 that ends a connection whose head is too long or too slow, before it costs memory."""
+    """HTTP/1.1 that ends a connection whose head is too long or too slow, before it costs memory.
+
+    Where there are as many connections as may be, those that ask for nothing make room for the new one:
+    whoever opens thousands and leaves them so does not keep others out.
+    """
 
     _head_bytes = 0
     _in_head = True
     _too_late: asyncio.TimerHandle | None = None
+    _heard_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Another connection; the longest idle ones end when there are too many."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._heard_s = self.loop.time()
+        self._too_late = self.loop.call_later(HEAD_S, self._end, b"408 Request Timeout")
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            self._make_room(self.limit_concurrency)
+
+    def _make_room(self, limit: int) -> None:
+        others = (c for c in self.connections if isinstance(c, BoundedHttp) and c is not self)
+        idle = sorted((c for c in others if c.waits()), key=lambda c: c._heard_s)
+        for connection in idle[: limit // ROOM + 1]:
+            connection.transport.abort()
+
+    def waits(self) -> bool:
+        """Whether nothing is under way here: no request, or one whose body does not arrive."""
+        cycle: Any = self.cycle  # None before the first request, whatever its type says
+        if cycle is None or cycle.response_complete:
+            return True
+        return bool(cycle.more_body) and self.loop.time() - self._heard_s > STALLED_S
 
     def data_received(self, data: bytes) -> None:
         """Read on; a head that is over a limit by now ends the connection."""
+        self._heard_s = self.loop.time()
         self._head_bytes += len(data)
         if self._in_head and self._too_late is None:
             self._too_late = self.loop.call_later(HEAD_S, self._end, b"408 Request Timeout")
