@@ -1,0 +1,1 @@
+"""Database tiles: sessions with SQLite and with PostgreSQL, which look alike."""
