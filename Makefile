@@ -36,6 +36,9 @@ demo: $(HUB) $(TALLY) bwrap ## start the hub and live through the whole life of 
 test: $(DEV) $(TALLY) $(KFP_SDK) bwrap chromium ## every test, with the coverage shown
 	@$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
 
+conformance-s3: $(DEV) $(TALLY) ceph ## artifacts in S3, against Ceph's own gateway started for it
+	@$(PYTHON) -m pytest tests/slow -m ceph $(ARGS)
+
 check: $(DEV) $(TALLY) ## lint, format, types, floors (who may import whom) and sizes
 	@failed=0; \
 	for check in 'ruff check' 'ruff format --check' 'mypy' 'lint-imports --no-logo' 'python tools/ratchet.py --against HEAD'; do \
@@ -56,6 +59,10 @@ bench: $(DEV) $(TALLY) bwrap ## every benchmark in turn; each prints its ratio t
 	done; \
 	exit $$failed
 
+conformance-mlflow: $(DEV) $(TALLY) ## MLflow's own REST tests, stock and hub; MLFLOW_SRC is a source tree of MLflow
+	@test -n '$(MLFLOW_SRC)' || { echo 'say where a source tree of MLflow is: make $@ MLFLOW_SRC=DIR' >&2; exit 2; }
+	@$(PYTHON) tests/conformance/run.py '$(MLFLOW_SRC)' $(ARGS)
+
 lock: $(DEV) ## write locks/ from pyproject.toml; ARGS=--upgrade takes the newest of everything
 	@UV=.venv/bin/uv tools/lock.sh $(ARGS)
 
@@ -69,7 +76,7 @@ distclean: clean ## remove the environments too
 
 help: ## say what there is
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z][a-z0-9-]*:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ------------------------------------------------------------------------------------------------------------- set-up
 
@@ -95,7 +102,7 @@ $(KFP_SDK): locks/kfp-sdk.txt locks/installer.txt
 	@tools/setup.sh kfp-sdk
 	@printf %s '$(CURDIR)' > $@
 
-bwrap chromium:
+bwrap chromium ceph:
 	@tools/setup.sh system $@
 
-.PHONY: demo test check format bench lock clean distclean help bwrap chromium
+.PHONY: demo test check format bench conformance-mlflow lock clean distclean help conformance-s3 bwrap chromium ceph

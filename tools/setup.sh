@@ -5,7 +5,7 @@
 #   tools/setup.sh packages NAME     .venv as locks/NAME.txt says (hub or dev), and kfp's runtime
 #   tools/setup.sh tallystick        this checkout into .venv, editable, with `tally`
 #   tools/setup.sh kfp-sdk           .venv-kfp, as locks/kfp-sdk.txt says: the whole SDK, for tests
-#   tools/setup.sh system COMMAND    a Debian or Ubuntu package without which something is skipped: bwrap or chromium
+#   tools/setup.sh system COMMAND    Debian or Ubuntu packages without which something is skipped: bwrap, chromium, ceph
 #
 # Every package comes with its hash, as a wheel, through the user's own pip configuration. TALLY_NO_APT=1 keeps this
 # script from installing any system package: it then only says which command would.
@@ -63,6 +63,14 @@ system() {
                 if command -v "$name" >/dev/null; then return; fi
             done
             apt_install chromium "the console's tests drive it" || say "going on without: browser tests will be skipped."
+            ;;
+        ceph)
+            local package
+            for package in radosgw ceph-mon ceph-mgr ceph-osd; do
+                if command -v "$package" >/dev/null; then continue; fi
+                apt_install "$package" "the conformance tests of S3 run against Ceph" ||
+                    { say "going on without: they will be skipped."; return; }
+            done
             ;;
         *) stop "no system package is known for '$1'." ;;
     esac

@@ -1,0 +1,1 @@
+"""Files tiles: artifacts by path, on this machine's disk or in an object store."""

@@ -1,0 +1,1 @@
+"""Tests against heavy neighbours, each with a target of its own."""

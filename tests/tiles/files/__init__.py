@@ -1,0 +1,1 @@
+"""Tests of the tiles that keep artifacts by path."""
