@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any, Protocol
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from tallystick.doors.mlflow.paths import check_open, target_of
+from tallystick.doors.mlflow.paths import Target, check_open, target_of
 from tallystick.doors.mlflow.relay import MlflowServer, check_origin, guarded, relay
 
-__all__ = ["METHODS", "ROOTS", "mlflow_routes"]
+__all__ = ["METHODS", "ROOTS", "Native", "mlflow_routes", "relaying"]
 
 _GATEWAY_ASKED = "/ajax-api/2.0/mlflow/gateway-proxy"
 """MLflow's pages ask here which gateways there are: none, as MLflow itself says without one."""
@@ -19,17 +22,42 @@ ROOTS = ("api", "ajax-api", *_PAGES, "health", "v1", "version")
 """What MLflow has at its root; of anything else there the hub says itself that it is not found."""
 
 
-def mlflow_routes(child: MlflowServer) -> list[BaseRoute]:
+class Native(Protocol):
+    """The native lane, as far as MLflow's other doors know it (``doors/tracking``)."""
+
+    def find(self, method: str, path: bytes) -> Any:
+        """The native route of a path, or None."""
+        ...
+
+    async def answer(self, route: Any, headers: Any, query: bytes, body: bytes) -> tuple[int, bytes] | None:
+        """Status and JSON, or None where MLflow's own server is to be asked."""
+        ...
+
+    def relaying(self) -> contextlib.AbstractContextManager[None]:
+        """While MLflow's own server writes."""
+        ...
+
+
+def relaying(lane: Native | None, method: str, target: Target) -> contextlib.AbstractContextManager[None]:
+    """While a call is with MLflow's own server: one that writes has the native lane leave it gaps."""
+    reads = method in ("GET", "HEAD", "OPTIONS") or target.path.endswith("/search")
+    if lane is None or reads or "/mlflow-artifacts/" in target.path:
+        return contextlib.nullcontext()
+    return lane.relaying()
+
+
+def mlflow_routes(child: MlflowServer, lane: Native | None = None) -> list[BaseRoute]:
     """MLflow's pages under ``/mlflow/``, and its API at the paths that its clients use.
 
-    To be put after the hub's own routes: these take whatever of ``ROOTS`` is left.
+    To be put after the hub's own routes: these take whatever of ``ROOTS`` is left. ``lane`` is told
+    while MLflow's own server writes.
     """
 
     async def pages(request: Request) -> Response:
-        return await _pass_on(child, request, "/mlflow")
+        return await _pass_on(child, lane, request, "/mlflow")
 
     async def client(request: Request) -> Response:
-        return await _pass_on(child, request, "")
+        return await _pass_on(child, lane, request, "")
 
     paths = [f"/{root}{rest}" for root in ROOTS for rest in ("", "/{rest:path}")]
     return [
@@ -44,13 +72,14 @@ async def _to_pages(request: Request) -> Response:
     return RedirectResponse("/mlflow/" + (f"?{query}" if query else ""))
 
 
-async def _pass_on(child: MlflowServer, request: Request, mount: str) -> Response:
+async def _pass_on(child: MlflowServer, lane: Native | None, request: Request, mount: str) -> Response:
     async def go() -> Response:
         check_origin(request)
         target = target_of(request.scope["raw_path"], mount.encode())
         if (request.method, target.path) == ("GET", _GATEWAY_ASKED):
             return JSONResponse({"endpoints": []})
         check_open(target)
-        return await relay(child, request, target, mount)
+        with relaying(lane, request.method, target):
+            return await relay(child, request, target, mount)
 
     return await guarded(request, go)

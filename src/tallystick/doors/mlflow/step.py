@@ -16,7 +16,7 @@ from starlette.routing import Route
 from tallystick.core.errors import BadInput, Refused, TooLarge, Unavailable
 from tallystick.doors.mlflow.own import Own
 from tallystick.doors.mlflow.paths import Target, target_of
-from tallystick.doors.mlflow.proxy import METHODS
+from tallystick.doors.mlflow.proxy import METHODS, Native, relaying
 from tallystick.doors.mlflow.relay import MlflowServer, ask, guarded, relay
 
 __all__ = ["STEP_BODY_BYTES_MAX", "step_app"]
@@ -53,16 +53,22 @@ _READS = [(method, re.compile(pattern)) for method, pattern in _READ]
 _WRITES = [(method, re.compile(pattern)) for method, pattern in _WRITE]
 
 
-def step_app(child: MlflowServer, tags: Mapping[str, str] | None = None, own: Own | None = None) -> Starlette:
+def step_app(
+    child: MlflowServer,
+    tags: Mapping[str, str] | None = None,
+    own: Own | None = None,
+    lane: Native | None = None,
+) -> Starlette:
     """MLflow for one step of a pipeline, which runs somebody's code; ``tags`` are put on what it makes.
 
     All tracking data, registered models and artifacts can be read, those of other steps, runs and
     people included. Written is only to what was made through this very instance (or is in ``own``):
     runs, logged models until they are finished, their artifacts below the address that MLflow
     answered, tags of experiments. Runs can be made in any experiment, and experiments without a
-    location. All else is refused: nothing is registered, aliased or deleted.
+    location. All else is refused: nothing is registered, aliased or deleted. What is allowed is answered
+    by ``lane`` where that can, and by MLflow's own server otherwise.
     """
-    door = _Door(child, own or Own(tags or {}))
+    door = _Door(child, own or Own(tags or {}), lane)
 
     async def step(request: Request) -> Response:
         return await guarded(request, lambda: door.answer(request))
@@ -71,8 +77,9 @@ def step_app(child: MlflowServer, tags: Mapping[str, str] | None = None, own: Ow
 
 
 class _Door:
-    def __init__(self, child: MlflowServer, own: Own) -> None:
+    def __init__(self, child: MlflowServer, own: Own, lane: Native | None) -> None:
         self._child = child
+        self._lane = lane
         self._own = own
         self._bodies = asyncio.Semaphore(BODIES_MAX)
 
@@ -80,7 +87,7 @@ class _Door:
         target = target_of(request.scope["raw_path"])
         asked = "GET" if request.method == "HEAD" else request.method
         if any(asked == method and known.fullmatch(target.path) for method, known in _READS):
-            return await relay(self._child, request, target)
+            return await self._read(request, target)
         if asked == "PUT" and target.path.startswith(_FILES + "/"):
             return await self._upload(request, target)
         for method, known in _WRITES:
@@ -101,10 +108,28 @@ class _Door:
                 await self._check_unfinished(model_id)
                 self._own.end_model(model_id)
             sent = None if request.method == "DELETE" else json.dumps(body).encode()
-            status, answer = await ask(self._child, request.method, target, sent)
+            status, answer = await self._ask(request.method, target, sent)
         if status == 200:
             self._own.learn(call, json.loads(answer))
         return Response(answer, status, media_type="application/json")
+
+    async def _read(self, request: Request, target: Target) -> Response:
+        """Natively where it is a plain GET; searches by POST stream to MLflow's own server."""
+        route = self._lane.find(request.method, target.raw) if self._lane else None
+        if self._lane and route and request.method == "GET" and "content-length" not in request.headers:
+            query: bytes = request.scope["query_string"]
+            if found := await self._lane.answer(route, request.headers.raw, query, b""):
+                return Response(found[1], found[0], media_type="application/json")
+        return await relay(self._child, request, target)
+
+    async def _ask(self, method: str, target: Target, sent: bytes | None = None) -> tuple[int, bytes]:
+        """In the hub's own words, natively where that can be."""
+        if self._lane and (route := self._lane.find(method, target.raw)):
+            head = ((b"content-type", b"application/json"),)
+            if found := await self._lane.answer(route, head, b"", sent or b""):
+                return found
+        with relaying(self._lane, method, target):
+            return await ask(self._child, method, target, sent)
 
     async def _upload(self, request: Request, target: Target) -> Response:
         model_id = self._own.model_of(target.path.removeprefix(_FILES + "/"))
@@ -120,7 +145,7 @@ class _Door:
     async def _check_unfinished(self, model_id: str) -> None:
         """Refuse to change a logged model that is finished: whoever loads it relies on its files."""
         path = f"/api/2.0/mlflow/logged-models/{model_id}"
-        status, answer = await ask(self._child, "GET", Target(path.encode(), path))
+        status, answer = await self._ask("GET", Target(path.encode(), path))
         if status >= 500:
             raise Unavailable(f"MLflow cannot say how logged model {model_id} stands", where="MLflow")
         pending = status == 200 and json.loads(answer)["model"]["info"]["status"] == "LOGGED_MODEL_PENDING"

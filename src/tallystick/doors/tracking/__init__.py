@@ -1,0 +1,1 @@
+"""The hot routes of MLflow's API, answered from the record itself."""

@@ -1,0 +1,102 @@
+"""Points of many runs as columns: a protocol of our own, for clients that buffer.
+
+::
+
+    POST /api/tally/metrics/columns
+    {"batch_id": "64 characters of A-Za-z0-9_-",
+     "runs": [{"run_id": "...", "keys": ["loss", ...] or {"names": ["loss"], "of": [0, ...]},
+               "values": [0.5, "NaN", ...], "timestamps": [...], "steps": [...]}]}
+    -> {"points": 2}
+
+Columns of a run have one length, a run is there once, and all are applied, or none, and once, however often
+the same ``batch_id`` arrives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+
+from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError
+from tallystick.core.tracking import asks
+from tallystick.doors.tracking import plain
+from tallystick.ports.tracking import Tracking
+
+__all__ = ["BODY_BYTES_MAX", "PATH", "POINTS_MAX", "answer", "ask", "read", "refusal"]
+
+PATH = b"/api/tally/metrics/columns"
+BODY_BYTES_MAX = 16 * 1024 * 1024
+POINTS_MAX = 100_000
+_BATCH_ID = re.compile(r"[A-Za-z0-9_\-]{1,64}")
+
+
+class Keys(plain.Body):
+    """Keys that are there often: each name once, and which of them each point has."""
+
+    names: list[str]
+    of: list[Annotated[int, msgspec.Meta(ge=0)]]
+
+
+class RunColumns(plain.Body):
+    """One run's points."""
+
+    run_id: str
+    keys: list[str] | Keys
+    values: list[float | str]
+    timestamps: list[plain.Millis]
+    steps: list[plain.Int64]
+
+
+class Batch(plain.Body):
+    """Points of several runs."""
+
+    batch_id: str
+    runs: list[RunColumns]
+
+
+read = msgspec.json.Decoder(Batch).decode
+
+
+def ask(said: Batch, _: Callable[[], int]) -> asks.LogColumns:
+    """The ask for a batch; NotPlain or IndexError where it is not one."""
+    if not _BATCH_ID.fullmatch(said.batch_id):
+        raise asks.NotPlain
+    plain.bounded(POINTS_MAX, *(run.values for run in said.runs))
+    plain.bounded(len({run.run_id for run in said.runs}), said.runs)
+    return asks.LogColumns(said.batch_id, tuple((plain.run_id(r.run_id), _columns(r)) for r in said.runs))
+
+
+def _columns(said: RunColumns) -> asks.Columns:
+    keys = [said.keys.names[i] for i in said.keys.of] if isinstance(said.keys, Keys) else said.keys
+    for key in set(keys):
+        plain.key(key)
+    values = [v if type(v) is float else plain.number(v) for v in said.values]
+    if not len(keys) == len(values) == len(said.timestamps) == len(said.steps):
+        raise asks.NotPlain
+    return asks.Columns(keys, values, said.timestamps, said.steps)
+
+
+def answer(ask: asks.LogColumns, _: None) -> bytes:
+    """How many points there were."""
+    return b'{"points": %d}' % sum(len(columns.keys) for _, columns in ask.runs)
+
+
+async def refusal(ask: Any, tracking: Tracking, workspace: str) -> TallyError:
+    """Why a batch was not applied: it is malformed (no ``ask``), or a run is not there, or not active."""
+    if ask is None:
+        return BadInput(
+            "this is no batch of columns",
+            where=PATH.decode(),
+            hint="known fields only, columns of one length, each run once",
+        )
+    for run_id, _ in ask.runs:
+        try:
+            run = await tracking.read(asks.GetRun(run_id), workspace)
+        except asks.NotPlain:
+            return NotFound("there is no such run", where=run_id)
+        if run.lifecycle_stage != "active":
+            return Conflict("the run is deleted", where=run_id, hint="restore it first")
+    return Conflict("the batch could not be applied", where=ask.batch_id)
