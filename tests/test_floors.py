@@ -95,6 +95,13 @@ def test_the_tree_as_it_is_passes(copy: Path) -> None:
         ("tiles/ledger/__init__.py", "tallystick.settings", LOW),
         ("tiles/ledger/__init__.py", "tallystick.tiles.clock", TILES_APART),
         ("wiring/__init__.py", "tallystick.tiles.ledger", UNNAMED),
+        ("tour/__init__.py", "tallystick.tiles.ledger", UNNAMED),
+        ("tour/__init__.py", "tallystick.wiring.home", DOWN),
+        ("doors/cli/__init__.py", "tallystick.tour", DOWN),
+        ("tiles/ledger/__init__.py", "tallystick.tour", LOW),
+        ("client/__init__.py", "tallystick.core.errors", DOWN),
+        ("client/__init__.py", "tallystick.tiles.ledger", UNNAMED),
+        ("core/names.py", "tallystick.client", DOWN),
     ],
 )
 def test_a_forbidden_import_is_caught_by_its_contract(

@@ -25,6 +25,15 @@ def test_file_then_environment_then_flags(tmp_path: Path) -> None:
     assert (found.port, found.home, found.sandbox) == (6003, "b", "process")
 
 
+@pytest.mark.parametrize(
+    ("said", "means"), [("true", True), ("ON", True), ("1", True), ("no", False), ("0", False)]
+)
+def test_a_switch(tmp_path: Path, said: str, means: bool) -> None:
+    assert load({}, {"TALLY_WORKSPACES": said}).workspaces is means
+    assert load({"workspaces": means}, {}).workspaces is means
+    assert load({}, {}, _file(tmp_path, f"workspaces = {str(means).lower()}")).workspaces is means
+
+
 def test_nothing_said_is_the_defaults() -> None:
     assert load(env={}) == Settings()
 
@@ -43,6 +52,9 @@ def test_nothing_said_is_the_defaults() -> None:
         ({}, {"TALLY_STEP_CPU_S": "0"}, "", "step_cpu_s must be from 1 to 1e+07 s"),
         ({}, {"TALLY_DRIFT_ALPHA": "nan"}, "", "drift_alpha must be from"),
         ({}, {}, "port = ", "is not TOML"),
+        ({}, {}, "workspaces = 1", "workspaces must be true or false"),
+        ({}, {"TALLY_WORKSPACES": "maybe"}, "", "workspaces must be true or false"),
+        ({}, {}, "database = true", "database must be str"),
     ],
 )
 def test_what_does_not_fit_is_named(

@@ -27,7 +27,8 @@ def page() -> str:
     for row in describe():
         low, high, unit = row["low"], row["high"], row["unit"]
         limits = f"{low:g} to {high:g} {unit}".strip() if low is not None else ""
-        default = f"`{row['default']}`" if row["default"] != "" else "(empty)"
+        value = str(row["default"]).lower() if row["type"] == "bool" else row["default"]
+        default = f"`{value}`" if value != "" else "(empty)"
         rows.append(f"| `{row['name']}` | {default} | {limits} | `{row['env']}` | {row['doc']} |\n")
     return HEAD + "".join(rows)
 

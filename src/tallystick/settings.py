@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 
 from tallystick.core.errors import BadInput
 
-__all__ = ["FILE_NAME", "WITH_PARENT", "Settings", "describe", "load"]
+__all__ = ["FILE_NAME", "WITH_PARENT", "Settings", "describe", "load", "without_password"]
 
 FILE_NAME = "tallystick.toml"
 PREFIX = "TALLY_"
@@ -42,6 +43,28 @@ class Settings:
         "127.0.0.1", "The address to listen on; beyond loopback is refused without authentication."
     )
     port: int = _setting(5000, "The TCP port to listen on; 0 takes a free one.", low=0, high=65535)
+    database: str = _setting(
+        "",
+        "MLflow's database, as SQLAlchemy has it (`sqlite:///file.db`, `postgresql://user@host/name`);"
+        " empty means `mlflow.db` in the home.",
+    )
+    workspaces: bool = _setting(False, "Whether MLflow's workspaces are on, as in MLflow's own server.")
+    artifact_store: str = _setting(
+        "",
+        "Where MLflow's artifacts are kept: a folder or `s3://bucket/prefix`; empty means `mlartifacts`"
+        " in the home.",
+    )
+    artifact_roots: str = _setting(
+        "",
+        "Further folders or URIs, separated by commas, whose artifacts MLflow's pages may show.",
+    )
+    mlflow_idle_s: int = _setting(
+        600,
+        "Time without a request after which MLflow's own server rests until it is needed again.",
+        unit="s",
+        low=1,
+        high=1_000_000,
+    )
     policy: str = _setting("", "The gate's rules, a TOML file; empty means the ones that tallystick brings.")
     label: str = _setting("label", "The column that holds the right answer, where nothing else is said.")
     ledger: str = _setting("sqlite", "The ledger tile.")
@@ -134,6 +157,21 @@ def load(
     return Settings(**values)
 
 
+def without_password(url: str) -> str:
+    """``url`` as it may be shown and logged: its password, wherever it stands, is ``***``."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    # A password may hold any character that somebody forgot to quote: the last @ before the path counts.
+    address, question, query = rest.partition("?")
+    before, at, host = address.rpartition("@")
+    user, colon, _ = before.partition(":")
+    shown = f"{user}:***" if colon else before
+    return f"{scheme}://{shown}{at}{host}{question}" + _SECRET.sub(r"\1***", query)
+
+
+_SECRET = re.compile(r"((?:^|&)[^=&]*(?:password|secret)[^=&]*=)[^&]*", re.IGNORECASE)
+
 WITH_PARENT = "TALLY_WITH_PARENT"
 _OTHER_VARIABLES = {"TALLY_RUN", "TALLY_STEP", "TALLY_PARENT_RUN", "TALLY_URL", WITH_PARENT}
 """Set by the hub for a step, or by one command for another; not settings."""
@@ -161,6 +199,8 @@ def _known(key: str, where: str, prefix: str = "") -> str:
 def _fit(key: str, value: Any, where: str) -> Any:
     """``value`` as its setting's type, within its limits; text is read, as from an environment variable."""
     item = next(f for f in dataclasses.fields(Settings) if f.name == key)
+    if item.type == "bool":
+        return _switch(key, value, where)
     kind = {"str": str, "int": int, "float": float}[str(item.type)]
     try:
         if isinstance(value, bool) or (kind is str and not isinstance(value, str | Path)):
@@ -178,3 +218,15 @@ def _fit(key: str, value: Any, where: str) -> Any:
             f"{key} must be from {low:g} to {high:g} {unit}".rstrip() + f", got {fitted:g}", where=where
         )
     return fitted
+
+
+_ON, _OFF = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_SWITCH = {**dict.fromkeys(_ON, True), **dict.fromkeys(_OFF, False)}
+
+
+def _switch(key: str, value: Any, where: str) -> bool:
+    """``value`` as a switch; text is read, as from an environment variable."""
+    said = _SWITCH.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(said, bool):
+        raise BadInput(f"{key} must be true or false, got {value!r}", where=where)
+    return said

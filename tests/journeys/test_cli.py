@@ -81,7 +81,7 @@ def test_a_hub_that_was_killed_is_not_asked(tmp_path: Path) -> None:
 def digits(hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A table that the example's pipeline can train on."""
     pytest.importorskip("sklearn")
-    from tallystick.doors.cli.digits import load_digits, write_csv
+    from tallystick.tour.digits import load_digits, write_csv
 
     file = write_csv(tmp_path_factory.mktemp("data") / "digits.csv", load_digits().first)
     hub.tally("ingest", "digits", str(file))

@@ -148,7 +148,7 @@ def test_what_the_commands_show(hub: RunningHub, first: dict[str, Any]) -> None:
 
 def test_a_hub_that_comes_back_serves_what_was_wished(hub: RunningHub, place: Path) -> None:
     assert wait_until(lambda: hub.get("/v2/models/digits/ready").status_code == 200)
-    from tallystick.doors.cli import digits
+    from tallystick.tour import digits
 
     pool = digits.load_digits().pool
     file = digits.write_csv(place / "pool.csv", pool)

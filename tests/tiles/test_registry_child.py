@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tallystick.core.errors import (
@@ -22,7 +23,7 @@ from tallystick.core.errors import (
     Unavailable,
 )
 from tallystick.crew import mlflow_child
-from tallystick.tiles.registry.child import MlflowChild
+from tallystick.tiles.registry.child import MlflowChild, Store, passed_on
 from tallystick.tiles.registry.mlflow import MlflowRegistry
 from tests.tiles.registry_parts import Counting, mlflow_registry
 
@@ -63,23 +64,23 @@ async def test_an_older_schema_is_said_and_never_upgraded(tmp_path: Path) -> Non
     registry = mlflow_registry(tmp_path)
     await registry.versions()
     await registry.close()
-    with sqlite3.connect(tmp_path / "tally.db") as db:
+    with sqlite3.connect(tmp_path / "mlflow.db") as db:
         db.execute("update alembic_version set version_num = '451aebb31d03'")
     db.close()
     sandbox = Counting()
     child = MlflowChild(tmp_path, sandbox)
     for _ in range(2):
-        with pytest.raises(Conflict, match="mlflow db upgrade sqlite:///"):
+        with pytest.raises(Conflict, match="mlflow db upgrade"):
             await child.client()
     assert sandbox.spawned == 1, "what has just failed is not tried again at once"
     await child.close()
-    with sqlite3.connect(tmp_path / "tally.db") as db:
+    with sqlite3.connect(tmp_path / "mlflow.db") as db:
         assert db.execute("select version_num from alembic_version").fetchone() == ("451aebb31d03",)
     db.close()
 
 
 async def test_a_database_that_is_none_is_said(tmp_path: Path) -> None:
-    (tmp_path / "tally.db").write_bytes(b"no database at all" * 100)
+    (tmp_path / "mlflow.db").write_bytes(b"no database at all" * 100)
     child = MlflowChild(tmp_path, Counting())
     with pytest.raises(Failed, match="not a database"):
         await child.client()
@@ -160,3 +161,125 @@ async def test_further_roots_can_be_opened_and_their_neighbours_cannot(tmp_path:
         assert statuses == [200, 200, 403, 403]
     finally:
         await registry.close()
+
+
+# ---------------------------------------------------------------------- resting
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def _ended(pid: int) -> None:
+    """Wait for a process that is going to end."""
+    async with asyncio.timeout(60):
+        while _lives(pid):  # noqa: ASYNC110  reason: nobody tells of the end of a process
+            await asyncio.sleep(0.02)
+
+
+async def test_unasked_it_rests_and_is_started_when_it_is_needed(tmp_path: Path) -> None:
+    sandbox = Counting()
+    child = MlflowChild(tmp_path, sandbox, idle_s=0.2)
+    registry = MlflowRegistry(child)
+    try:
+        assert child.state == "rests"
+        old = await child.client()
+        assert child.state == "runs"
+        await _ended(child.pid)
+        assert (child.pid, child.state) == (0, "rests")
+        # Who still has the old client is told before a byte is sent, and gets another.
+        with pytest.raises(httpx.ConnectError):
+            await old.post("/api/2.0/mlflow/experiments/create", json={"name": "a"})
+        assert await registry.versions() == []
+        assert sandbox.spawned == 2, "resting is no failure: the next start is not held back"
+    finally:
+        await child.close()
+
+
+async def test_what_is_under_way_keeps_it_awake(tmp_path: Path) -> None:
+    child = MlflowChild(tmp_path, Counting(), idle_s=0.2)
+    try:
+        client = await child.client()
+        pid = child.pid
+        async with client.stream("GET", "/version") as answer:
+            await asyncio.sleep(1)  # five times as long as it may be idle
+            assert child.pid == pid
+            assert await answer.aread()
+        await _ended(pid)
+    finally:
+        await child.close()
+
+
+async def test_requests_at_the_moment_of_resting_are_all_answered(tmp_path: Path) -> None:
+    """An idle time as short as a request: it rests and is started again and again, and nobody notices."""
+    sandbox = Counting()
+    child = MlflowChild(tmp_path, sandbox, idle_s=0.01)
+    registry = MlflowRegistry(child)
+    try:
+        for n in range(8):
+            await registry.begin_run("e", f"run {n}", {})
+            await asyncio.sleep(0.01 * (n % 3))
+        found = await (await child.client()).post(
+            "/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"], "max_results": 100}
+        )
+        assert len(found.json()["runs"]) == 8
+    finally:
+        await child.close()
+    assert sandbox.spawned > 1
+
+
+async def test_closing_does_not_wait_for_it_to_rest(tmp_path: Path) -> None:
+    child = MlflowChild(tmp_path, Counting(), idle_s=100_000)
+    await child.client()
+    async with asyncio.timeout(60):
+        await child.close()
+
+
+# ---------------------------------------------------------------------- what it works on
+
+
+def test_a_password_is_in_no_message_of_its() -> None:
+    store = Store(database="postgresql+psycopg://ada:p%40ss@host/name")
+    assert store.without_password("bad p@ss, or p%40ss") == "bad ***, or ***"
+
+
+async def test_a_database_elsewhere_and_workspaces(tmp_path: Path) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    other.mkdir()
+    options = {
+        "database": f"sqlite:///{other}/m.db",
+        "artifact_store": str(other / "files"),
+        "workspaces": True,
+    }
+    registry = mlflow_registry(home, **options)
+    try:
+        client = await registry.child.client()
+        made = await client.post("/api/3.0/mlflow/workspaces", json={"name": "team"})
+        assert made.status_code < 300, made.text
+        body = {"name": "e"}
+        of_team = {"X-MLFLOW-WORKSPACE": "team"}
+        for headers in ({}, of_team):
+            answer = await client.post("/api/2.0/mlflow/experiments/create", json=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+        put = await client.put("/api/2.0/mlflow-artifacts/artifacts/a.txt", content=b"a", headers=of_team)
+        assert put.status_code == 200, put.text
+    finally:
+        await registry.close()
+    assert (other / "m.db").exists()
+    assert not (home / "mlflow.db").exists()
+    assert [p.read_bytes() for p in (other / "files").rglob("a.txt")] == [b"a"]
+
+
+def test_only_an_object_store_or_a_server_gets_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "MLFLOW_S3_ENDPOINT_URL", "OTHER_SECRET"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("HOME", "/nowhere")
+
+    def names(**store: Any) -> set[str]:
+        return set(passed_on(Store(**store)))
+
+    assert names() == set()
+    assert names(database="postgresql+psycopg://h/n") == {n for n in os.environ if n.startswith("PG")}
+    found = names(artifacts="s3://bucket/prefix")
+    assert {"AWS_SECRET_ACCESS_KEY", "MLFLOW_S3_ENDPOINT_URL"} <= found
+    assert not found & {"PGPASSWORD", "OTHER_SECRET"}

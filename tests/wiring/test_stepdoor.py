@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -146,14 +147,21 @@ async def test_calls_that_a_step_left_behind_do_not_hold_up_its_end(run, monkeyp
     left[1][1].close()
 
 
+async def _end_of(reader):
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+
+
 async def test_a_step_does_not_take_all_of_the_hubs_files(run, monkeypatch):
     monkeypatch.setattr(stepdoor, "CONNECTIONS_MAX", 4)
     async with asyncio.timeout(5), step_doors(Mlflow(), run)("run-1 train") as socket:
         opened = [await asyncio.open_unix_connection(str(socket)) for _ in range(8)]
-        for reader, _ in opened[4:]:
-            with contextlib.suppress(ConnectionError):
-                assert await reader.read() == b""
-        assert not any(reader.at_eof() for reader, _ in opened[:4])
+        ends = [asyncio.create_task(_end_of(reader)) for reader, _ in opened]
+        for end in islice(asyncio.as_completed(ends), 4):  # the idle ones make room for the new
+            await end
+        assert not ends[-1].done()
+        for end in ends:
+            end.cancel()
         for _, writer in opened:
             writer.close()
     assert list(run.iterdir()) == []

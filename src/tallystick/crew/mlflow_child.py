@@ -31,17 +31,20 @@ _KEEP_ALIVE_S = 75
 """Longer than the hub keeps an idle connection, so that it is never the server that closes one first."""
 
 
-def environment(database: str, artifacts: Path) -> dict[str, str]:
-    """What MLflow's application reads as it is imported: where things are, and what is switched off."""
+def environment(database: str, artifacts: str, *, workspaces: bool = False) -> dict[str, str]:
+    """What MLflow's application reads as it is imported: where things are, and what is switched off.
+
+    ``artifacts`` is a URI.
+    """
     return {
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_AI_GATEWAY": "false",
-        "MLFLOW_ENABLE_WORKSPACES": "false",
+        "MLFLOW_ENABLE_WORKSPACES": str(workspaces).lower(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "_MLFLOW_IN_JOB_EXECUTOR": "false",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts.as_uri(),
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
         "_MLFLOW_SERVER_FILE_STORE": database,
         "_MLFLOW_SERVER_REGISTRY_STORE": database,
@@ -53,22 +56,31 @@ def environment(database: str, artifacts: Path) -> dict[str, str]:
 def main(desk: Desk) -> Mapping[str, Any]:
     """Serve until told to end."""
     began = time.time()
-    database, artifacts = str(desk.order["database"]), Path(desk.order["artifacts"])
-    artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.environ |= environment(database, artifacts)
+    database, artifacts, folder = str(desk.order["database"]), *_artifacts(str(desk.order["artifacts"]))
+    os.environ |= environment(database, artifacts, workspaces=bool(desk.order["workspaces"]))
     warnings.simplefilter("ignore")  # of what MLflow imports; nobody here could mend it
     gc.disable()  # a third of the time of the import
-    app = _application(database, (artifacts.as_uri(), *desk.order["roots"]))
+    app = _application(database, (artifacts, *desk.order["roots"]))
     gc.enable()
     gc.freeze()
 
     def ready() -> None:
         desk.ready()
-        threading.Thread(target=sweep, args=(artifacts, began), daemon=True).start()
+        if folder:
+            threading.Thread(target=sweep, args=(folder, began), daemon=True).start()
 
     with _listening(Path(desk.order["socket"])) as door:
         _server(app, ready).run(sockets=[door])
     return {}
+
+
+def _artifacts(said: str) -> tuple[str, Path | None]:
+    """Where artifacts are, as a URI, and the folder, made when new: None for an object store."""
+    if "://" in said:
+        return said, None
+    folder = Path(said)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder.as_uri(), folder
 
 
 def _application(database: str, roots: tuple[str, ...]) -> Any:
@@ -89,8 +101,8 @@ def _application(database: str, roots: tuple[str, ...]) -> Any:
             raise
         raise Conflict(
             f"the database was made by another version of MLflow: {str(wrong).partition('. ')[0]}",
-            where=database,
-            hint=f"back it up, then: mlflow db upgrade {database}",
+            where="MLflow's database",
+            hint="back it up, then: mlflow db upgrade URL; or start the hub again, which offers both",
         ) from wrong
     _keep_within(roots)
     return fastapi_app.app

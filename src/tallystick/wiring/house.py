@@ -24,6 +24,8 @@ from tallystick.hub.settle import Settler
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
 from tallystick.settings import Settings
+from tallystick.wiring.database.opened import Database
+from tallystick.wiring.mlflow import Mlflow, mlflow_options, open_mlflow
 from tallystick.wiring.tiles import open_tile
 
 __all__ = ["Built", "build", "read_policy"]
@@ -36,6 +38,7 @@ class Built:
     house: House
     settler: Settler
     sandboxes: dict[str, Sandbox]
+    mlflow: Mlflow
     settling: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -56,20 +59,20 @@ class Built:
             await remove(mark)
 
     async def close(self) -> None:
-        """End all work and every process, then close the parts, the ledger last."""
+        """End all work and every process, then close the parts, those that keep the record last."""
         tasks = [t for t in (self.settling, *self.house.tasks.values()) if t]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.settler.close()
         await self.house.catalogue.close()
-        child = getattr(self.house.registry, "child", None)
-        if child:
-            await child.close()
+        if self.mlflow.child:
+            await self.mlflow.child.close()
         for sandbox in self.sandboxes.values():
             await sandbox.close()
         await self.house.traffic.close()
         await self.house.ledger.close()
+        await self.mlflow.close()
 
 
 def read_policy(path: str) -> Policy:
@@ -92,8 +95,11 @@ def read_policy(path: str) -> Policy:
         raise type(wrong)(wrong.what, where=inside, hint=wrong.hint) from wrong
 
 
-def build(settings: Settings, home: Path) -> Built:
-    """Open every tile. Light: what weighs is opened later, in processes of its own."""
+def build(settings: Settings, home: Path, database: Database) -> Built:
+    """Open every tile. Light: what weighs is opened later, in processes of its own.
+
+    ``database`` is MLflow's; who opened it closes it, after :meth:`Built.close`.
+    """
     policy = read_policy(settings.policy)
     sandboxes = _sandboxes(settings, home)
     chosen = next(iter(sandboxes.values()))
@@ -103,6 +109,7 @@ def build(settings: Settings, home: Path) -> Built:
         "step_threads": settings.step_threads,
         "step_cpu_seconds": settings.step_cpu_s,
         "step_memory_mib": settings.memory_mib,
+        **mlflow_options(settings, database),
     }
     parts = {"sandbox": chosen, "process_sandbox": sandboxes["process"]}
     place = Place(home, options, parts)
@@ -140,7 +147,9 @@ def build(settings: Settings, home: Path) -> Built:
         attack=settings.attack,
     )
     house.rescue = lambda key, why: give_up(house, key, why)
-    return Built(house, Settler(house), sandboxes)
+    return Built(
+        house, Settler(house), sandboxes, open_mlflow(settings, place, database, house.registry, house.clock)
+    )
 
 
 def _sandboxes(settings: Settings, home: Path) -> dict[str, Sandbox]:

@@ -5,23 +5,36 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from tallystick.doors.cli.main import run
 from tallystick.settings import WITH_PARENT, Settings
+from tallystick.tour.demo import COMMANDS
 
 __all__ = ["main"]
 
 
-def _serve(settings: Settings, said: Callable[[str], None]) -> None:
+def _serve(settings: Settings, said: Callable[[str], None], agreed: Callable[[str], bool]) -> None:
+    from tallystick.wiring.database.upgrade import Talk
     from tallystick.wiring.server import serve  # late: the other commands start quicker without it
 
     if WITH_PARENT in os.environ:
         # prctl(2), PR_SET_PDEATHSIG: a hub that another command started ends with it, however that ended
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    serve(settings, said)
+    serve(settings, Talk(said, agreed))
+
+
+def _bring(
+    settings: Settings, folder: Path, said: Callable[[str], None], agreed: Callable[[str], bool]
+) -> Mapping[str, Any]:
+    from tallystick.wiring.bring import bring
+    from tallystick.wiring.database.upgrade import Talk
+
+    return bring(settings, folder, Talk(said, agreed))
 
 
 def main() -> None:
     """Run the command line; never returns."""
-    run(_serve)
+    run(_serve, _bring, COMMANDS)

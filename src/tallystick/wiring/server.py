@@ -24,14 +24,16 @@ from tallystick.core.pipeline import Pipeline
 from tallystick.doors.api.app import api_routes
 from tallystick.doors.console import View, console_missing, console_routes
 from tallystick.doors.kfp.reader import read_pipeline
-from tallystick.doors.mlflow.proxy import mlflow_routes
 from tallystick.doors.oip.app import oip_routes
 from tallystick.doors.oip.lines import Lines
 from tallystick.settings import Settings
+from tallystick.wiring.database.opened import Database, open_database
+from tallystick.wiring.database.upgrade import Talk
 from tallystick.wiring.guard import Guard
 from tallystick.wiring.hands import VerbHands, pipeline_of
-from tallystick.wiring.home import open_home
+from tallystick.wiring.home import Home, open_home
 from tallystick.wiring.house import Built, build
+from tallystick.wiring.mlflow import say_outside
 from tallystick.wiring.protocol import BoundedHttp
 from tallystick.wiring.stepdoor import step_doors
 
@@ -42,15 +44,16 @@ GRACE_S = 5
 CONNECTIONS_MAX = 2000
 
 
-def serve(settings: Settings, said: Callable[[str], None]) -> None:
-    """Run a hub until SIGINT or SIGTERM; ``said`` is told, in plain words, what a person should know."""
+def serve(settings: Settings, talk: Talk) -> None:
+    """Run a hub until SIGINT or SIGTERM; ``talk`` is told, in plain words, what a person should know."""
     os.umask(0o077)
     _check_loopback(settings.host)
     home = open_home(Path(settings.home))
     try:
         listener = _listen(settings.host, settings.port)
-        with listener:
-            asyncio.run(_serve(settings, home.path, listener, home.announce, said))
+        with listener, contextlib.closing(open_database(settings, home.path, talk)) as database:
+            say_outside(settings, home.path, database, talk.said)
+            asyncio.run(_serve(settings, home, database, listener, talk.said))
     finally:
         home.close()
 
@@ -70,7 +73,8 @@ def _check_loopback(host: str) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP, as asyncio switches Nagle off for such alone: an answer in two parts would take 40 ms longer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -112,11 +116,11 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         "policy_digest": house.policy.digest,
         "label": settings.label,
         "upload_bytes_max": settings.upload_mib_max * MIB,
+        **built.mlflow.facts(home),
     }
     view = View(house.ledger, house.traffic, house.artifacts, house.clock, strength, pipelines)
-    child = getattr(house.registry, "child", None)  # only MLflow's own tile has a server for MLflow's door
-    if child:
-        house.step_door = step_doors(child, home / "run")
+    if built.mlflow.child:  # only MLflow's own tile has a server for MLflow's door
+        house.step_door = step_doors(built.mlflow.child, home / "run", built.mlflow.lane)
     lines = Lines()
     routes = [
         *api_routes(house, VerbHands(house, settings.label), read_pipeline, facts),
@@ -124,7 +128,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
             house.routes, house.traffic, house.clock, body_bytes_max=settings.infer_mib_max * MIB, lines=lines
         ),
         *console_routes(view),
-        *(mlflow_routes(child) if child else ()),
+        *built.mlflow.routes(),
     ]
     names = {
         "127.0.0.1",
@@ -132,7 +136,8 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         "[::1]",
         f"[{settings.host}]" if ":" in settings.host else settings.host,
     }
-    front = Starlette(routes=routes, exception_handlers={404: console_missing(view)})
+    app = Starlette(routes=routes, exception_handlers={404: console_missing(view)})
+    front = built.mlflow.front(app)
     return _Doors(Guard(front, [f"{n}:{port}" for n in names]), lines)
 
 
@@ -163,22 +168,22 @@ def _server(app: ASGIApp, **where: Any) -> _Server:
 
 async def _serve(
     settings: Settings,
-    home: Path,
+    home: Home,
+    database: Database,
     listener: socket.socket,
-    announce: Callable[[str], None],
     said: Callable[[str], None],
 ) -> None:
     port = int(listener.getsockname()[1])
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{port}"
-    built = build(settings, home)
-    doors = _doors(settings, built, home, port, url)
+    built = build(settings, home.path, database)
+    doors = _doors(settings, built, home.path, port, url)
     server = _server(doors.front)
     _on_signals(server)
     try:
         await built.begin()
-        announce(url)
-        _greet(settings, built, url, home, said)
+        home.announce(url)
+        _greet(settings, built, url, home.path, said)
         await server.serve(sockets=[listener])
         said("ending: waiting for what runs to stop")
     finally:
@@ -199,7 +204,10 @@ def _greet(settings: Settings, built: Built, url: str, home: Path, said: Callabl
     said(f"tallystick {__version__} answers at {url}")
     said(f"  state      {home}")
     said(f"  sandbox    {built.house.sandbox.strength()}")
-    said(f"  MLflow     {url}/mlflow/   mlflow.set_tracking_uri({url!r})")
+    said(f"  MLflow     {url}/mlflow/")
+    said(f"  its record {built.mlflow.database.address}")
+    said(f"  clients    mlflow.set_tracking_uri({url!r})")
+    said(f"  or, faster mlflow.set_tracking_uri({url.replace('http', 'tally', 1)!r})")
     said("Ctrl-C ends it.")
     if settings.sandbox == "auto" and "bubblewrap" not in built.sandboxes:
         said(

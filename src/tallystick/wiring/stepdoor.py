@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from tallystick.core.errors import Unavailable
+from tallystick.doors.mlflow.proxy import Native
 from tallystick.doors.mlflow.relay import MlflowServer
 from tallystick.doors.mlflow.step import step_app
 from tallystick.wiring.protocol import BoundedHttp
@@ -30,7 +31,9 @@ GRACE_S = 2.0
 _FOLDER = re.compile(r"[0-9a-f]{8}")
 
 
-def step_doors(child: MlflowServer, run: Path) -> Callable[[str], AbstractAsyncContextManager[Path]]:
+def step_doors(
+    child: MlflowServer, run: Path, lane: Native | None = None
+) -> Callable[[str], AbstractAsyncContextManager[Path]]:
     """What opens a door for a step, named by its run and path (``run-1 train``), under folder ``run``.
 
     The socket is ``<run>/<8 hex>/s``, 15 bytes after ``<home>``, its mode 0600 in a folder of 0700:
@@ -39,14 +42,14 @@ def step_doors(child: MlflowServer, run: Path) -> Callable[[str], AbstractAsyncC
     for left in run.iterdir() if run.is_dir() else ():
         if _FOLDER.fullmatch(left.name):
             shutil.rmtree(left, ignore_errors=True)
-    return lambda key: _opened(child, run, key)
+    return lambda key: _opened(child, run, key, lane)
 
 
 @contextlib.asynccontextmanager
-async def _opened(child: MlflowServer, run: Path, key: str) -> AsyncIterator[Path]:
+async def _opened(child: MlflowServer, run: Path, key: str, lane: Native | None) -> AsyncIterator[Path]:
     """Unavailable when the socket cannot be made."""
     name, _, path = key.partition(" ")
-    served = _Served(child, {"tally.run": name, "tally.step": path})
+    served = _Served(child, {"tally.run": name, "tally.step": path}, lane)
     folder = run / secrets.token_hex(4)
     try:
         try:
@@ -63,10 +66,10 @@ async def _opened(child: MlflowServer, run: Path, key: str) -> AsyncIterator[Pat
 class _Served:
     """The app on a socket. Not a whole uvicorn.Server: that one looks ten times a second for its end."""
 
-    def __init__(self, child: MlflowServer, tags: dict[str, str]) -> None:
+    def __init__(self, child: MlflowServer, tags: dict[str, str], lane: Native | None) -> None:
         self._state = ServerState()
         self._config = uvicorn.Config(
-            step_app(child, tags),
+            step_app(child, tags, lane=lane),
             http=BoundedHttp,
             ws="none",
             lifespan="off",

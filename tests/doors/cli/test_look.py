@@ -189,14 +189,14 @@ def test_settings_show_what_holds_and_the_default(desk, monkeypatch):
 
 
 def test_every_command_that_asks_a_hub_takes_json():
-    """`up` serves, and `demo --json FILE` writes its figures to a file."""
+    """`up` serves."""
     for name, command in cli.commands.items():
         option = next((p for p in command.params if "--json" in p.opts), None)
         if name == "up":
             assert option is None
         else:
             assert isinstance(option, click.Option), name
-            assert option.is_flag == (name != "demo"), name
+            assert option.is_flag, name
 
 
 def test_an_error_moves_no_cursor(desk):

@@ -119,7 +119,7 @@ async def test_a_stock_server_opens_the_same_database(tmp_path: Path) -> None:
     registry = open_tile(Place(tmp_path, {}, {"process_sandbox": PlainSandbox()}))
     _, run_id = await registry.begin_run("kept", "run", {})
     await registry.close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "tally.db")) as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db:
         db.execute("create table tally_facts (seq integer primary key, body text)")
         db.execute("insert into tally_facts (body) values ('ours')")
         db.commit()
@@ -127,7 +127,7 @@ async def test_a_stock_server_opens_the_same_database(tmp_path: Path) -> None:
         door.bind(("127.0.0.1", 0))
         port = str(door.getsockname()[1])
     command = [str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", port]
-    where = ["--backend-store-uri", f"sqlite:///{tmp_path}/tally.db", "--workers", "1"]
+    where = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--workers", "1"]
     files = ["--artifacts-destination", (tmp_path / "mlartifacts").as_uri()]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MLFLOW_DISABLE_TELEMETRY": "true"}
     stock = await asyncio.create_subprocess_exec(
@@ -141,7 +141,7 @@ async def test_a_stock_server_opens_the_same_database(tmp_path: Path) -> None:
     finally:
         os.killpg(stock.pid, signal.SIGKILL)
         await stock.wait()
-    with contextlib.closing(sqlite3.connect(tmp_path / "tally.db")) as db:
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db:
         assert db.execute("select body from tally_facts").fetchall() == [("ours",)]
 
 

@@ -43,8 +43,9 @@ class _Api:
 
     async def status(self, _: Request) -> Any:
         counts = await self.house.ledger.counts(self.house.tenant)
+        facts = {name: await fact() if callable(fact) else fact for name, fact in self.facts.items()}
         return {
-            **self.facts,
+            **facts,
             "counts": {n: counts.get(n, 0) for n in NOUNS},
             "under_way": sorted(self.house.tasks),
         }
@@ -182,8 +183,8 @@ def api_routes(
 ) -> list[BaseRoute]:
     """Routes under ``/api/tally``.
 
-    ``read`` makes a pipeline of a file's bytes; ``facts`` are what ``status`` says of this hub, and
-    hold the defaults ``label`` and ``upload_bytes_max``.
+    ``read`` makes a pipeline of a file's bytes; ``facts`` are what ``status`` says of this hub (one that is
+    an async function is asked each time), and hold the defaults ``label`` and ``upload_bytes_max``.
     """
     api = _Api(house, hands, read, facts)
 

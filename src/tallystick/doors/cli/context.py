@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, NotSupported
 from tallystick.doors.cli.client import Hub, find_hub
 from tallystick.doors.cli.show import Screen
 from tallystick.settings import FILE_NAME, Settings, load
 
-__all__ = ["INTERRUPTED", "Serve", "Tally", "check_file", "common", "goes_on"]
+__all__ = ["INTERRUPTED", "Bring", "Serve", "Tally", "agreed", "check_file", "common", "goes_on"]
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it."""
 
-Serve = Callable[[Settings, Callable[[str], None]], None]
+Said = Callable[[str], None]
+Agreed = Callable[[str], bool]
+Serve = Callable[[Settings, Said, Agreed], None]
+"""Runs a hub; it tells what happens, and asks before it changes what cannot be changed back."""
+Bring = Callable[[Settings, Path, Said, Agreed], Mapping[str, Any]]
+"""Imports a folder of MLflow's old file store while no hub runs; what came of it."""
+
+
+def agreed(beforehand: bool) -> Agreed:
+    """Asks on a terminal, and takes an empty line for no; elsewhere the answer is what was said before."""
+
+    def ask(question: str) -> bool:
+        return beforehand or (sys.stdin.isatty() and click.confirm(question, default=False))
+
+    return ask
+
+
+def _not_here(*_: Any) -> Mapping[str, Any]:
+    raise NotSupported("this command line cannot import")
 
 
 @dataclass
@@ -39,6 +58,7 @@ class Tally:
     config: Path | None = None
     screen: Screen = field(default_factory=lambda: Screen(False))
     found: Hub | None = None
+    bring: Bring = _not_here
 
     @property
     def hub(self) -> Hub:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
 from tallystick import __version__
 from tallystick.core.errors import TallyError
-from tallystick.doors.cli import demo, look, runs, status, up, verbs
-from tallystick.doors.cli.context import INTERRUPTED, Serve, Tally
+from tallystick.doors.cli import look, runs, status, up, verbs
+from tallystick.doors.cli.context import INTERRUPTED, Bring, Serve, Tally
 from tallystick.doors.cli.show import visible
 
 __all__ = ["answer", "cli", "run"]
@@ -34,17 +34,19 @@ def cli(tally: Tally, url: str | None, home: str | None, config: Path | None) ->
     tally.begin(url, home, config)
 
 
-_COMMANDS = (
-    *up.COMMANDS, *verbs.COMMANDS, *runs.COMMANDS, *status.COMMANDS, *look.COMMANDS, *demo.COMMANDS
-)  # fmt: skip
-
-for _command in _COMMANDS:
+for _command in (*up.COMMANDS, *verbs.COMMANDS, *runs.COMMANDS, *status.COMMANDS, *look.COMMANDS):
     cli.add_command(_command)
 
 
-def run(serve: Serve) -> None:
-    """Run the command line with ``serve`` behind ``tally up``, and exit."""
-    sys.exit(answer(Tally(serve), sys.argv[1:]))
+def run(serve: Serve, bring: Bring, more: Iterable[click.Command] = ()) -> None:
+    """Run the command line, and exit.
+
+    ``serve`` stands behind ``tally up``, ``bring`` behind ``tally import``; ``more`` are commands of the
+    floors above.
+    """
+    for command in more:
+        cli.add_command(command)
+    sys.exit(answer(Tally(serve, bring=bring), sys.argv[1:]))
 
 
 def answer(tally: Tally, words: Sequence[str]) -> int:

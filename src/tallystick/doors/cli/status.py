@@ -30,6 +30,7 @@ def status(tally: Tally) -> None:
         f"tallystick {now['version']} at {now['url']} (process {now['pid']})",
         f"  home       {now['home']}",
         f"  sandbox    {now['sandbox']}",
+        *_mlflow(now),
         f"  has        {counts}",
         f"  under way  {', '.join(now['under_way']) or 'nothing'}",
         *(f"  endpoint   {_endpoint_words(e)}" for e in endpoints),
@@ -38,6 +39,21 @@ def status(tally: Tally) -> None:
     ]
     value = {**now, "endpoints": endpoints, "signals": signals, "remedies": remedies}
     tally.screen.result(value, "\n".join(lines))
+
+
+def _mlflow(now: Noun) -> list[str]:
+    """Where MLflow's record is, who answers for it, and what its own server does meanwhile."""
+    if "database" not in now:
+        return []
+    native, version = now["native_tracking"], now["mlflow_version"]
+    workspaces = ", with workspaces" if now["workspaces"] else ""
+    return [
+        f"  record     {now['database']}{workspaces}",
+        f"  artifacts  {now['artifact_store']}",
+        f"  tracking   {'native' if native == 'on' else native}",
+        f"  MLflow     {f'{version}, its own server' if version else 'is not installed: its server'}"
+        f" {now['mlflow_server']}",
+    ]
 
 
 def _endpoints(hub: Hub, policy_digest: str) -> list[Noun]:

@@ -1,33 +1,81 @@
-"""``tally up`` and ``tally settings``."""
+"""``tally up``, ``tally import`` and ``tally settings``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import click
 
-from tallystick.doors.cli.context import Tally, common
-from tallystick.settings import describe
+from tallystick.core.errors import BadInput
+from tallystick.doors.cli.context import Tally, agreed, common
+from tallystick.settings import describe, without_password
 
 __all__ = ["COMMANDS"]
 
 
+def _record(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for where MLflow's record is."""
+    options = (
+        click.option("--home", metavar="DIR", help="The state folder (default: tally-home)."),
+        click.option("--database", metavar="URL", help="MLflow's database (default: mlflow.db in the home)."),
+        click.option(
+            "--artifact-store", metavar="WHERE", help="A folder or s3://bucket/prefix (default: in the home)."
+        ),
+        click.option(
+            "--upgrade-database",
+            is_flag=True,
+            help="Agree that an older database is backed up, then migrated for the MLflow that is installed.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option("--home", metavar="DIR", help="The state folder (default: tally-home).")
+@_record
+@click.option("--artifact-roots", metavar="FOLDERS", help="Further folders that MLflow's pages may show.")
+@click.option("--workspaces/--no-workspaces", default=None, help="MLflow's workspaces (default: off).")
 @click.option("--host", metavar="ADDRESS", help="The address to listen on (default: 127.0.0.1).")
 @click.option("--port", type=int, metavar="N", help="The port to listen on (default: 5000; 0: a free one).")
 @click.option("--policy", metavar="FILE", help="The gate's rules (default: those that tallystick brings).")
 @click.option("--sandbox", metavar="NAME", help="auto, bubblewrap or process (default: auto).")
 @click.pass_obj
-def up(
-    tally: Tally,
-    home: str | None,
-    host: str | None,
-    port: int | None,
-    policy: str | None,
-    sandbox: str | None,
-) -> None:
-    """Start the hub: console, MLflow, pipelines and endpoints on one port."""
-    flags = {"home": home or tally.home, "host": host, "port": port, "policy": policy, "sandbox": sandbox}
-    tally.serve(tally.settings(**flags), click.echo)
+def up(tally: Tally, /, home: str | None, upgrade_database: bool, **flags: Any) -> None:
+    """Start the hub: console, MLflow, pipelines and endpoints on one port.
+
+    With --database it goes on with a database that MLflow has made, of any version from 2.0 on.
+    """
+    tally.serve(tally.settings(home=home or tally.home, **flags), click.echo, agreed(upgrade_database))
+
+
+@click.command("import")
+@_record
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@common
+@click.pass_obj
+def bring(tally: Tally, /, folder: Path, home: str | None, upgrade_database: bool, **flags: Any) -> None:
+    """Bring the runs, models and artifacts of an old ./mlruns folder into the hub's record.
+
+    No hub may run on the home meanwhile. DIR is only read. What is there already stays as it is, so this may
+    be done again.
+    """
+    if not folder.is_dir():
+        raise BadInput("no such folder", where=str(folder))
+    settings = tally.settings(home=home or tally.home, **flags)
+    done = tally.bring(settings, folder.absolute(), tally.screen.say, agreed(upgrade_database))
+    lines = [f"imported from {folder}: {_counted(done['brought'])}"]
+    lines += [f"there already: {_counted(done['there'])}"] if done["there"] else []
+    tally.screen.result(done, "\n".join([*lines, *(f"  {note}" for note in done["notes"])]))
+
+
+def _counted(counts: dict[str, int]) -> str:
+    words = [
+        f"{number:,} {what if number > 1 else what.removesuffix('s')}" for what, number in counts.items()
+    ]
+    return ", ".join(words) or "nothing"
 
 
 @click.command()
@@ -36,7 +84,7 @@ def up(
 def settings(tally: Tally) -> None:
     """List every setting: what holds now, its default, unit, limits and environment variable."""
     now = tally.settings(home=tally.home)
-    rows = [{**row, "now": getattr(now, str(row["name"]))} for row in describe()]
+    rows = [{**row, "now": _shown(getattr(now, str(row["name"])))} for row in describe()]
 
     def limits(row: dict[str, object]) -> str:
         if row["low"] is None:
@@ -51,4 +99,8 @@ def settings(tally: Tally) -> None:
     tally.screen.table(rows, heads, shown, "none")
 
 
-COMMANDS = (up, settings)
+def _shown(value: Any) -> Any:
+    return without_password(value) if isinstance(value, str) else value
+
+
+COMMANDS = (up, bring, settings)

@@ -1,6 +1,6 @@
 """All SQL of the ledger, in the order in which a home lives: made, checked, appended to, read, rebuilt.
 
-The file ``tally.db`` is shared with MLflow, whose tables have other names: ours all begin with ``tally_``.
+In a home of an earlier tallystick MLflow's tables are in the same file: ours all begin with ``tally_``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The embedded ledger: SQLite, in the file ``tally.db`` of the home, which MLflow's own tables share.
+"""The embedded ledger: SQLite, in the file ``tally.db`` of the home.
 
 One thread writes, with group commit; an append is answered after its commit is on disk (WAL with
 ``synchronous=FULL``). Reads go through a few connections of their own and see the last commit without
-waiting. MLflow's process may write to the same file at the same time: each waits its turn for the lock,
-``LOCK_WAIT_MS`` at most. Nothing in this process may open the file but through SQLite: closing it would drop
-SQLite's locks.
+waiting. In a home of an earlier tallystick MLflow's tables are in the same file, and others write to it at
+the same time: each waits its turn for the lock, ``LOCK_WAIT_MS`` at most. Nothing in this process may open
+the file but through SQLite: closing it would drop SQLite's locks.
 
 Option ``ledger_mib_max``: how large the file may grow by our hand (default 65,536 MiB).
 """

@@ -9,17 +9,20 @@ import json
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from tallystick.core.errors import BadInput, MissingTile, TallyError, Unavailable, error_from_dict
+from tallystick.core.errors import BadInput, MissingTile, TallyError, Unavailable
 from tallystick.core.wall import Wall
-from tallystick.ports.sandbox import Confined, Sandbox
+from tallystick.ports.sandbox import Sandbox
+from tallystick.tiles.registry.life import Life
 
-__all__ = ["HOLD_S_MAX", "READY_S_MAX", "STEADY_S", "MlflowChild"]
+__all__ = ["HOLD_S_MAX", "IDLE_S", "READY_S_MAX", "STEADY_S", "MlflowChild", "Store", "passed_on"]
 
 READY_S_MAX = 60.0
 """How long a start may take: 2 s here, more on a cold disk."""
@@ -27,7 +30,8 @@ STEADY_S = 10.0
 """After one that lived this long the next starts at once; after others there is a pause."""
 HOLD_S_MAX = 30.0
 """After failing again and again, the longest pause before another try."""
-CONNECTIONS_MAX = 64
+IDLE_S = 600.0
+"""Without a request for this long it rests, where nothing else is said."""
 _DOUBT_S = 0.5
 """A killed process breaks its connections a moment before its end is known."""
 _MEMORY_MIB = 8192
@@ -36,68 +40,54 @@ _FILE_MIB = 1024 * 1024
 _SOCKET_BYTES_MAX = 107
 
 
-class _Life:
-    """One started process: what it says, and its end."""
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What the server works on; what is empty is in the home.
 
-    def __init__(self, process: Confined, socket: Path) -> None:
-        self.process = process
-        self.began_s = time.monotonic()
-        self.tail: deque[str] = deque(maxlen=20)
-        self.client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(
-                uds=str(socket),
-                limits=httpx.Limits(
-                    max_connections=CONNECTIONS_MAX, max_keepalive_connections=32, keepalive_expiry=30
-                ),
-            ),
-            base_url="http://localhost",
-            timeout=httpx.Timeout(60, connect=10),
-            trust_env=False,
-        )
-        self.watching: asyncio.Task[None] | None = None
-        self._listening = asyncio.create_task(self._listen())
+    ``database`` is a URL as SQLAlchemy has it, and bears a password where there is one. ``artifacts`` is a
+    folder or ``s3://bucket/prefix``. ``roots`` are further places (folders as ``file:///...``, or for example
+    ``s3://bucket/mlflow``) whose artifacts it may open when an experiment says that they are there.
+    """
 
-    async def _listen(self) -> None:
-        """Keep the last lines of standard error; unread, the pipe would fill and stop the server."""
-        async for line in self.process.stderr:
-            self.tail.append(line.decode("utf-8", "replace").rstrip())
+    database: str = ""
+    artifacts: str = ""
+    roots: tuple[str, ...] = ()
+    workspaces: bool = False
 
-    async def ready(self) -> None:
-        """Wait until it says that it serves; what went wrong instead is raised."""
-        async for line in self.process.stdout:
-            said = json.loads(line)
-            if "error" in said:
-                raise error_from_dict(said["error"])
-            if "ready" in said:
-                return
-        raise await self.died()
+    def database_in(self, home: Path) -> str:
+        """The URL, with ``home`` filled in."""
+        return self.database or f"sqlite:///{home}/mlflow.db"
 
-    async def died(self) -> TallyError:
-        """The error for its end: the status and the last that it printed."""
-        status = await self.process.wait()
-        last = next((line for line in reversed(self.tail) if line.strip()), "it printed nothing")
-        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return Unavailable(f"MLflow's server {how}: {last[:500]}", where="MLflow")
+    def folder_of_database(self, home: Path) -> str:
+        """Where a database of SQLite lies, which also needs files beside it; empty for a server's."""
+        url = self.database_in(home)
+        return str(Path(url.removeprefix("sqlite:///")).parent) if url.startswith("sqlite:") else ""
 
-    async def end(self) -> None:
-        await self.process.end()
-        self._listening.cancel()
+    def without_password(self, text: str) -> str:
+        """``text`` of the server's, without the database's password, should it be in there."""
+        given = urlsplit(self.database).netloc.rpartition("@")[0].partition(":")[2]
+        for secret in {given, unquote(given)} - {""}:
+            text = text.replace(secret, "***")
+        return text
 
 
 class MlflowChild:
-    """MLflow's server on ``<home>/run/mlflow.sock``, over ``<home>/tally.db`` and ``<home>/mlartifacts``.
+    """MLflow's server on ``<home>/run/mlflow.sock``, over ``store``.
 
-    ``roots`` are further places (folders as ``file:///...``, or for example ``s3://bucket/mlflow``) whose
-    artifacts it may open when an experiment says that they are there.
+    It is started when it is first needed, and after ``idle_s`` seconds without a request it rests: it is
+    ended, and started when it is needed again.
     """
 
-    def __init__(self, home: Path, sandbox: Sandbox, roots: Sequence[str] = ()) -> None:
+    def __init__(
+        self, home: Path, sandbox: Sandbox, store: Store | None = None, idle_s: float = IDLE_S
+    ) -> None:
         self.home = home
         self.socket = home / "run" / "mlflow.sock"
         self._sandbox = sandbox
-        self._roots = tuple(roots)
-        self._life: _Life | None = None
-        self._dying: _Life | None = None
+        self._store = store or Store()
+        self._idle_s = idle_s
+        self._life: Life | None = None
+        self._dying: Life | None = None
         self._starting: asyncio.Task[httpx.AsyncClient] | None = None
         self._watching: set[asyncio.Task[None]] = set()
         self._stale: list[httpx.AsyncClient] = []
@@ -111,6 +101,16 @@ class MlflowChild:
         """The serving process, 0 when there is none."""
         return self._life.process.pid if self._life else 0
 
+    @property
+    def state(self) -> str:
+        """In a word, for a person: ``runs``, ``starts``, ``rests``, or why it last could not start."""
+        if self._life:
+            return "runs"
+        if self._starting:
+            return "starts"
+        held = self._held_error and time.monotonic() < self._held_until_s
+        return f"does not start: {self._held_error}" if held else "rests"
+
     async def client(self, dead: httpx.AsyncClient | None = None) -> httpx.AsyncClient:
         """A client on the socket, once the server answers; it is started when there is none.
 
@@ -123,6 +123,7 @@ class MlflowChild:
         if self._closed:
             raise Unavailable("the hub is closing", where="MLflow")
         if self._life:
+            self._life.requests.touch()
             return self._life.client
         if self._starting is None:
             self._check_held()
@@ -145,7 +146,7 @@ class MlflowChild:
         await self._drop_stale()
         self.socket.unlink(missing_ok=True)
 
-    async def _doubt(self, life: _Life) -> None:
+    async def _doubt(self, life: Life) -> None:
         """See whether ``life`` still answers; one that does not, though it has not ended, is ended."""
         if life.watching:
             await asyncio.wait([life.watching], timeout=_DOUBT_S)
@@ -183,16 +184,17 @@ class MlflowChild:
             )
         order = {
             "socket": str(self.socket),
-            "database": f"sqlite:///{self.home}/tally.db",
-            "artifacts": str(self.home / "mlartifacts"),
-            "roots": self._roots,
+            "database": self._store.database_in(self.home),
+            "artifacts": self._store.artifacts or str(self.home / "mlartifacts"),
+            "roots": self._store.roots,
+            "workspaces": self._store.workspaces,
         }
         if self._failures:  # whoever asks waits meanwhile, as for any start
             await asyncio.sleep(max(0.0, self._held_until_s - time.monotonic()))
         if self._dying:  # it would take the new one's socket away as it ends
             await self._dying.end()
         command = [sys.executable, "-P", "-m", "tallystick.crew.mlflow_child"]
-        life = _Life(await self._sandbox.spawn(command, self._wall()), self.socket)
+        life = Life(await self._sandbox.spawn(command, self._wall()), self.socket)
         try:
             with contextlib.suppress(ConnectionError):
                 life.process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -204,23 +206,49 @@ class MlflowChild:
             await life.end()
             if isinstance(wrong, TimeoutError):
                 raise Unavailable(f"it did not start in {READY_S_MAX:g} s", where="MLflow") from wrong
+            if isinstance(wrong, TallyError):
+                raise self._told(wrong) from None
             raise
         return await self._settle_in(life)
 
-    async def _settle_in(self, life: _Life) -> httpx.AsyncClient:
+    async def _settle_in(self, life: Life) -> httpx.AsyncClient:
         await self._drop_stale()
         self._life = life
-        life.watching = asyncio.create_task(self._watch(life))
-        self._watching.add(life.watching)
-        life.watching.add_done_callback(self._watching.discard)
+        life.requests.touch()
+        life.watching = self._go_on(self._watch(life))
+        life.resting = self._go_on(self._rest(life))
         return life.client
 
-    async def _watch(self, life: _Life) -> None:
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+        return task
+
+    async def _rest(self, life: Life) -> None:
+        """Once nobody has asked for a while, end the server; who asks from then on has another started."""
+        while True:
+            left_s = life.requests.close_if_idle(self._idle_s)
+            if not left_s:
+                break
+            await asyncio.sleep(left_s)
+        life.rests = True
+        if self._life is life:
+            self._dying, self._life = life, None
+        await life.end()
+
+    def _told(self, wrong: TallyError) -> TallyError:
+        clean = self._store.without_password
+        return type(wrong)(clean(wrong.what), where=clean(wrong.where), hint=clean(wrong.hint))
+
+    async def _watch(self, life: Life) -> None:
         """Read on what it says until it ends, and see that the next request starts another."""
         async for _ in life.process.stdout:
             continue
         await life.process.wait()
-        if time.monotonic() - life.began_s >= STEADY_S:
+        if life.resting and not life.rests:
+            life.resting.cancel()
+        if life.rests or time.monotonic() - life.began_s >= STEADY_S:
             self._failures = 0
         else:
             self._stumbled()
@@ -240,7 +268,9 @@ class MlflowChild:
         for folder in (self.socket.parent, work):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
+        store = self._store
         env = {
+            **passed_on(store),
             "PATH": os.defpath,
             "HOME": str(work),
             "TMPDIR": str(work),
@@ -248,14 +278,16 @@ class MlflowChild:
             "PYTHONUNBUFFERED": "1",
             "MALLOC_ARENA_MAX": "2",
         }
+        folders = dict.fromkeys((str(self.home), store.folder_of_database(self.home), store.artifacts))
         return Wall(
             workdir=str(work),
-            writable=(str(self.home),),
+            writable=tuple(folder for folder in folders if folder.startswith("/")),
             env=env,
             cpu_seconds=0,
             memory_mib=_MEMORY_MIB,
             file_mib=_FILE_MIB,
             open_files=4096,
+            network=not store.folder_of_database(self.home) or "://" in store.artifacts,
         )
 
     def _check_home(self) -> None:
@@ -267,3 +299,17 @@ class MlflowChild:
                 where=str(self.socket),
                 hint="choose a home with a shorter path",
             )
+
+
+def passed_on(store: Store) -> Mapping[str, str]:
+    """Variables that tell how a server or an object store is reached: only where there is one."""
+    kept: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+    if store.database.startswith("postgresql"):
+        kept, files = ("PG",), {"PGPASSFILE": ".pgpass"}
+    if store.artifacts.startswith("s3:"):
+        kept = (*kept, "AWS_", "MLFLOW_S3_")
+        files |= {"AWS_SHARED_CREDENTIALS_FILE": ".aws/credentials", "AWS_CONFIG_FILE": ".aws/config"}
+    there = {name: Path.home() / file for name, file in files.items()}  # its own HOME is another folder
+    found = {name: str(file) for name, file in there.items() if file.is_file()}
+    return found | {name: value for name, value in os.environ.items() if name.startswith(kept)}

@@ -12,7 +12,7 @@ from typing import Any
 from tallystick.core.errors import BadInput, Conflict, NotFound, NotSupported
 from tallystick.ports.registry import Registered, RunData
 from tallystick.ports.tile import Place
-from tallystick.tiles.registry.child import MlflowChild
+from tallystick.tiles.registry.child import IDLE_S, MlflowChild, Store
 from tallystick.tiles.registry.rest import Rest, Server
 from tallystick.tiles.registry.transfer import MODEL_BYTES_MAX, files_of, pull, push
 
@@ -206,11 +206,19 @@ def _registered(wire: Mapping[str, Any], aliases: Mapping[int, tuple[str, ...]])
 def open_tile(place: Place) -> MlflowRegistry:
     """The registry in ``place.home``, its server behind ``place.parts["process_sandbox"]``.
 
-    Options: ``artifact_roots``, further places that MLflow's server may open artifacts in (a list of
-    URIs), and ``model_bytes_max``, how much :meth:`MlflowRegistry.fetch` downloads at most.
+    Options: ``database``, ``artifact_store``, ``workspaces`` and ``artifact_roots`` (a list of URIs) as in
+    :class:`Store`, ``mlflow_idle_s``, after which MLflow's server rests, and ``model_bytes_max``, how much
+    :meth:`MlflowRegistry.fetch` downloads at most.
     """
     roots = place.options.get("artifact_roots", ())
     if isinstance(roots, str) or not all(isinstance(root, str) for root in roots):
         raise BadInput("artifact_roots is a list of URIs", where="registry.artifact_roots")
-    child = MlflowChild(place.home, place.parts["process_sandbox"], roots)
+    store = Store(
+        str(place.options.get("database", "")),
+        str(place.options.get("artifact_store", "")),
+        tuple(roots),
+        bool(place.options.get("workspaces")),
+    )
+    idle_s = float(place.options.get("mlflow_idle_s", IDLE_S))
+    child = MlflowChild(place.home, place.parts["process_sandbox"], store, idle_s)
     return MlflowRegistry(child, int(place.options.get("model_bytes_max", MODEL_BYTES_MAX)))

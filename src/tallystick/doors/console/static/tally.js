@@ -2,6 +2,9 @@
 // again and its content exchanged, with scroll and focus kept. A page that is not live asks for nothing.
 "use strict";
 (() => {
+  // The links that MLflow's client prints: its pages are at the root of an MLflow server, here below /mlflow/.
+  if (location.pathname === "/" && location.hash.startsWith("#/")) location.replace(`/mlflow/${location.hash}`);
+
   const SLOWEST_MS = 10000;
   let failures = 0;
 

@@ -60,7 +60,9 @@ def _started(tally: Tally, home: Path) -> Iterator[Hub]:
     command = [sys.executable, "-m", "tallystick", *config, "--home", str(home), "up", "--port", str(port)]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:  # a pipe would fill up
         env = {**os.environ, WITH_PARENT: "1"}
-        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True, env=env)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, env=env
+        )
         try:
             yield _wait(process, home, said)
         finally:

@@ -17,11 +17,12 @@ import tallystick
 from tallystick.core.errors import Failed, Refused, Unavailable
 from tallystick.core.names import digest_of
 from tallystick.core.verdict import Rate
-from tallystick.doors.cli import digits, runs, verbs
-from tallystick.doors.cli.borrow import borrowed_hub
+from tallystick.doors.cli import runs, verbs
 from tallystick.doors.cli.client import Hub
 from tallystick.doors.cli.context import Tally
 from tallystick.doors.cli.show import Screen, percent, short
+from tallystick.tour import digits
+from tallystick.tour.borrow import borrowed_hub
 
 __all__ = ["COMMANDS"]
 

@@ -1,0 +1,1 @@
+"""Bringing an old file store of MLflow's (``./mlruns``) into a database: reading, artifacts, and joining."""

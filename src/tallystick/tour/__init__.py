@@ -1,0 +1,1 @@
+"""The tour: `tally demo`, the whole life of one real model through the hub's own doors."""

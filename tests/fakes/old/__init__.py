@@ -1,0 +1,1 @@
+"""What older MLflows left behind: databases, and folders of files."""
