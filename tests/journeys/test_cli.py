@@ -28,13 +28,10 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
 
 
 def _typed(*words: str, **variables: str) -> subprocess.Popen[str]:
-    """A command that goes on, with its own group so that Ctrl-C reaches only it.
-
-    And reaches it at all: what a script has put in the background inherits that SIGINT is ignored.
-    """
+    """A command that goes on, with its own group so that Ctrl-C reaches only it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLY_")}
     return subprocess.Popen(
-        ["env", "--default-signal=INT", sys.executable, "-m", "tallystick", *words],
+        [sys.executable, "-m", "tallystick", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
