@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 
@@ -94,5 +95,23 @@ async def test_those_who_ask_for_nothing_make_room_for_others() -> None:
             assert b"200 OK" in await _send(at, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         for _, writer in idle:
             writer.transport.abort()
+        server.should_exit = True
+        await serving
+
+
+async def test_many_who_come_at_once_do_not_stay_beyond_the_limit() -> None:
+    """All are let in within one turn of the loop: room is made by ending others, not one again and again."""
+    config = uvicorn.Config(
+        Starlette(), http=BoundedHttp, lifespan="off", log_level="critical", limit_concurrency=20, backlog=200
+    )
+    server = uvicorn.Server(config)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=200))
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        async with asyncio.timeout(60):
+            while not 15 <= len(server.server_state.connections) <= 20:  # noqa: ASYNC110  reason: as above
+                await asyncio.sleep(0.01)
         server.should_exit = True
         await serving

@@ -43,8 +43,11 @@ class BoundedHttp(HttpToolsProtocol):
             self._make_room(self.limit_concurrency)
 
     def _make_room(self, limit: int) -> None:
-        others = (c for c in self.connections if isinstance(c, BoundedHttp) and c is not self)
-        idle = sorted((c for c in others if c.waits()), key=lambda c: c._heard_s)
+        # One that is ended is among them until the loop's next turn, and many may come in one turn.
+        there = [c for c in self.connections if isinstance(c, BoundedHttp) and not c.transport.is_closing()]
+        if len(there) < limit:
+            return
+        idle = sorted((c for c in there if c is not self and c.waits()), key=lambda c: c._heard_s)
         for connection in idle[: limit // ROOM + 1]:
             connection.transport.abort()
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ __all__ = ["serve"]
 MIB = 2**20
 GRACE_S = 5
 CONNECTIONS_MAX = 2000
+_OTHER_FILES = 512
+"""Open files that are no connections from outside: databases, artifacts, lines to processes."""
 
 
 def serve(settings: Settings, talk: Talk) -> None:
@@ -141,6 +144,20 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
     return _Doors(Guard(front, [f"{n}:{port}" for n in names]), lines)
 
 
+def _connections_max() -> int:
+    """How many connections there may be: as many as can be held while as many again are being let in.
+
+    The system's limit of open files is raised for that as far as this process may.
+    """
+    wanted = 2 * CONNECTIONS_MAX + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    files = wanted if soft == resource.RLIM_INFINITY else soft
+    return max(16, min(CONNECTIONS_MAX, (files - _OTHER_FILES) // 2))
+
+
 class _Server(uvicorn.Server):
     """A server that leaves the signals to us, as more than it must end."""
 
@@ -150,11 +167,13 @@ class _Server(uvicorn.Server):
 
 
 def _server(app: ASGIApp, **where: Any) -> _Server:
+    connections = _connections_max()
     config = uvicorn.Config(
         app,
         http=BoundedHttp,
         ws="none",
-        limit_concurrency=CONNECTIONS_MAX,
+        limit_concurrency=connections,
+        backlog=connections,
         lifespan="off",
         log_level="warning",
         access_log=False,

@@ -243,6 +243,21 @@ async def test_thousands_of_connections(hub: RunningHub, many: int) -> None:
     await back_to_rest(hub, run_id)
 
 
+async def test_a_low_limit_of_open_files_is_raised(tmp_path: Path) -> None:
+    """Most systems start a process with 1024: that many idle connections must not fill the hub."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    low = start_hub(tmp_path / "home")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        async with lines(low, min(1500, soft - 200)), httpx.AsyncClient(base_url=low.url, timeout=60) as http:
+            assert (await http.get("/api/tally/status")).status_code == 200
+    finally:
+        status, said = low.end()
+    assert status == 0
+    assert "Too many open files" not in said
+
+
 async def back_to_rest(hub: RunningHub, run_id: str) -> None:
     """The hub answers again once the connections are gone: it is asked until it does."""
     async with asyncio.timeout(60), httpx.AsyncClient(base_url=hub.url, timeout=60) as http:
