@@ -33,11 +33,11 @@ demo: $(HUB) $(TALLY) bwrap ## start the hub and live through the whole life of 
 	@.venv/bin/tally demo $(ARGS)
 
 ##@ Work on it
-test: $(DEV) $(TALLY) $(KFP_SDK) bwrap chromium ## every test, with the coverage shown
-	@$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
+test: $(DEV) $(TALLY) $(KFP_SDK) bwrap chromium postgresql ## every test, a file on each core, with the coverage shown
+	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term $(ARGS)
 
 conformance-s3: $(DEV) $(TALLY) ceph ## artifacts in S3, against Ceph's own gateway started for it
-	@$(PYTHON) -m pytest tests/slow -m ceph $(ARGS)
+	@TALLY_CEPH=1 $(PYTHON) -m pytest tests/slow -m ceph $(ARGS)
 
 check: $(DEV) $(TALLY) ## lint, format, types, floors (who may import whom) and sizes
 	@failed=0; \
@@ -102,7 +102,7 @@ $(KFP_SDK): locks/kfp-sdk.txt locks/installer.txt
 	@tools/setup.sh kfp-sdk
 	@printf %s '$(CURDIR)' > $@
 
-bwrap chromium ceph:
+bwrap chromium postgresql ceph:
 	@tools/setup.sh system $@
 
-.PHONY: demo test check format bench conformance-mlflow lock clean distclean help conformance-s3 bwrap chromium ceph
+.PHONY: demo test check format bench conformance-mlflow lock clean distclean help conformance-s3 bwrap chromium postgresql ceph

@@ -5,7 +5,7 @@
 #   tools/setup.sh packages NAME     .venv as locks/NAME.txt says (hub or dev), and kfp's runtime
 #   tools/setup.sh tallystick        this checkout into .venv, editable, with `tally`
 #   tools/setup.sh kfp-sdk           .venv-kfp, as locks/kfp-sdk.txt says: the whole SDK, for tests
-#   tools/setup.sh system COMMAND    Debian or Ubuntu packages without which something is skipped: bwrap, chromium, ceph
+#   tools/setup.sh system COMMAND    Debian or Ubuntu packages without which something is skipped: bwrap, chromium, postgresql, ceph
 #
 # Every package comes with its hash, as a wheel, through the user's own pip configuration. TALLY_NO_APT=1 keeps this
 # script from installing any system package: it then only says which command would.
@@ -63,6 +63,11 @@ system() {
                 if command -v "$name" >/dev/null; then return; fi
             done
             apt_install chromium "the console's tests drive it" || say "going on without: browser tests will be skipped."
+            ;;
+        postgresql)
+            compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
+                apt_install postgresql "the record is tested on it as well" ||
+                say "going on without: tests on PostgreSQL will be skipped."
             ;;
         ceph)
             local package
@@ -190,6 +195,6 @@ case ${1:-} in
     packages) packages "${2:?hub or dev}" ;;
     tallystick) tallystick ;;
     kfp-sdk) kfp_sdk ;;
-    system) system "${2:?bwrap or chromium}" ;;
+    system) system "${2:?a command}" ;;
     *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
