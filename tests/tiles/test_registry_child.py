@@ -283,3 +283,15 @@ def test_only_an_object_store_or_a_server_gets_variables(monkeypatch: pytest.Mon
     found = names(artifacts="s3://bucket/prefix")
     assert {"AWS_SECRET_ACCESS_KEY", "MLFLOW_S3_ENDPOINT_URL"} <= found
     assert not found & {"PGPASSWORD", "OTHER_SECRET"}
+
+
+async def test_a_relative_place_is_below_the_hubs_own_folder(tmp_path: Path) -> None:
+    registry = mlflow_registry(tmp_path)
+    try:
+        client = await registry.child.client()
+        body = {"name": "e", "artifact_location": "my_files"}
+        made = await client.post("/api/2.0/mlflow/experiments/create", json=body)
+        asked = await client.get("/api/2.0/mlflow/experiments/get", params=made.json())
+        assert asked.json()["experiment"]["artifact_location"] == str(Path.cwd() / "my_files")
+    finally:
+        await registry.close()

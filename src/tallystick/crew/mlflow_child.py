@@ -57,6 +57,10 @@ def main(desk: Desk) -> Mapping[str, Any]:
     """Serve until told to end."""
     began = time.time()
     database, artifacts, folder = str(desk.order["database"]), *_artifacts(str(desk.order["artifacts"]))
+    with contextlib.suppress(
+        OSError
+    ):  # what a client names without its whole path is below it, as with stock
+        os.chdir(str(desk.order["folder"]))
     os.environ |= environment(database, artifacts, workspaces=bool(desk.order["workspaces"]))
     warnings.simplefilter("ignore")  # of what MLflow imports; nobody here could mend it
     gc.disable()  # a third of the time of the import

@@ -61,7 +61,6 @@ UNCLEAR = [
     "/api/2.0/mlflow/../../x",
     "/api/2.0/mlflow/./runs/get",
     "/api/2.0//mlflow/runs/get",
-    "//api/2.0/mlflow/runs/get",
     "/api/2.0/mlflow/%2e%2e/x",
     "/api/2.0/mlflow/%252e%252e/x",
     "/api/2.0/mlflow%2fruns/get",
@@ -96,6 +95,22 @@ async def test_a_path_that_reads_in_two_ways_is_refused(house: House, method: st
     assert answer.status in (400, 404), answer.body
     if answer.status == 400 and answer.body.startswith(b"{"):
         assert "more than one way" in json.loads(answer.body)["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        ("//api/2.0/mlflow/runs/get?run_id=1", "/api/2.0/mlflow/runs/get?run_id=1"),
+        ("//elsewhere.example/x", "/elsewhere.example/x"),
+        ("///elsewhere.example/%2e%2e", "/elsewhere.example/%2e%2e"),
+    ],
+)
+async def test_slashes_too_many_at_the_start_lead_to_the_plain_path(
+    house: House, path: str, plain: str
+) -> None:
+    answer = await raw(house.url, f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0")
+    assert answer.status == 308
+    assert f"location: {plain}\r\n" in f"{answer.head}\r\n"
 
 
 @pytest.mark.parametrize(

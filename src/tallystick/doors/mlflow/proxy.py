@@ -62,6 +62,7 @@ def mlflow_routes(child: MlflowServer, lane: Native | None = None) -> list[BaseR
     paths = [f"/{root}{rest}" for root in ROOTS for rest in ("", "/{rest:path}")]
     return [
         Route("/mlflow", _to_pages),
+        Route("//{rest:path}", _to_plain),
         Route("/mlflow/{rest:path}", pages, methods=METHODS),
         *(Route(path, client, methods=METHODS) for path in paths),
     ]
@@ -70,6 +71,13 @@ def mlflow_routes(child: MlflowServer, lane: Native | None = None) -> list[BaseR
 async def _to_pages(request: Request) -> Response:
     query = request.url.query
     return RedirectResponse("/mlflow/" + (f"?{query}" if query else ""))
+
+
+async def _to_plain(request: Request) -> Response:
+    """What begins with more than one slash, at its plain path, as MLflow has it; never at another host."""
+    raw = request.scope["raw_path"].decode("ascii").lstrip("/")
+    query = request.url.query
+    return RedirectResponse(f"/{raw}" + (f"?{query}" if query else ""), 308)
 
 
 async def _pass_on(child: MlflowServer, lane: Native | None, request: Request, mount: str) -> Response:

@@ -188,6 +188,7 @@ class MlflowChild:
             "artifacts": self._store.artifacts or str(self.home / "mlartifacts"),
             "roots": self._store.roots,
             "workspaces": self._store.workspaces,
+            "folder": str(Path.cwd()),
         }
         if self._failures:  # whoever asks waits meanwhile, as for any start
             await asyncio.sleep(max(0.0, self._held_until_s - time.monotonic()))
