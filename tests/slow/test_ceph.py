@@ -31,10 +31,6 @@ pytestmark = [
     pytest.mark.ceph,
     pytest.mark.slow,
     pytest.mark.skipif(
-        not os.environ.get("TALLY_CEPH"),
-        reason="slow: `make conformance-s3` runs these, against Ceph's gateway",
-    ),
-    pytest.mark.skipif(
         bool(MISSING),
         reason=f"not installed: {', '.join(MISSING)} (apt-get install radosgw ceph-mon ceph-mgr ceph-osd)",
     ),
