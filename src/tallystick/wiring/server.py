@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import os
 import resource
@@ -43,6 +44,8 @@ __all__ = ["serve"]
 MIB = 2**20
 GRACE_S = 5
 CONNECTIONS_MAX = 2000
+GARBAGE_OBJECTS = 20_000
+"""Made and not yet gone before Python looks for cycles; at its own 700 it would search every long answer."""
 _OTHER_FILES = 512
 """Open files that are no connections from outside: databases, artifacts, lines to processes."""
 
@@ -199,6 +202,8 @@ async def _serve(
     doors = _doors(settings, built, home.path, port, url)
     server = _server(doors.front)
     _on_signals(server)
+    gc.freeze()  # what is here by now stays: it is looked through no more
+    gc.set_threshold(GARBAGE_OBJECTS, 10, 10)
     try:
         await built.begin()
         home.announce(url)

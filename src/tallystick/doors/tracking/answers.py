@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -87,14 +87,23 @@ def _pairs(pairs: entries.Pairs) -> list[Object]:
     return [{"key": key, "value": value} for key, value in pairs]
 
 
-def _points(points: Iterable[entries.Point]) -> list[Object]:
+class _Point(msgspec.Struct, gc=False):
+    """Of these there are many: half the time of a dict."""
+
+    key: str
+    value: float | str
+    timestamp: int
+    step: int
+
+
+def _points(points: Iterable[entries.Point]) -> list[_Point]:
     return [
-        {"key": key, "value": value if value - value == 0 else _number(value), "timestamp": at, "step": step}
+        _Point(key, value if value - value == 0 else _number(value), at, step)
         for key, value, at, step in points
     ]
 
 
-def _page(name: str, items: list[Object], page: entries.Page) -> bytes:
+def _page(name: str, items: Sequence[Any], page: entries.Page) -> bytes:
     told: Object = {name: items} if items else {}
     if page.next_offset is not None:  # MLflow's own token, so that a page found here goes on there
         told["next_page_token"] = base64.b64encode(b'{"offset": %d}' % page.next_offset).decode()
