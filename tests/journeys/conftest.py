@@ -94,7 +94,7 @@ def start_hub(home: Path, *words: str) -> RunningHub:
 
 
 def processes_of(home: Path) -> list[str]:
-    """Command lines of processes that have to do with a home: by their words or their open files."""
+    """Command lines of processes that have to do with a home: by words, environment or open files."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -102,7 +102,8 @@ def processes_of(home: Path) -> list[str]:
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             files = [str(f.readlink()) for f in (*(entry / "fd").iterdir(), entry / "cwd")]
-            if str(home) in words or any(str(home) in f for f in files):
+            told = (entry / "environ").read_bytes().decode(errors="replace") + words
+            if str(home) in told or any(str(home) in f for f in files):
                 found.append(f"{entry.name} {words[:120]}")
     return found
 
