@@ -29,6 +29,10 @@ DEFAULTS = {
 LOCK_WAIT = "SET lock_timeout = '20s'"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
+IF_NEW = "ON CONFLICT DO NOTHING"
+COPY_MIN = 64
+"""Rows from which on a ``COPY`` is worth its two or three messages."""
+
 TYPES = """SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
 WHERE attrelid = ?::regclass AND attnum > 0 AND NOT attisdropped"""
 
@@ -96,23 +100,53 @@ class PostgresqlSession:
         return self._connection.execute(_translated(sql), values).rowcount
 
     def put(self, table: str, columns: Sequence[str], rows: Sequence[Row], tail: str = "") -> None:
-        """Insert all rows in one statement, which is told whole columns."""
+        """Insert all rows in one go: as ``COPY`` where they are many, unless they change what is there.
+
+        A row that is there already ends a ``COPY``: all is then inserted anew, one row's conflict at a time.
+        """
+        many = len(rows) >= COPY_MIN
+        if many and not tail:
+            self._copy(table, columns, rows)
+        elif not many or tail != IF_NEW or not self._copied(table, columns, rows):
+            self._insert(table, columns, rows, tail)
+
+    def _copied(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> bool:
+        """Whether a ``COPY`` took all rows, none of which was there; if not, nothing has changed."""
+        import psycopg.errors
+
+        self._connection.execute(b"SAVEPOINT before_copy")
+        try:
+            self._copy(table, columns, rows)
+        except psycopg.errors.UniqueViolation:
+            self._connection.execute(b"ROLLBACK TO SAVEPOINT before_copy")
+            return False
+        self._connection.execute(b"RELEASE SAVEPOINT before_copy")
+        return True
+
+    def _copy(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """As text: a boolean may be 0 or 1 there, and a text that is too long is an error, and not cut."""
+        statement = f"COPY {table} ({_names(columns)}) FROM STDIN"
+        with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], tail: str) -> None:
+        """In one statement, which is told whole columns."""
         if not rows:
             return
-        statement, truths = self._insert(table, tuple(columns), tail)
+        statement, truths = self._statement(table, tuple(columns), tail)
         told: list[Sequence[Any]] = list(zip(*rows, strict=True))
         for n, truth in enumerate(truths):
             told[n] = list(map(bool, told[n])) if truth else list(told[n])
         self._connection.execute(statement.encode(), told)
 
-    def _insert(self, table: str, columns: tuple[str, ...], tail: str) -> tuple[str, list[bool]]:
+    def _statement(self, table: str, columns: tuple[str, ...], tail: str) -> tuple[str, list[bool]]:
         """The statement, and which columns are booleans."""
         found = self._inserts.get((table, columns, tail))
         if found is None:
             types: dict[str, str] = dict(self.rows(TYPES, (table,)))
             arrays = ", ".join(f"%s::{_plain(types[name])}[]" for name in columns)
-            names = ", ".join(f'"{name}"' for name in columns)
-            start = f"INSERT INTO {table} ({names}) SELECT * FROM"  # the names are those of sql.py
+            start = f"INSERT INTO {table} ({_names(columns)}) SELECT * FROM"  # the names are those of sql.py
             statement = f"{start} unnest({arrays}) {tail}"
             found = statement, [types[name] == "boolean" for name in columns]
             self._inserts[table, columns, tail] = found
@@ -136,6 +170,10 @@ class PostgresqlSession:
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in columns)
 
 
 def _plain(kind: str) -> str:
