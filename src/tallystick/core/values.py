@@ -8,7 +8,7 @@ from typing import Any
 
 from tallystick.core.facts import to_json
 from tallystick.core.names import digest_of
-from tallystick.core.pipeline import Component
+from tallystick.core.pipeline.spec import Component
 
 __all__ = ["ArtifactRef", "Values", "cache_key"]
 

@@ -1,0 +1,1 @@
+"""Pipelines: what a person hands in, read and checked before anything runs."""

@@ -1,0 +1,1 @@
+"""Runs: one execution of a pipeline, as a state machine: events in, decisions out."""
