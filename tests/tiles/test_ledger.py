@@ -301,7 +301,7 @@ async def test_a_newer_home_is_left_alone(tmp_path: Path) -> None:
     await ledger.append([fact("a")])
     await ledger.close()
     connection = sqlite3.connect(tmp_path / FILE_NAME)
-    connection.execute("UPDATE tally_meta SET value = '2' WHERE name = 'schema'")
+    connection.execute("UPDATE tally_meta SET value = '3' WHERE name = 'schema'")
     connection.execute("UPDATE tally_meta SET value = '7.8.9' WHERE name = 'made_by'")
     connection.commit()
     connection.close()

@@ -15,10 +15,16 @@ __all__ = [
     "HISTORY",
     "HISTORY_BY_KEY",
     "HISTORY_BY_NOUN",
+    "JOURNAL_ADD",
+    "JOURNAL_EVENTS",
+    "JOURNAL_STEP",
+    "JOURNAL_STEPS",
+    "JOURNAL_STEP_PUT",
     "LATEST",
     "LISTING",
     "META",
     "META_SET",
+    "MIGRATE",
     "NEWEST_SEQ",
     "PAGES_MAX",
     "PAGE_BYTES",
@@ -32,7 +38,7 @@ __all__ = [
     "WAL",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 """The schema that this version writes. A home with a larger number was made by a newer tallystick."""
 
 # --------------------------------------------------------------------------------------- opening a connection
@@ -111,7 +117,37 @@ CREATE = (
     """,
 )
 
-META_SET = "INSERT INTO tally_meta (name, value) VALUES (?, ?)"
+# Since schema 2: what happened in each run, an event a row, and its steps as they now stand.
+_JOURNAL = (
+    """
+    CREATE TABLE tally_journal (
+        tenant TEXT NOT NULL,
+        run TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        PRIMARY KEY (tenant, run, seq)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # `place` is the order in which steps came.
+    """
+    CREATE TABLE tally_steps (
+        tenant TEXT NOT NULL,
+        run TEXT NOT NULL,
+        path TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        step TEXT NOT NULL,
+        PRIMARY KEY (tenant, run, path)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX tally_steps_place ON tally_steps (tenant, run, place)",
+)
+CREATE = (*CREATE, *_JOURNAL)
+
+MIGRATE = {1: _JOURNAL}
+"""What brings a home from each schema to the next."""
+
+META_SET = """INSERT INTO tally_meta (name, value) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
 
 # -------------------------------------------------------------------------------------------- checking a home
 
@@ -147,6 +183,21 @@ HISTORY_BY_KEY = f"""{_FACT} FROM tally_facts AS f
 WHERE f.tenant = ? AND f.key = ? AND (?3 = '' OR f.noun = ?3) AND f.seq < ? ORDER BY f.seq DESC LIMIT ?"""
 
 COUNTS = "SELECT noun, count(*) FROM tally_nouns WHERE tenant = ? GROUP BY noun ORDER BY noun"
+
+# ------------------------------------------------------------------------------------------- journals of runs
+
+JOURNAL_ADD = """
+INSERT INTO tally_journal (tenant, run, seq, event)
+SELECT ?1, ?2, coalesce(max(seq), 0) + 1, ?3 FROM tally_journal WHERE tenant = ?1 AND run = ?2
+"""
+JOURNAL_STEP_PUT = """
+INSERT INTO tally_steps (tenant, run, path, place, step)
+SELECT ?1, ?2, ?3, coalesce(max(place), 0) + 1, ?4 FROM tally_steps WHERE tenant = ?1 AND run = ?2
+ON CONFLICT (tenant, run, path) DO UPDATE SET step = excluded.step
+"""
+JOURNAL_EVENTS = "SELECT event FROM tally_journal WHERE tenant = ? AND run = ? ORDER BY seq"
+JOURNAL_STEPS = "SELECT step FROM tally_steps WHERE tenant = ? AND run = ? ORDER BY place"
+JOURNAL_STEP = "SELECT step FROM tally_steps WHERE tenant = ? AND run = ? AND path = ?"
 
 # ------------------------------------------------------------------------------------------------- rebuilding
 

@@ -25,6 +25,7 @@ from tallystick import __version__
 from tallystick.core.errors import BadInput, Conflict, Damaged, TooLarge, Unavailable
 from tallystick.core.facts import NOUNS, Fact
 from tallystick.core.names import canonical_json
+from tallystick.ports.journal import ENTRY_BYTES_MAX, Entry
 from tallystick.ports.ledger import FACT_BYTES_MAX
 from tallystick.ports.tile import Place
 from tallystick.tiles.ledger import sql
@@ -56,7 +57,7 @@ def open_tile(place: Place) -> SqliteLedger:
 
 
 class SqliteLedger:
-    """See the module; the methods are those of :class:`tallystick.ports.ledger.Ledger`, and ``rebuild``."""
+    """See the module; the methods are those of the ports ``Ledger`` and ``Journal``, and ``rebuild``."""
 
     def __init__(self, path: Path, mib_max: int) -> None:
         self._path = path
@@ -98,6 +99,22 @@ class SqliteLedger:
         """How many keys each noun has."""
         return dict(await self._read(lambda c: c.execute(sql.COUNTS, (tenant,)).fetchall()))
 
+    async def record(self, tenant: str, run: str, entries: Sequence[Entry]) -> None:
+        """Add events, and the steps that they changed, to a run's journal: all or none."""
+        size = sum(_size(entry, run) for entry in entries)
+        if entries:
+            await self._writer.do(lambda connection: _record(connection, tenant, run, entries), size)
+
+    async def events(self, tenant: str, run: str) -> Sequence[str]:
+        """Every event of a run, the oldest first."""
+        return await self._texts(sql.JOURNAL_EVENTS, (tenant, run))
+
+    async def steps(self, tenant: str, run: str, path: str = "") -> Sequence[str]:
+        """The steps of a run as they now stand, or one of them."""
+        if path:
+            return await self._texts(sql.JOURNAL_STEP, (tenant, run, path))
+        return await self._texts(sql.JOURNAL_STEPS, (tenant, run))
+
     async def rebuild(self) -> bool:
         """Derive the view from the facts again, if it is not what they say; True when it was not."""
         return bool(await self._writer.do(_rebuild))
@@ -115,6 +132,9 @@ class SqliteLedger:
 
     async def _facts(self, statement: str, values: Sequence[Any]) -> list[Fact]:
         return await self._read(lambda c: [self._fact(row) for row in c.execute(statement, values)])
+
+    async def _texts(self, statement: str, values: Sequence[Any]) -> list[str]:
+        return await self._read(lambda c: [row[0] for row in c.execute(statement, values)])
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
@@ -174,6 +194,28 @@ def _row(fact: Fact) -> Row:
     return row
 
 
+def _size(entry: Entry, run: str) -> int:
+    """Bytes of an entry, if no piece of it is too large."""
+    try:
+        sizes = [len(text.encode()) for text in (entry.event, *(step for _, step in entry.steps))]
+    except UnicodeError as wrong:
+        raise BadInput(f"an entry is not text: {wrong}", where=f"journal of {run}") from wrong
+    if max(sizes) > ENTRY_BYTES_MAX:
+        raise TooLarge(
+            f"an entry has {max(sizes)} bytes, the limit is {ENTRY_BYTES_MAX}",
+            where=f"journal of {run}",
+            hint="keep what is large among the artifacts",
+        )
+    return sum(sizes)
+
+
+def _record(connection: sqlite3.Connection, tenant: str, run: str, entries: Sequence[Entry]) -> int:
+    connection.executemany(sql.JOURNAL_ADD, [(tenant, run, entry.event) for entry in entries])
+    steps = [(tenant, run, path, step) for entry in entries for path, step in entry.steps]
+    connection.executemany(sql.JOURNAL_STEP_PUT, steps)
+    return len(entries)
+
+
 def _append(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
     connection.executemany(sql.APPEND, rows)
     return _number(connection, sql.NEWEST_SEQ)
@@ -229,7 +271,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, mib_max: int) -> None:
     connection.execute(sql.PAGES_MAX.format(pages_max=pages_max))
     if not _number(connection, sql.HAS_META):
         _create(connection)
-    _check_schema(dict(connection.execute(sql.META).fetchall()), path)
+    _migrate(connection, _check_schema(dict(connection.execute(sql.META).fetchall()), path))
     if _number(connection, sql.NEWEST_SEQ) != _number(connection, sql.VIEW_NEWEST_SEQ):
         with _transaction(connection):
             _rebuild(connection)
@@ -255,7 +297,20 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _check_schema(meta: Mapping[str, str], path: Path) -> None:
+def _migrate(connection: sqlite3.Connection, found: int) -> None:
+    """Bring an older home to this schema; another process may do the same at the same time."""
+    if found == sql.SCHEMA:
+        return
+    with _transaction(connection):
+        at = int(dict(connection.execute(sql.META).fetchall())["schema"])
+        for schema in range(at, sql.SCHEMA):
+            for statement in sql.MIGRATE[schema]:
+                connection.execute(statement)
+        connection.executemany(sql.META_SET, [("schema", str(sql.SCHEMA)), ("made_by", __version__)])
+
+
+def _check_schema(meta: Mapping[str, str], path: Path) -> int:
+    """The schema of the home, if this version knows it."""
     schema, made_by = meta.get("schema", ""), meta.get("made_by", "an unknown version")
     if not schema.isdigit():
         raise Damaged("the database does not say its schema", where=str(path), hint="restore it from a copy")
@@ -266,3 +321,4 @@ def _check_schema(meta: Mapping[str, str], path: Path) -> None:
             where=str(path),
             hint=f"install tallystick {made_by} or newer, or choose another home",
         )
+    return int(schema)
