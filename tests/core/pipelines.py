@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from tallystick.core.pipeline import (
+from tallystick.core.pipeline.order import is_param
+from tallystick.core.pipeline.spec import (
     Binding,
     Component,
     Constant,
@@ -19,7 +20,6 @@ from tallystick.core.pipeline import (
     Pipeline,
     Slot,
     Task,
-    is_param,
 )
 
 __all__ = ["random_pipeline"]

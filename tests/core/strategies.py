@@ -16,9 +16,9 @@ from tallystick.core.data import Snapshot
 from tallystick.core.endpoint import Endpoint
 from tallystick.core.facts import Fact
 from tallystick.core.model import ModelVersion
-from tallystick.core.pipeline import Component, Constant, Dag, Pipeline, Task
+from tallystick.core.pipeline.spec import Component, Constant, Dag, Pipeline, Task
 from tallystick.core.remedy import Remedy
-from tallystick.core.run import Run
+from tallystick.core.run.events import Run
 from tallystick.core.signal import Signal
 from tallystick.core.verdict import Budget, Evidence, Policy, Rate, Rule, Verdict
 from tallystick.core.wall import Wall

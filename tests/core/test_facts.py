@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tallystick.core.errors import BadInput, TallyError, error_from_dict
 from tallystick.core.facts import Fact, from_json, to_json
 from tallystick.core.names import canonical_json
-from tallystick.core.pipeline import Constant, FromInput, FromTask, Task
-from tallystick.core.run import Run, RunState
+from tallystick.core.pipeline.spec import Constant, FromInput, FromTask, Task
+from tallystick.core.run.events import Run, RunState
 from tests.core.strategies import KEPT, json_values, of
 
 UNHURRIED = settings(

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.core.errors import BadInput
-from tallystick.core.pipeline import (
-    DEPTH_MAX,
+from tallystick.core.pipeline.check import DEPTH_MAX, check_pipeline
+from tallystick.core.pipeline.order import components, task_order, upstream
+from tallystick.core.pipeline.params import check_params, read_params
+from tallystick.core.pipeline.spec import (
     Component,
     Constant,
     Dag,
@@ -25,12 +27,6 @@ from tallystick.core.pipeline import (
     Pipeline,
     Slot,
     Task,
-    check_params,
-    check_pipeline,
-    components,
-    read_params,
-    task_order,
-    upstream,
 )
 from tests.core.pipelines import random_pipeline
 from tests.core.strategies import seeded

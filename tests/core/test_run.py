@@ -10,12 +10,15 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tallystick.core.frontier import ITEMS_MAX, frontier
+from tallystick.core.run.UNKNOWN import Effect, decide
 
 from tallystick.core.errors import BadInput, Conflict
 from tallystick.core.facts import from_json, to_json
-from tallystick.core.frontier import ITEMS_MAX, frontier
 from tallystick.core.names import canonical_json
-from tallystick.core.pipeline import (
+from tallystick.core.pipeline.check import check_pipeline
+from tallystick.core.pipeline.order import upstream
+from tallystick.core.pipeline.spec import (
     Component,
     Constant,
     Dag,
@@ -28,13 +31,10 @@ from tallystick.core.pipeline import (
     Pipeline,
     Slot,
     Task,
-    check_pipeline,
-    upstream,
 )
-from tallystick.core.run import (
+from tallystick.core.run.events import (
     Began,
     CancelAsked,
-    Effect,
     EndRun,
     Event,
     Run,
@@ -43,7 +43,6 @@ from tallystick.core.run import (
     StepEnded,
     StepState,
     StopStep,
-    decide,
 )
 from tallystick.core.values import ArtifactRef, Values, cache_key
 from tests.core.pipelines import random_pipeline

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from tallystick.core.facts import Fact, to_json
 from tallystick.core.names import digest_of
 from tallystick.core.remedy import Remedy, RemedyState
-from tallystick.core.run import Run, RunState
+from tallystick.core.run.events import Run, RunState
 from tallystick.doors.console import View, console_missing, console_routes
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.life import EVIL, NOW_MS, Life, build_life, png

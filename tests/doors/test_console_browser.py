@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sy
 from starlette.applications import Starlette
 
 from tallystick.core.facts import Fact, from_json, to_json
-from tallystick.core.run import Run, RunState
+from tallystick.core.run.events import Run, RunState
 from tallystick.doors.console import console_missing, console_routes
 from tests.doors.test_console import BAD, GOOD, LIVE, PAGES, view_of
 from tests.fakes.life import NOW_MS, Life, build_life

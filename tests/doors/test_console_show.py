@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystick.core.pipeline import Component, Dag, FromInput, Loop, Pipeline, Task
-from tallystick.core.run import Run, RunState, Step, StepState
+from tallystick.core.pipeline.spec import Component, Dag, FromInput, Loop, Pipeline, Task
+from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.signal import ColumnDrift
 from tallystick.core.verdict import Verdict
 from tallystick.doors.console.show import words

@@ -12,7 +12,7 @@ from typing import Any
 
 from tallystick.core.errors import NotFound, NotSupported
 from tallystick.core.names import digest_of
-from tallystick.core.pipeline import Component, Param, ParamType
+from tallystick.core.pipeline.spec import Component, Param, ParamType
 from tallystick.ports.executor import Job, Outcome, OutputFile
 
 __all__ = ["FakeArtifact", "FakeExecutor"]

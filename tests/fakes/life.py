@@ -19,7 +19,7 @@ from tallystick.core.endpoint import Endpoint, EndpointState, Wish
 from tallystick.core.facts import Fact, to_json
 from tallystick.core.model import ModelVersion, Origin, TensorSpec
 from tallystick.core.names import digest_of
-from tallystick.core.pipeline import (
+from tallystick.core.pipeline.spec import (
     Component,
     Constant,
     Dag,
@@ -34,7 +34,7 @@ from tallystick.core.pipeline import (
     Task,
 )
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState, move
-from tallystick.core.run import Run, RunState, Step, StepState
+from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.signal import ColumnDrift, Drift, Signal
 from tallystick.core.values import ArtifactRef, Values
 from tallystick.core.verdict import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from tallystick.core.pipeline import Component
+from tallystick.core.pipeline.spec import Component
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.executor_steps import HEAD

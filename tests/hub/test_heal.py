@@ -10,7 +10,7 @@ from tallystick.core.errors import Conflict, Failed, NotFound
 from tallystick.core.model import ModelVersion
 from tallystick.core.names import digest_of
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState
-from tallystick.core.run import RunState
+from tallystick.core.run.events import RunState
 from tallystick.core.signal import Drift, Signal
 from tallystick.core.verdict import Finding, Severity, VerdictState
 from tallystick.hub.heal import begin_remedy, carry, propose_remedy

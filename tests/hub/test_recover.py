@@ -13,7 +13,7 @@ from tallystick.core.endpoint import Endpoint, Wish
 from tallystick.core.errors import Unavailable
 from tallystick.core.names import digest_of
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState
-from tallystick.core.run import Run, RunState, Step, StepState
+from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub import recover as module
 from tallystick.hub.house import removal

@@ -7,7 +7,7 @@ import pytest
 
 from tallystick.core.errors import BadInput, Conflict, Failed, MissingTile, NotFound, Unavailable
 from tallystick.core.model import ModelVersion, TensorSpec
-from tallystick.core.run import Run, RunState, Step, StepState
+from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.values import Values
 from tallystick.hub.register import register
 from tests.fakes.house import SEEN, add_run, events

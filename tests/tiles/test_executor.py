@@ -7,7 +7,7 @@ import importlib.metadata
 import pytest
 
 from tallystick.core.errors import BadInput, MissingTile, NotSupported, TallyError, Unavailable
-from tallystick.core.pipeline import Param, ParamType, Slot
+from tallystick.core.pipeline.spec import Param, ParamType, Slot
 from tallystick.ports.executor import InputFile, Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.executor import ExecutorProof

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.core.pipeline import Param, ParamType, Slot
+from tallystick.core.pipeline.spec import Param, ParamType, Slot
 from tallystick.crew.relay import same_user
 from tallystick.hub.house.removal import remove_tree
 from tallystick.ports.executor import Job
@@ -93,7 +93,7 @@ HUB = """
 import asyncio, sys
 from importlib import import_module
 from pathlib import Path
-from tallystick.core.pipeline import Component
+from tallystick.core.pipeline.spec import Component
 from tallystick.crew.relay import same_user
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place

@@ -10,8 +10,8 @@ from tallystick.core.data import TABLE_URI, TableRef
 from tallystick.core.endpoint import EndpointState
 from tallystick.core.errors import BadInput, Conflict, Failed, NotFound, Refused
 from tallystick.core.model import ModelRef
-from tallystick.core.pipeline import Dag, FromInput, Importer, Param, ParamType, Pipeline, Task
-from tallystick.core.run import RunState
+from tallystick.core.pipeline.spec import Dag, FromInput, Importer, Param, ParamType, Pipeline, Task
+from tallystick.core.run.events import RunState
 from tallystick.core.verdict import VerdictState
 from tallystick.hub.deploy import deploy, withdraw
 from tallystick.hub.plan import plan

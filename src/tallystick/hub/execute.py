@@ -1,4 +1,8 @@
-"""Execute: drive a run to its end. The rules are in core/run.py; here its effects are carried out."""
+"""Execute: drive a run to its end. The rules are in core/run; here its decisions are carried out.
+
+Each event is in the run's journal, durably, before anything is done about it: a hub that was killed takes the
+run up where it stood.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tallystick.core.errors import MissingTile, TallyError
-from tallystick.core.pipeline import Pipeline
-from tallystick.core.run import (
+from tallystick.core.pipeline.spec import Pipeline
+from tallystick.core.run.bind import Facts
+from tallystick.core.run.events import (
     Began,
     CancelAsked,
-    Effect,
+    Decision,
     Event,
+    Resumed,
+    RetryDue,
     Run,
     RunState,
     StartStep,
     StepEnded,
     StepState,
     StopStep,
-    decide,
+    WakeAt,
 )
+from tallystick.core.run.machine import Machine
+from tallystick.core.run.record import read_event, write_event, write_step
 from tallystick.hub.house import House
+from tallystick.hub.house.whole import with_steps
 from tallystick.hub.step import StepContext, run_step
+from tallystick.ports.journal import Entry
 
 __all__ = ["cancel", "execute"]
 
@@ -36,85 +47,108 @@ class _Execution:
     pipeline: Pipeline
     run: Run
     inbox: asyncio.Queue[Event]
+    machine: Machine
     env: Mapping[str, str] = field(default_factory=dict)
     environment: str = ""
-    steps: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     async def go(self) -> Run:
         await self._begin()
-        self.inbox.put_nowait(Began(self.house.clock.now_ms()))
-        while not self.run.state.ended:
+        past = await self.house.journal.events(self.run.tenant, self.run.key)
+        for text in past:
+            self.machine.apply(read_event(text))
+        self.machine.changed()
+        now = self.house.clock.now_ms()
+        if not self.machine.state.ended:
+            self.inbox.put_nowait(Resumed(now) if past else Began(now))
+        await self._tell("resumed" if past else "began")
+        while not self.machine.state.ended:
             events = [await self.inbox.get()]
             while not self.inbox.empty():
                 events.append(self.inbox.get_nowait())
             await self._take(events)
+        await self._tell(self.machine.state)
         return self.run
 
     async def _begin(self) -> None:
         self.environment = await self.house.executor.environment()
-        tags = {"tally.run": self.run.key, "tally.spec": self.run.spec_digest}
-        try:
-            begun = await self.house.registry.begin_run(self.pipeline.name, self.run.key, tags)
-        except MissingTile:  # a house without MLflow runs pipelines too; it only keeps no MLflow record
-            return
-        experiment, record = begun
-        self.run = replace(self.run, record_id=record)
-        self.env = {"MLFLOW_EXPERIMENT_ID": experiment, "TALLY_PARENT_RUN": record}
+        if not self.run.record_id:
+            tags = {"tally.run": self.run.key, "tally.spec": self.run.spec_digest}
+            try:
+                begun = await self.house.registry.begin_run(self.pipeline.name, self.run.key, tags)
+            except MissingTile:  # a house without MLflow runs pipelines too; it only keeps no MLflow record
+                return
+            self.run = replace(self.run, experiment_id=begun[0], record_id=begun[1])
+        self.env = {"MLFLOW_EXPERIMENT_ID": self.run.experiment_id, "TALLY_PARENT_RUN": self.run.record_id}
 
     async def _take(self, events: list[Event]) -> None:
-        """Apply events, make the new state durable, and only then carry out what follows from it."""
-        run, effects = self.run, list[Effect]()
+        """Apply events, make them durable, and only then carry out what follows from them."""
+        before, decisions, entries = self.machine.state, list[Decision](), list[Entry]()
         for event in events:
-            run, more = decide(run, self.pipeline, event, self.house.limits.steps_at_once)
-            effects += more
-        words = "; ".join(_words(run, e) for e in events)
-        name = run.state if run.state.ended else _event_name(events[-1])
-        await self.house.tell("run", run.key, name, run, words)
-        self.run = run
-        for effect in effects:
-            if isinstance(effect, StartStep):
-                self._start(effect)
-            elif isinstance(effect, StopStep) and effect.path in self.steps:
-                self.steps[effect.path].cancel()
+            decisions += self.machine.apply(event)
+            changed = [(step.path, write_step(step)) for step in self.machine.changed()]
+            entries.append(Entry(write_event(event), changed))
+        await self.house.journal.record(self.run.tenant, self.run.key, entries)
+        if self.machine.state is not before and not self.machine.state.ended:
+            await self._tell(self.machine.state)
+        for decision in decisions:
+            self._carry_out(decision)
 
-    def _start(self, effect: StartStep) -> None:
-        path = effect.ready.path
-        task = asyncio.create_task(self._step(effect), name=f"{self.run.key} {path}")
-        task.add_done_callback(lambda done: self._cancelled(path) if done.cancelled() else None)
-        self.steps[path] = task
+    async def _tell(self, event: str) -> None:
+        """Where the run stands now, for the ledger."""
+        machine = self.machine
+        ended_ms = self.house.clock.now_ms() if machine.state.ended else 0
+        self.run = replace(
+            self.run, state=machine.state, error=machine.error, outputs=machine.outputs, ended_ms=ended_ms
+        )
+        await self.house.tell("run", self.run.key, event, self.run, machine.error)
 
-    def _cancelled(self, path: str) -> None:
+    def _carry_out(self, decision: Decision) -> None:
+        if isinstance(decision, StartStep):
+            self._start(decision)
+        elif isinstance(decision, StopStep) and decision.path in self.tasks:
+            self.tasks[decision.path].cancel()
+        elif isinstance(decision, WakeAt):
+            self.tasks[decision.path] = asyncio.create_task(self._wake(decision), name=decision.path)
+
+    async def _wake(self, decision: WakeAt) -> None:
+        await self.house.clock.sleep(max(0.0, (decision.at_ms - self.house.clock.now_ms()) / 1000))
+        self.inbox.put_nowait(RetryDue(decision.path, self.house.clock.now_ms()))
+
+    def _start(self, start: StartStep) -> None:
+        task = asyncio.create_task(self._step(start), name=f"{self.run.key} {start.path}")
+        task.add_done_callback(lambda done: self._cancelled(start) if done.cancelled() else None)
+        self.tasks[start.path] = task
+
+    def _cancelled(self, start: StartStep) -> None:
         """Said from outside the step's task: one that is cancelled before it begins never gets to speak."""
         now = self.house.clock.now_ms()
-        self.inbox.put_nowait(StepEnded(path, StepState.CANCELLED, now, error="cancelled"))
+        self.inbox.put_nowait(
+            StepEnded(start.path, StepState.CANCELLED, now, start.attempt, error="cancelled")
+        )
 
-    async def _step(self, effect: StartStep) -> None:
-        ready, now = effect.ready, self.house.clock.now_ms
-        context = StepContext(self.run.key, self.env, self.environment)
+    async def _step(self, start: StartStep) -> None:
+        context, error = StepContext(self.run.key, self.env, self.environment), ""
         try:
-            ended = await run_step(self.house, context, ready)
+            self.inbox.put_nowait(await run_step(self.house, context, start))
+            return
         except TallyError as wrong:
-            ended = StepEnded(ready.path, StepState.FAILED, now(), error=str(wrong))
+            error = str(wrong)
         except Exception as wrong:  # noqa: BLE001  reason: the step's edge; the run must learn that it ended
-            ended = StepEnded(ready.path, StepState.FAILED, now(), error=f"{type(wrong).__name__}: {wrong}")
-        self.inbox.put_nowait(ended)
+            error = f"{type(wrong).__name__}: {wrong}"
+        now = self.house.clock.now_ms()
+        self.inbox.put_nowait(StepEnded(start.path, StepState.FAILED, now, start.attempt, error=error))
 
     async def leave(self) -> None:
         """End what still runs, when the execution itself is being ended."""
-        for task in self.steps.values():
+        for task in self.tasks.values():
             task.cancel()
-        await asyncio.gather(*self.steps.values(), return_exceptions=True)
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
     async def give_up(self, wrong: TallyError) -> None:
-        """Tell that the run failed, from the last state that is durable; as far as the ledger still works."""
+        """Tell that the run failed; as far as the ledger still works."""
         now = self.house.clock.now_ms()
-        steps = tuple(
-            replace(s, state=StepState.CANCELLED, error="the run was given up", ended_ms=now)
-            if s.state is StepState.RUNNING
-            else s
-            for s in self.run.steps
-        )
-        self.run = replace(self.run, state=RunState.FAILED, steps=steps, error=str(wrong), ended_ms=now)
+        self.run = replace(self.run, state=RunState.FAILED, error=str(wrong), ended_ms=now)
         with contextlib.suppress(TallyError):
             await self.house.tell("run", self.run.key, "failed", self.run, str(wrong))
 
@@ -125,29 +159,19 @@ class _Execution:
                 await self.house.registry.end_run(self.run.record_id, _STATUS[self.run.state])
 
 
-def _event_name(event: Event) -> str:
-    if isinstance(event, StepEnded):
-        return f"step {event.state}"
-    return "cancel asked" if isinstance(event, CancelAsked) else "began"
-
-
-def _words(run: Run, event: Event) -> str:
-    if isinstance(event, StepEnded):
-        step = run.step(event.path)
-        seconds = (step.ended_ms - step.started_ms) / 1000 if step else 0.0
-        return f"{event.path} {event.state} in {seconds:.1f} s" + (f": {event.error}" if event.error else "")
-    return _event_name(event)
-
-
 async def execute(house: House, pipeline: Pipeline, run: Run) -> Run:
-    """Run every step, as parallel as the limits allow, and return the run in its end state.
+    """Run every step, as parallel as the limits allow, and return the run, with its steps, in its end state.
 
-    Each state is durable before it is acted upon. Cancelling this call ends all steps.
+    A run that has a journal already is taken up where that ends: finished steps are not run again. Cancelling
+    this call ends all steps, and leaves the run to be taken up.
     """
     inbox = house.inboxes.setdefault(run.key, asyncio.Queue())
-    execution = _Execution(house, pipeline, run, inbox)
+    facts = Facts(pipeline.name, run.key, run.started_ms)
+    limits = house.limits
+    machine = Machine(pipeline, run.params, house.conditions.holds, limits.steps_at_once, facts)
+    execution = _Execution(house, pipeline, run, inbox, machine)
     try:
-        return await execution.go()
+        return await with_steps(house.journal, await execution.go())
     except TallyError as wrong:
         await execution.leave()
         await execution.give_up(wrong)

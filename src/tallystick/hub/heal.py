@@ -9,7 +9,7 @@ from tallystick.core.endpoint import Endpoint
 from tallystick.core.errors import Failed, Refused, TallyError
 from tallystick.core.model import ModelRef, ModelVersion
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState, move, propose
-from tallystick.core.run import Run, RunState
+from tallystick.core.run.events import Run, RunState
 from tallystick.core.signal import Signal
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.house import House

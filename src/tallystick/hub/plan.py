@@ -6,17 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tallystick.core.errors import NotSupported
-from tallystick.core.pipeline import (
-    Constant,
-    Dag,
-    FromInput,
-    Importer,
-    Pipeline,
-    check_params,
-    check_pipeline,
-    components,
-)
-from tallystick.core.run import Run
+from tallystick.core.pipeline.check import check_pipeline
+from tallystick.core.pipeline.order import components
+from tallystick.core.pipeline.params import check_params
+from tallystick.core.pipeline.spec import Constant, Dag, FromInput, Importer, Pipeline
+from tallystick.core.run.events import Run
 from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
 from tallystick.hub.house.removal import remove

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tallystick.core.errors import TallyError
 from tallystick.core.remedy import Remedy, RemedyState, move
-from tallystick.core.run import Run, RunState, StepState
+from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove

@@ -10,7 +10,7 @@ from tallystick.core.errors import BadInput, Conflict, MissingTile, NotFound
 from tallystick.core.facts import from_json
 from tallystick.core.model import ModelRef, ModelVersion, Origin, TensorSpec, check_specs
 from tallystick.core.names import check_name
-from tallystick.core.run import Run, RunState, StepState
+from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.core.values import ArtifactRef
 from tallystick.core.wall import Wall
 from tallystick.hub.house import House

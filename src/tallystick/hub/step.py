@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tallystick.core.errors import BadInput, Failed, TallyError
 from tallystick.core.facts import to_json
-from tallystick.core.frontier import Ready
-from tallystick.core.pipeline import Component, Importer
-from tallystick.core.run import StepEnded, StepState
+from tallystick.core.pipeline.spec import Component, Importer
+from tallystick.core.run.events import StartStep, StepEnded, StepState
 from tallystick.core.values import ArtifactRef, Values, cache_key
 from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
@@ -33,23 +32,25 @@ class StepContext:
     environment: str
 
 
-async def run_step(house: House, context: StepContext, ready: Ready) -> StepEnded:
+async def run_step(house: House, context: StepContext, ready: StartStep) -> StepEnded:
     """Bring about the step's outputs and say how it ended. Cancelling ends its processes."""
     body = ready.task.body
     if isinstance(body, Importer):
         return await _import(house, body, ready)
     if not isinstance(body, Component):
         raise BadInput("only components and importers are steps", where=ready.path)
-    key = cache_key(body, ready.inputs, context.environment)
-    if ready.task.cache:
+    cache = ready.task.cache
+    key = cache_key(body, ready.inputs, context.environment, cache.key)
+    if cache.enabled:
         kept = await _kept(house, key)
         if kept:
-            return StepEnded(ready.path, StepState.CACHED, house.clock.now_ms(), kept, cache_key=key)
+            now = house.clock.now_ms()
+            return StepEnded(ready.path, StepState.CACHED, now, ready.attempt, kept, cache_key=key)
     async with house.step_slots:
         return await _execute(house, context, ready, body, key)
 
 
-async def _import(house: House, body: Importer, ready: Ready) -> StepEnded:
+async def _import(house: House, body: Importer, ready: StartStep) -> StepEnded:
     uri = ready.inputs.params.get("uri")
     if not isinstance(uri, str):
         raise BadInput(f"an importer needs a URI, got {str(uri)[:80]!r}", where=ready.path)
@@ -67,7 +68,7 @@ async def _import(house: House, body: Importer, ready: Ready) -> StepEnded:
         },
     )
     outputs = Values(artifacts={"artifact": (ref,)})
-    return StepEnded(ready.path, StepState.SUCCEEDED, house.clock.now_ms(), outputs)
+    return StepEnded(ready.path, StepState.SUCCEEDED, house.clock.now_ms(), ready.attempt, outputs)
 
 
 async def _kept(house: House, key: str) -> Values | None:
@@ -83,7 +84,7 @@ async def _kept(house: House, key: str) -> Values | None:
 
 
 async def _execute(
-    house: House, context: StepContext, ready: Ready, component: Component, key: str
+    house: House, context: StepContext, ready: StartStep, component: Component, key: str
 ) -> StepEnded:
     folder = house.folder("step")
     log = folder / "log.txt"
@@ -109,7 +110,8 @@ async def _execute(
             except TallyError as wrong:  # its log is there all the same
                 outputs, error = Values(), str(wrong)
         state = StepState.FAILED if error else StepState.SUCCEEDED
-        return StepEnded(ready.path, state, house.clock.now_ms(), outputs, error, log_digest, key)
+        now = house.clock.now_ms()
+        return StepEnded(ready.path, state, now, ready.attempt, outputs, error, log_digest, key)
     finally:
         await remove(folder)
 
@@ -124,7 +126,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _run_context(context: StepContext, ready: Ready) -> dict[str, str]:
+def _run_context(context: StepContext, ready: StartStep) -> dict[str, str]:
     """Tags for every MLflow run that the step starts with the stock client (MLFLOW_RUN_CONTEXT)."""
     tags = {"tally.run": context.run, "tally.step": ready.path}
     if parent := context.env.get("TALLY_PARENT_RUN"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from tallystick.core.pipeline import Component
+from tallystick.core.pipeline.spec import Component
 
 __all__ = ["Executor", "InputFile", "Job", "Outcome", "OutputFile"]
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tallystick.core.errors import NotSupported
 from tallystick.core.names import check_digest
-from tallystick.core.pipeline import Component
+from tallystick.core.pipeline.spec import Component
 from tallystick.ports.executor import Executor, InputFile, Job, Outcome
 from tallystick.proofs.executor_steps import component
 

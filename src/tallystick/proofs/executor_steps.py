@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tallystick.core.pipeline import Component, Param, ParamType, Slot
+from tallystick.core.pipeline.spec import Component, Param, ParamType, Slot
 
 if TYPE_CHECKING:
     from kfp.dsl import Dataset, Input, Metrics, Model, Output

@@ -9,8 +9,8 @@ from tallystick.core.data import TABLE_URI, TableRef
 from tallystick.core.endpoint import Endpoint, EndpointState
 from tallystick.core.errors import BadInput, Conflict, Failed
 from tallystick.core.model import ModelRef, ModelVersion
-from tallystick.core.pipeline import Pipeline
-from tallystick.core.run import Run
+from tallystick.core.pipeline.spec import Pipeline
+from tallystick.core.run.events import Run
 from tallystick.core.verdict import Verdict
 from tallystick.doors.kfp.reader import read_pipeline
 from tallystick.hub.deploy import deploy

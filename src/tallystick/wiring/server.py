@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from tallystick import __version__
 from tallystick.core.errors import BadInput, Conflict, Refused, TallyError, Unavailable
-from tallystick.core.pipeline import Pipeline
+from tallystick.core.pipeline.spec import Pipeline
 from tallystick.doors.api.app import api_routes
 from tallystick.doors.console import View, console_missing, console_routes
 from tallystick.doors.kfp.reader import read_pipeline

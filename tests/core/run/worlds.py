@@ -44,6 +44,7 @@ from tallystick.core.run.events import (
     WakeAt,
 )
 from tallystick.core.run.machine import Machine
+from tallystick.core.run.record import read_event, read_step, write_event, write_step
 from tallystick.core.values import Values
 
 __all__ = ["World", "condition", "machine_of", "pipelines"]
@@ -102,7 +103,8 @@ class World:
     lots: random.Random
     cancels: int = 0
     crashes: bool = True
-    journal: list[Event] = field(default_factory=list)
+    journal: list[str] = field(default_factory=list)
+    told: dict[str, str] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
     stopping: set[str] = field(default_factory=set)
     waking: set[str] = field(default_factory=set)
@@ -140,9 +142,12 @@ class World:
         return StepEnded(path, state, now, attempt, outputs, error="" if state.done else "it broke")
 
     def _tell(self, event: Event) -> None:
-        self.journal.append(event)
+        """The journal holds text, as it does on a disk; so do the steps that are said to have changed."""
+        self.journal.append(write_event(event))
         for decision in self.machine.apply(event):
             self._take(decision)
+        self.told |= {step.path: write_step(step) for step in self.machine.changed()}
+        assert [read_step(text) for text in self.told.values()] == list(self.machine.steps.values())
 
     def _take(self, decision: Decision) -> None:
         if isinstance(decision, StartStep):
@@ -184,8 +189,9 @@ class World:
     def _crash(self) -> None:
         """The hub dies, and another takes the run up from its journal."""
         old, self.machine = self.machine, machine_of(self.pipeline, self.slots)
-        for event in self.journal:
-            self.machine.apply(event)
+        for text in self.journal:
+            self.machine.apply(read_event(text))
+        self.machine.changed()
         assert self.machine.steps == old.steps
         assert (self.machine.state, self.machine.error) == (old.state, old.error)
         self.running, self.stopping, self.waking = {}, set(), set()

@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from tallystick.core.errors import BadInput
-from tallystick.core.pipeline import Param, ParamType
+from tallystick.core.pipeline.spec import Param, ParamType
 from tallystick.doors.api.app import api_routes
 from tests.fakes.house import SEEN, evidence, make_house
 from tests.hub.runs.steps import chain

@@ -8,7 +8,7 @@ import pytest
 
 from tallystick.core.endpoint import Endpoint
 from tallystick.core.facts import from_json
-from tallystick.core.run import Run, RunState
+from tallystick.core.run.events import Run, RunState
 from tallystick.core.signal import ColumnDrift, Drift, Signal
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.doors.api import app as module

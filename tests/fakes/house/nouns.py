@@ -11,7 +11,7 @@ from tallystick.core.data import TABLE_URI
 from tallystick.core.facts import to_json
 from tallystick.core.model import ModelVersion, Origin, TensorSpec
 from tallystick.core.names import digest_of
-from tallystick.core.run import Run, RunState, Step, StepState
+from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.values import ArtifactRef, Values
 from tallystick.core.verdict import Budget, Point, Policy, Rate, Rule, Verdict, VerdictState
 from tallystick.hub.house import House

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tallystick.core.errors import TooLarge
-from tallystick.core.pipeline import Component, Dag, FromInput, Param, ParamType, Pipeline, Slot, Task
-from tallystick.core.run import Run, RunState, StepState
+from tallystick.core.pipeline.spec import Component, Dag, FromInput, Param, ParamType, Pipeline, Slot, Task
+from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.hub.execute import cancel, execute
 from tallystick.hub.house.bounds import VALUES_BYTES_MAX, check_values
 from tallystick.hub.judge import begin_judging, gather

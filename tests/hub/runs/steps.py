@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tallystick.core.errors import Unavailable
-from tallystick.core.pipeline import (
+from tallystick.core.pipeline.spec import (
     Component,
     Dag,
     DagOutput,
@@ -16,7 +16,7 @@ from tallystick.core.pipeline import (
     Slot,
     Task,
 )
-from tallystick.core.run import Run
+from tallystick.core.run.events import Run
 from tallystick.ports.executor import Outcome
 from tests.fakes.executor import FakeExecutor
 

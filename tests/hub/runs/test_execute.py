@@ -10,8 +10,8 @@ import pytest
 
 from tallystick.core.data import TABLE_URI
 from tallystick.core.errors import MissingTile, Unavailable
-from tallystick.core.pipeline import Constant, Dag, Importer, Pipeline, Task
-from tallystick.core.run import Run, RunState, StepState
+from tallystick.core.pipeline.spec import Constant, Dag, Importer, Pipeline, Task
+from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.hub.execute import execute
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import add_table, events, until

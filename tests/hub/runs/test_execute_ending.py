@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tallystick.core.errors import NotFound, TooLarge, Unavailable
-from tallystick.core.run import CancelAsked, Run, RunState, StepEnded, StepState
+from tallystick.core.run.events import CancelAsked, Run, RunState, StepEnded, StepState
 from tallystick.hub.execute import cancel, execute
 from tests.fakes.house import events
 from tests.hub.runs.steps import HeldExecutor, planned, side_by_side

@@ -4,7 +4,7 @@ import pytest
 
 from tallystick.core.data import TABLE_URI
 from tallystick.core.errors import BadInput, NotFound, NotSupported, Unavailable
-from tallystick.core.pipeline import (
+from tallystick.core.pipeline.spec import (
     Component,
     Constant,
     Dag,
@@ -16,7 +16,7 @@ from tallystick.core.pipeline import (
     Pipeline,
     Task,
 )
-from tallystick.core.run import Run, RunState
+from tallystick.core.run.events import Run, RunState
 from tallystick.hub.plan import plan
 from tests.fakes.house import add_table, events
 

@@ -121,7 +121,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run. ``spec_digest`` is the artifact that holds the pipeline as it was handed in."""
+    """A run. ``spec_digest`` is the artifact that holds the pipeline as it was handed in.
+
+    ``steps`` are kept in the run's journal, and stand here only where somebody looks at the whole of it.
+    ``snapshots`` (``table@id``) are those that it brought in.
+    """
 
     key: str
     pipeline: str
@@ -134,7 +138,9 @@ class Run:
     started_ms: int = 0
     ended_ms: int = 0
     record_id: str = ""
+    experiment_id: str = ""
     tenant: str = DEFAULT_TENANT
+    snapshots: tuple[str, ...] = ()
 
     def step(self, path: str) -> Step | None:
         """The step at ``path``, or None while it has not started."""

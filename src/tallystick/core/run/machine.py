@@ -56,6 +56,7 @@ class Machine:
         self._nodes: dict[str, Node] = {}
         self._ready: deque[Node] = deque()
         self._resting: set[str] = set()
+        self._changed: dict[str, Step] = {}
         self._todo: deque[Callable[[], None]] = deque()
         self._decided: list[Decision] = []
         self._cancels = 0
@@ -86,6 +87,11 @@ class Machine:
         self._settle()
         return self._decided
 
+    def changed(self) -> list[Step]:
+        """The steps that are not as they were when this was last asked for, each once."""
+        steps, self._changed = list(self._changed.values()), {}
+        return steps
+
     # ----------------------------------------------------------------------------------------------- events
 
     def _step_ended(self, event: StepEnded) -> None:
@@ -105,11 +111,11 @@ class Machine:
         retry = node.task.retry
         if event.state is StepState.FAILED and step.attempt <= retry.tries and self._may_go_on(node):
             wait_s = min(retry.backoff_s * retry.factor ** (step.attempt - 1), retry.backoff_max_s)
-            self.steps[event.path] = replace(ended, state=StepState.BACKING_OFF)
+            self._put(replace(ended, state=StepState.BACKING_OFF))
             self._resting.add(event.path)
             self._decided.append(WakeAt(event.path, self._now + int(wait_s * 1000)))
             return
-        self.steps[event.path] = ended
+        self._put(ended)
         self._end(node, event.state, event.outputs, event.error)
 
     def _cancel(self) -> None:
@@ -205,7 +211,7 @@ class Machine:
                 self._skip(node, f"the run was {self.state}", cut=True)
             return
         attempt = before.attempt + 1 if before else 1
-        self.steps[node.path] = Step(node.path, StepState.RUNNING, attempt, node.inputs, started_ms=self._now)
+        self._put(Step(node.path, StepState.RUNNING, attempt, node.inputs, started_ms=self._now))
         self._running += 1
         self._decided.append(StartStep(node.path, node.task, node.inputs, attempt))
 
@@ -250,14 +256,16 @@ class Machine:
 
     def _record(self, node: Node, state: StepState, why: str) -> None:
         """A step that ends without ever having run."""
-        self.steps[node.path] = Step(
-            node.path, state, 0, node.inputs, error=why, started_ms=self._now, ended_ms=self._now
-        )
+        now = self._now
+        self._put(Step(node.path, state, 0, node.inputs, error=why, started_ms=now, ended_ms=now))
+
+    def _put(self, step: Step) -> None:
+        self.steps[step.path] = self._changed[step.path] = step
 
     def _give_up(self, node: Node, step: Step) -> None:
         """A step that will not be tried again ends with the error of its last try."""
         state = StepState.FAILED if self.state is RunState.FAILING else StepState.CANCELLED
-        self.steps[node.path] = replace(step, state=state)
+        self._put(replace(step, state=state))
         self._end(node, state, Values(), step.error)
 
     def _give_up_resting(self) -> None:

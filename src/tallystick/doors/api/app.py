@@ -13,7 +13,8 @@ from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.facts import NOUNS, to_json
 from tallystick.core.model import ModelRef
 from tallystick.core.names import check_name
-from tallystick.core.pipeline import Pipeline, read_params
+from tallystick.core.pipeline.params import read_params
+from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.signal import Signal, drift_words
 from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, number, save_body, text
 from tallystick.hub.deploy import deploy, withdraw

@@ -12,9 +12,9 @@ from tallystick.core.errors import BadInput, Damaged, NotFound
 from tallystick.core.facts import Fact, from_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.names import DEFAULT_TENANT
-from tallystick.core.pipeline import Pipeline
+from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.remedy import Remedy
-from tallystick.core.run import Run
+from tallystick.core.run.events import Run
 from tallystick.core.signal import Signal
 from tallystick.core.verdict import Verdict
 from tallystick.ports.artifacts import Artifacts

@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 from tallystick.core.errors import NotFound, TallyError, Unavailable
 from tallystick.core.facts import Fact, from_json, to_json
 from tallystick.core.names import DEFAULT_TENANT
-from tallystick.core.run import Event
+from tallystick.core.run.events import Event
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
 from tallystick.hub.house.route import Routes
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.catalogue import Catalogue
 from tallystick.ports.clock import Clock
+from tallystick.ports.conditions import Conditions
 from tallystick.ports.executor import Executor
+from tallystick.ports.journal import Journal
 from tallystick.ports.ledger import Ledger
 from tallystick.ports.registry import Registry
 from tallystick.ports.sandbox import Sandbox
@@ -62,6 +64,7 @@ class House:
     """
 
     ledger: Ledger
+    journal: Journal
     artifacts: Artifacts
     catalogue: Catalogue
     executor: Executor
@@ -69,6 +72,7 @@ class House:
     registry: Registry
     traffic: Traffic
     clock: Clock
+    conditions: Conditions
     routes: Routes
     policy: Policy
     scratch: Path

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tallystick.core.data import TABLE_URI, Snapshot, TableRef
 from tallystick.core.errors import BadInput, NotFound, NotSupported
 from tallystick.core.model import ModelVersion
-from tallystick.core.run import Run
+from tallystick.core.run.events import Run
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove
 

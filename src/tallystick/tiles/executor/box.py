@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.core.errors import NotSupported
-from tallystick.core.pipeline import Component, Param, ParamType
+from tallystick.core.pipeline.spec import Component, Function, Param, ParamType
 from tallystick.ports.executor import InputFile, Job, Outcome, OutputFile
 
-__all__ = ["OUTPUT_BYTES_MAX", "Box", "BrokenOutput", "check_shape"]
+__all__ = ["OUTPUT_BYTES_MAX", "Box", "BrokenOutput", "check_shape", "function_of"]
 
 OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of a step's output parameters and metadata as JSON, and of one parameter written to a file."""
@@ -26,6 +26,7 @@ _KINDS: dict[ParamType, type | tuple[type, ...]] = {
     ParamType.BOOLEAN: bool,
     ParamType.LIST: list,
     ParamType.STRUCT: dict,
+    ParamType.FINAL_STATUS: dict,
 }
 
 
@@ -33,11 +34,22 @@ class BrokenOutput(Exception):
     """An output cannot be taken; the message is the step's error. It never leaves the executor."""
 
 
+def function_of(component: Component) -> Function:
+    """The Python function that a component is; NotSupported for a container's command."""
+    if not isinstance(component.code, Function):
+        raise NotSupported(
+            f"a container's command ({component.code.image[:60]}) is not run here",
+            where=component.name,
+            hint="write the step as a @dsl.component function",
+        )
+    return component.code
+
+
 def check_shape(component: Component) -> None:
     """NotSupported when a name cannot be a file's, or for a kind of output that has no local form."""
     params = (p.name for p in (*component.params, *component.out_params))
     slots = (s.name for s in (*component.artifacts, *component.out_artifacts))
-    for name in (component.function, *params, *slots):
+    for name in (function_of(component).name, *params, *slots):
         if not name.isidentifier() or len(name) > NAME_CHARS_MAX:
             raise NotSupported(
                 f"{name[:60]!r} is not a name of a Python function or argument", where=component.name
@@ -96,10 +108,10 @@ class Box:
         for folder in (self.source.parent, self.temporary, self.home, self.artifact("x").parent):
             folder.mkdir(parents=True)
         self.param("x").parent.mkdir()
-        self.source.write_text(job.component.source, encoding="utf-8")
+        self.source.write_text(function_of(job.component).source, encoding="utf-8")
         order = {
             "source": str(self.source),
-            "function": job.component.function,
+            "function": function_of(job.component).name,
             "failure": str(self.failure),
             "hub_socket": str(job.hub_socket) if job.hub_socket else "",
             "executor_input": self._executor_input(job),

@@ -12,12 +12,12 @@ from typing import Any
 
 import tallystick
 from tallystick.core.errors import BadInput, MissingTile, Unavailable
-from tallystick.core.pipeline import Component
+from tallystick.core.pipeline.spec import Component
 from tallystick.core.wall import Wall
 from tallystick.ports.executor import Job, Outcome
 from tallystick.ports.sandbox import Confined, Sandbox
 from tallystick.ports.tile import Place
-from tallystick.tiles.executor.box import Box, BrokenOutput, check_shape
+from tallystick.tiles.executor.box import Box, BrokenOutput, check_shape, function_of
 from tallystick.tiles.executor.installed import check_packages, environment_digest, environment_stamp
 from tallystick.tiles.executor.lines import LOG_BYTES_MAX, Lines, printable
 
@@ -52,7 +52,7 @@ class LocalExecutor:
     def check(self, component: Component) -> None:
         """NotSupported, naming the name, output or package that this executor cannot do."""
         check_shape(component)
-        check_packages(component.packages, component.name)
+        check_packages(function_of(component).packages, component.name)
 
     async def environment(self) -> str:
         """Computed anew whenever a package was installed or removed."""

@@ -58,6 +58,31 @@ BEGIN = "BEGIN IMMEDIATE"
 
 # ---------------------------------------------------------------------------------------------- making a home
 
+# Since schema 2: what happened in each run, an event a row, and its steps as they now stand.
+_JOURNAL = (
+    """
+    CREATE TABLE tally_journal (
+        tenant TEXT NOT NULL,
+        run TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        PRIMARY KEY (tenant, run, seq)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # `place` is the order in which steps came.
+    """
+    CREATE TABLE tally_steps (
+        tenant TEXT NOT NULL,
+        run TEXT NOT NULL,
+        path TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        step TEXT NOT NULL,
+        PRIMARY KEY (tenant, run, path)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX tally_steps_place ON tally_steps (tenant, run, place)",
+)
+
 CREATE = (
     # What this home is: `schema`, and `made_by`, the version of tallystick that made it.
     "CREATE TABLE tally_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
@@ -115,33 +140,8 @@ CREATE = (
         ON CONFLICT (tenant, noun, key) DO UPDATE SET seq = excluded.seq WHERE excluded.seq > seq;
     END
     """,
+    *_JOURNAL,
 )
-
-# Since schema 2: what happened in each run, an event a row, and its steps as they now stand.
-_JOURNAL = (
-    """
-    CREATE TABLE tally_journal (
-        tenant TEXT NOT NULL,
-        run TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        event TEXT NOT NULL,
-        PRIMARY KEY (tenant, run, seq)
-    ) STRICT, WITHOUT ROWID
-    """,
-    # `place` is the order in which steps came.
-    """
-    CREATE TABLE tally_steps (
-        tenant TEXT NOT NULL,
-        run TEXT NOT NULL,
-        path TEXT NOT NULL,
-        place INTEGER NOT NULL,
-        step TEXT NOT NULL,
-        PRIMARY KEY (tenant, run, path)
-    ) STRICT, WITHOUT ROWID
-    """,
-    "CREATE INDEX tally_steps_place ON tally_steps (tenant, run, place)",
-)
-CREATE = (*CREATE, *_JOURNAL)
 
 MIGRATE = {1: _JOURNAL}
 """What brings a home from each schema to the next."""

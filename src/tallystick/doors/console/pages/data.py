@@ -11,7 +11,7 @@ from starlette.requests import Request
 from tallystick.core.data import TABLE_URI, Snapshot
 from tallystick.core.errors import NotFound
 from tallystick.core.model import ModelVersion
-from tallystick.core.run import Run
+from tallystick.core.run.events import Run
 from tallystick.doors.console.answer import Page, name_in
 from tallystick.doors.console.view import View
 

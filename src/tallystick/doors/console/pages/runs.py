@@ -10,8 +10,8 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from tallystick.core.errors import NotFound, TallyError
 from tallystick.core.model import ModelVersion
-from tallystick.core.pipeline import Pipeline
-from tallystick.core.run import Run, Step
+from tallystick.core.pipeline.spec import Pipeline
+from tallystick.core.run.events import Run, Step
 from tallystick.doors.console.answer import HEADERS, Page, error_answer, name_in
 from tallystick.doors.console.pages.data import snapshots_read
 from tallystick.doors.console.show.chart import timeline

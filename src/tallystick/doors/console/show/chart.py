@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from tallystick.core.run import Run
+from tallystick.core.run.events import Run
 from tallystick.core.signal import ColumnDrift
 from tallystick.core.verdict import Evidence, Rate
 from tallystick.doors.console.show import words

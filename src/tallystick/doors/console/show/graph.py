@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tallystick.core.pipeline import Dag, Pipeline, Task, components, task_order, upstream
-from tallystick.core.run import Run, Step
+from tallystick.core.pipeline.order import components, task_order, upstream
+from tallystick.core.pipeline.spec import Dag, Pipeline, Task
+from tallystick.core.run.events import Run, Step
 from tallystick.doors.console.show import words
 from tallystick.doors.console.show.layout import Size, layered
 from tallystick.doors.console.show.svg import el, group, mark, picture, text, title
