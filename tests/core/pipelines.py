@@ -7,18 +7,21 @@ from random import Random
 from tallystick.core.pipeline.order import is_param
 from tallystick.core.pipeline.spec import (
     Binding,
+    Cache,
     Component,
     Constant,
     Dag,
     DagOutput,
     FromInput,
     FromTask,
+    Function,
     Importer,
     Loop,
     Param,
     ParamType,
     Pipeline,
     Slot,
+    Source,
     Task,
 )
 
@@ -37,7 +40,7 @@ def _dag(lots: Random, inputs: set[str], lists: set[str], depth: int) -> Dag:
         tasks.append(_task(lots, f"t{n}", tasks, inputs, lists, depth))
     last = lots.choice(tasks)
     lots.shuffle(tasks)
-    return Dag(tuple(tasks), (DagOutput("out", last.name, "out"),))
+    return Dag(tuple(tasks), (DagOutput("out", (Source(last.name, "out"),)),))
 
 
 def _task(
@@ -52,13 +55,12 @@ def _task(
         return _graph(lots, name, earlier, bound, after, lists, depth)
     component = Component(
         name="c",
-        function="f",
-        source="def f(): ...",
+        code=Function("f", "def f(): ..."),
         params=tuple(Param(x, ParamType.INTEGER) for x in bound if not isinstance(bound[x], FromTask)),
         artifacts=tuple(Slot(x, optional=True) for x in bound if isinstance(bound[x], FromTask)),
         out_params=(Param("out", ParamType.INTEGER),),
     )
-    return Task(name, component, bound, after, cache=lots.random() < 0.5)
+    return Task(name, component, bound, after, cache=Cache(lots.random() < 0.5))
 
 
 def _graph(

@@ -16,7 +16,7 @@ from tallystick.core.data import Snapshot
 from tallystick.core.endpoint import Endpoint
 from tallystick.core.facts import Fact
 from tallystick.core.model import ModelVersion
-from tallystick.core.pipeline.spec import Component, Constant, Dag, Pipeline, Task
+from tallystick.core.pipeline.spec import Component
 from tallystick.core.remedy import Remedy
 from tallystick.core.run.events import Run
 from tallystick.core.signal import Signal
@@ -27,7 +27,7 @@ __all__ = ["KEPT", "digests", "json_values", "names", "of", "rates", "seeded", "
 
 T = TypeVar("T")
 
-KEPT = (Fact, Snapshot, Pipeline, Run, ModelVersion, Verdict, Policy, Endpoint, Signal, Remedy, Wall)
+KEPT = (Fact, Snapshot, Component, Run, ModelVersion, Verdict, Policy, Endpoint, Signal, Remedy, Wall)
 """What is kept as plain JSON, each with all that it is made of."""
 
 texts = st.text(max_size=8)
@@ -83,14 +83,6 @@ def _made(kind: type[T], **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[T
     return st.builds(kind, **fields)
 
 
-def _tasks(depth: int) -> st.SearchStrategy[Task]:
-    body = of(Component)
-    if depth:
-        inner = st.builds(Dag, tasks=st.lists(_tasks(depth - 1), max_size=2).map(tuple))
-        body = typing.cast(Any, body | inner)
-    return _made(Task, body=body)
-
-
 _OWN: Mapping[Any, Callable[[], st.SearchStrategy[Any]]] = {
     Any: lambda: json_values,
     str: lambda: texts,
@@ -100,8 +92,6 @@ _OWN: Mapping[Any, Callable[[], st.SearchStrategy[Any]]] = {
     Rate: lambda: rates,
     Rule: rules,
     Budget: lambda: _BUDGETS,
-    Constant: lambda: st.builds(Constant, json_values),
-    Task: lambda: _tasks(1),
     Evidence: lambda: _made(Evidence, model_digest=digests, dataset_digest=digests),
     ModelVersion: lambda: _made(ModelVersion, name=names, digest=digests, version=st.integers(1, 99)),
     Wall: lambda: _made(

@@ -14,24 +14,27 @@ from tallystick.core.pipeline.check import DEPTH_MAX, check_pipeline
 from tallystick.core.pipeline.order import components, task_order, upstream
 from tallystick.core.pipeline.params import check_params, read_params
 from tallystick.core.pipeline.spec import (
+    Cache,
     Component,
     Constant,
     Dag,
     DagOutput,
     FromInput,
     FromTask,
+    Function,
     Importer,
     Loop,
     Param,
     ParamType,
     Pipeline,
     Slot,
+    Source,
     Task,
 )
 from tests.core.pipelines import random_pipeline
 from tests.core.strategies import seeded
 
-STEP = Component("c", "f", "def f(): ...")
+STEP = Component("c", Function("f", "def f(): ..."))
 NEEDY = replace(STEP, params=(Param("x", ParamType.INTEGER),))
 READER = replace(STEP, artifacts=(Slot("data"),))
 
@@ -75,7 +78,7 @@ def test_a_cycle_is_found_wherever_it_is(size: int, lots: Random) -> None:
         (pipeline(Task("a", READER)), "artifact 'data' has no source"),
         (pipeline(Task("a", Importer(FromInput("nothing")))), "input 'nothing'"),
         (pipeline(Task("a", Importer(FromTask("b", "o")))), "needs task 'b'"),
-        (pipeline(Task("a", STEP), outputs=(DagOutput("o", "b", "o"),)), "no task 'b'"),
+        (pipeline(Task("a", STEP), outputs=(DagOutput("o", (Source("b", "o"),)),)), "no task 'b'"),
         (pipeline(Task("a", Dag((Task("b", STEP),)), loop=Loop(FromInput("n"), "i"))), "input 'n'"),
         (pipeline(Task("a", Dag((Task("b", NEEDY, {"x": FromInput("i")}),)))), "input 'i'"),
         (pipeline(Task("a", STEP), Task("d", Dag((Task("b", STEP, after=("a",)),)))), "needs task 'a'"),
@@ -158,8 +161,8 @@ def test_a_parameter_that_does_not_fit_is_named(given: dict[str, Any], says: str
 def test_the_digest_covers_everything() -> None:
     one = pipeline(Task("a", STEP))
     assert one.digest == pipeline(Task("a", STEP)).digest
-    assert one.digest != pipeline(Task("a", STEP, cache=False)).digest
-    assert one.digest != pipeline(Task("a", replace(STEP, source="def f(): pass"))).digest
+    assert one.digest != pipeline(Task("a", STEP, cache=Cache(False))).digest
+    assert one.digest != pipeline(Task("a", replace(STEP, code=Function("f", "def f(): pass")))).digest
 
 
 def test_parameters_are_read_from_text_by_their_type() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystick.core.pipeline.spec import Component, Dag, FromInput, Loop, Pipeline, Task
+from tallystick.core.pipeline.spec import Component, Dag, FromInput, Function, Loop, Pipeline, Task
 from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.signal import ColumnDrift
 from tallystick.core.verdict import Verdict
@@ -160,13 +160,13 @@ def test_what_is_too_large_is_not_drawn() -> None:
     steps = tuple(step(f"s{i}") for i in range(TASKS_DRAWN_MAX + 1))
     assert draw_run(replace(RUN, steps=steps), None, NOW_MS) is None
     assert draw_run(replace(RUN, steps=steps), pipeline(), NOW_MS) is None
-    body = Component("c", "f", "...")
+    body = Component("c", Function("f", "..."))
     wide = Pipeline("p", Dag(tuple(Task(f"t{i}", body) for i in range(TASKS_DRAWN_MAX + 1))))
     assert draw_run(RUN, wide, NOW_MS) is None
 
 
 def test_nested_graphs_and_hostile_names_are_drawn_as_text() -> None:
-    leaf = Dag((Task(EVIL, Component("c", "f", "...")),))
+    leaf = Dag((Task(EVIL, Component("c", Function("f", "..."))),))
     loop = Dag((Task("inner", leaf, loop=Loop(FromInput("xs"), "x")),))
     drawn = draw_run(
         RUN, Pipeline("p", Dag((Task("outer", loop), Task("after", leaf, after=("outer",))))), NOW_MS

@@ -12,7 +12,7 @@ from typing import Any
 
 from tallystick.core.errors import NotFound, NotSupported
 from tallystick.core.names import digest_of
-from tallystick.core.pipeline.spec import Component, Param, ParamType
+from tallystick.core.pipeline.spec import Component, Function, Param, ParamType
 from tallystick.ports.executor import Job, Outcome, OutputFile
 
 __all__ = ["FakeArtifact", "FakeExecutor"]
@@ -24,6 +24,7 @@ _KINDS: dict[ParamType, type] = {
     ParamType.BOOLEAN: bool,
     ParamType.LIST: list,
     ParamType.STRUCT: dict,
+    ParamType.FINAL_STATUS: dict,
 }
 
 
@@ -56,7 +57,9 @@ class FakeExecutor:
         self.ran: list[str] = []
 
     def check(self, component: Component) -> None:
-        for package in component.packages:
+        if not isinstance(component.code, Function):
+            raise NotSupported("a container's command is not run here", where=component.name)
+        for package in component.code.packages:
             raise NotSupported(f"it needs the package {package!r}", where=component.name)
 
     async def environment(self) -> str:

@@ -25,6 +25,7 @@ from tallystick.core.pipeline.spec import (
     Dag,
     FromInput,
     FromTask,
+    Function,
     Importer,
     Loop,
     Param,
@@ -159,9 +160,9 @@ def pipeline() -> Pipeline:
 
     def part(name: str, *inputs: str) -> Component:
         slots = tuple(Slot(i) for i in inputs)
-        return Component(name, name, "def f(): ...", artifacts=slots, out_artifacts=(Slot("out"),))
+        return Component(name, Function(name, "def f(): ..."), artifacts=slots, out_artifacts=(Slot("out"),))
 
-    train = Component("train", "train", "...", params=(Param("depth", ParamType.INTEGER),),
+    train = Component("train", Function("train", "..."), params=(Param("depth", ParamType.INTEGER),),
                       artifacts=(Slot("rows"),), out_artifacts=(Slot("model", "system.Model"),))  # fmt: skip
     inner = Dag((
         Task("train", train, {"depth": FromInput("item"), "rows": FromInput("rows")}),

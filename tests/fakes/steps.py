@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from tallystick.core.pipeline.spec import Component
+from tallystick.core.pipeline.spec import Component, Function
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.executor_steps import HEAD
@@ -21,7 +21,7 @@ def step(body, *, returns="", arguments="", **fields):
     """A component with this body; parameters and artifacts come as fields of Component."""
     lines = "\n".join("    " + line for line in body.strip().splitlines())
     arrow = f" -> {returns}" if returns else ""
-    return Component("it", "it", f"{HEAD}def it({arguments}){arrow}:\n{lines}\n", **fields)
+    return Component("it", Function("it", f"{HEAD}def it({arguments}){arrow}:\n{lines}\n"), **fields)
 
 
 async def outcome(executor, tmp_path, what, log=None, **fields):

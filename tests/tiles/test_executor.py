@@ -7,7 +7,7 @@ import importlib.metadata
 import pytest
 
 from tallystick.core.errors import BadInput, MissingTile, NotSupported, TallyError, Unavailable
-from tallystick.core.pipeline.spec import Param, ParamType, Slot
+from tallystick.core.pipeline.spec import Command, Function, Param, ParamType, Slot
 from tallystick.ports.executor import InputFile, Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.executor import ExecutorProof
@@ -172,7 +172,8 @@ def test_packages_that_are_here():
 @pytest.mark.parametrize(
     "changed",
     [
-        {"function": "a b"},
+        {"code": Function("a b", "...")},
+        {"code": Command("image", ("sh",))},
         {"params": (Param("../x", ParamType.STRING),)},
         {"out_params": (Param("../x", ParamType.STRING),)},
         {"out_artifacts": (Slot("x/../../y"),)},

@@ -93,7 +93,7 @@ HUB = """
 import asyncio, sys
 from importlib import import_module
 from pathlib import Path
-from tallystick.core.pipeline.spec import Component
+from tallystick.core.pipeline.spec import Component, Function
 from tallystick.crew.relay import same_user
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
@@ -102,7 +102,7 @@ from tallystick.tiles.executor import local
 async def main(tile, folder, source):
     sandbox = import_module("tallystick.tiles.sandbox." + tile).open_tile(Place(Path(folder)))
     executor = local.open_tile(Place(Path(folder), parts={"sandbox": sandbox}))
-    job = Job("run/it", Component("it", "it", source), Path(folder) / "work")
+    job = Job("run/it", Component("it", Function("it", source)), Path(folder) / "work")
     await executor.run(job, lambda line: print(line, flush=True))
 
 asyncio.run(main(*sys.argv[1:]))
@@ -115,7 +115,7 @@ async def test_no_step_outlives_a_hub_that_is_killed(tile, tmp_path):
     tree = TREE.format(then="time.sleep(600)")
     what = step(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {tree!r}, {marker!r}])")
     hub = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", HUB, tile, str(tmp_path), what.source),
+        *(sys.executable, "-c", HUB, tile, str(tmp_path), what.code.source),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": SRC},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tallystick.core.errors import NotSupported
+from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.pipeline.check import check_pipeline
 from tallystick.core.pipeline.order import components
 from tallystick.core.pipeline.params import check_params
@@ -23,11 +23,13 @@ async def plan(house: House, pipeline: Pipeline, spec: bytes, given: Mapping[str
     """A run of ``pipeline``, recorded and ready to execute; ``spec`` is the file as it was handed in.
 
     Refused before anything is written: references to nothing, parameters of the wrong type or of over
-    256 KiB together (TooLarge), a component that the executor cannot run, a table that does not exist.
+    256 KiB together (TooLarge), a condition that is none, a component that the executor cannot run, a table
+    that does not exist.
     """
     check_pipeline(pipeline)
     params = check_params(pipeline, given)
     check_values("parameter", params, "ingest it, or have a step read it")
+    _check_conditions(house, pipeline.root, "")
     for path, component in components(pipeline.root):
         try:
             house.executor.check(component)
@@ -52,6 +54,19 @@ async def plan(house: House, pipeline: Pipeline, spec: bytes, given: Mapping[str
     )
     await house.tell("run", run.key, "planned", run, f"pipeline {pipeline.name}")
     return run
+
+
+def _check_conditions(house: House, dag: Dag, prefix: str) -> None:
+    """BadInput for a condition that is none, naming its task."""
+    for task in dag.tasks:
+        path = prefix + task.name
+        if task.trigger.condition:
+            try:
+                house.conditions.check(task.trigger.condition)
+            except BadInput as wrong:
+                raise BadInput(wrong.what, where=f"task {path}", hint=wrong.hint) from wrong
+        if isinstance(task.body, Dag):
+            _check_conditions(house, task.body, f"{path}/")
 
 
 def _imported(dag: Dag, params: Mapping[str, Any]) -> list[str]:

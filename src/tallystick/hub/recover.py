@@ -1,22 +1,28 @@
-"""Recover: what was left unfinished is said to be so, by a hub that starts or by work that broke."""
+"""Recover: what was left unfinished is taken up by a hub that starts, or is said to be so."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tallystick.core.errors import TallyError
+from tallystick.core.errors import Damaged, TallyError
+from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.remedy import Remedy, RemedyState, move
-from tallystick.core.run.events import Run, RunState, StepState
+from tallystick.core.run.events import Run, RunState, StepState, snapshots_of
 from tallystick.core.verdict import Verdict, VerdictState
+from tallystick.hub.execute import execute
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove
+from tallystick.hub.house.whole import with_steps
 
-__all__ = ["end_records", "give_up", "recover"]
+__all__ = ["PipelineReader", "end_records", "give_up", "recover"]
+
+PipelineReader = Callable[[str], Awaitable[Pipeline]]
+"""The pipeline of a run's ``spec_digest``; TallyError where it cannot be read any more."""
 
 INTERRUPTED = "the hub stopped meanwhile"
 
@@ -24,23 +30,44 @@ TIDY_WAIT_S = 5.0
 """How long a start waits for what was left behind to be removed: millions of files take minutes."""
 
 
-async def recover(house: House) -> tuple[Sequence[Path], Sequence[str]]:
-    """End what a hub that died had under way, and empty the scratch folder but for the marks of ingests.
+async def recover(house: House, read: PipelineReader) -> tuple[Sequence[Path], Sequence[str]]:
+    """Take up what a hub that died had under way, or end it, and empty the scratch folder but for the marks
+    of ingests.
 
-    Nothing that was acknowledged is lost: finished steps stay in the cache, so that running the
-    same pipeline again takes up where this one ended. Endpoints need nothing here: settling starts
-    what is wished. What comes back is work for the background: marks of ingests that were cut off
-    (the catalogue is to be reconciled with the ledger, and then they go), and MLflow's run ids of
-    runs that were cut off (for :func:`end_records`).
+    Runs go on where their journals end, in the background: ``read`` gives a run's pipeline by its
+    ``spec_digest``. Runs of a tallystick that kept no journal, verdicts and remedies are ended. Endpoints
+    need nothing here: settling starts what is wished. What comes back is work for the background: marks of
+    ingests that were cut off (the catalogue is to be reconciled with the ledger, and then they go), and
+    MLflow's run ids of runs that were ended here (for :func:`end_records`).
     """
-    records = [r.record_id for r in await house.all("run", Run) if not r.state.ended and r.record_id]
-    for noun, kind in (("run", Run), ("verdict", Verdict), ("remedy", Remedy)):
+    marks = list(house.scratch.glob("ingest-*"))
+    left = [path for path in house.scratch.iterdir() if path not in marks]  # before runs make new folders
+    records = await _runs(house, read)
+    for noun, kind in (("verdict", Verdict), ("remedy", Remedy)):
         for found in await house.all(noun, kind):
             await _end(house, noun, found, INTERRUPTED)
-    marks = list(house.scratch.glob("ingest-*"))
-    house.start("tidy", _tidy([left for left in house.scratch.iterdir() if left not in marks]))
+    house.start("tidy", _tidy(left))
     await asyncio.wait([house.tasks["tidy"]], timeout=TIDY_WAIT_S)
     return marks, records
+
+
+async def _runs(house: House, read: PipelineReader) -> list[str]:
+    """Take up every run that has not ended; MLflow's run ids of those that cannot be, and are ended."""
+    records = []
+    for run in reversed(await house.all("run", Run)):
+        if run.state.ended:
+            continue
+        if run.steps:  # an older tallystick kept them here, and no journal
+            await _end(house, "run", run, INTERRUPTED)
+            records += [run.record_id] if run.record_id else []
+        else:
+            house.start(run.key, _resume(house, run, read))
+    return records
+
+
+async def _resume(house: House, run: Run, read: PipelineReader) -> None:
+    """Drive a run on; one whose pipeline cannot be read any more is given up, as any work that breaks off."""
+    await execute(house, await read(run.spec_digest), run)
 
 
 async def _tidy(left: Sequence[Path]) -> None:
@@ -78,6 +105,9 @@ async def _end(house: House, noun: str, found: object, why: str) -> None:
             for s in found.steps
         )
         run = replace(found, state=RunState.FAILED, steps=steps, error=why, ended_ms=now)
+        with contextlib.suppress(Damaged):  # then the run is ended all the same
+            whole = await with_steps(house.journal, run)
+            run = replace(run, snapshots=snapshots_of(whole.steps), counts=whole.counted)
         await house.tell(noun, run.key, "failed", run, f"{why}; finished steps are in the cache")
     elif isinstance(found, Verdict) and found.state is VerdictState.JUDGING:
         verdict = replace(found, state=VerdictState.FAILED, error=why, at_ms=now)

@@ -16,6 +16,7 @@ from tallystick.core.wall import Wall
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import run_errand
 from tallystick.hub.house.removal import remove
+from tallystick.hub.house.whole import whole_run
 from tallystick.ports.registry import Registered, RunData
 
 __all__ = ["admit", "register"]
@@ -31,7 +32,7 @@ async def register(house: House, name: str, run_key: str, output: str) -> ModelV
     registered. The very same files registered under the same name before are that version again.
     """
     check_name("model", name)
-    run = await house.get("run", run_key, Run)
+    run = await whole_run(house, run_key)
     if run.state is not RunState.SUCCEEDED:
         raise Conflict(
             f"run {run_key} is {run.state}", where="register", hint="only a run that succeeded has outputs"

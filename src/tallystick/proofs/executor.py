@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tallystick.core.errors import NotSupported
 from tallystick.core.names import check_digest
-from tallystick.core.pipeline.spec import Component
+from tallystick.core.pipeline.spec import Command, Component, Function
 from tallystick.ports.executor import Executor, InputFile, Job, Outcome
 from tallystick.proofs.executor_steps import component
 
@@ -165,7 +165,13 @@ class ExecutorProof:
 
     async def test_a_package_that_is_missing_is_named(self, executor: Executor) -> None:
         with pytest.raises(NotSupported, match="no-such-package-of-anybody"):
-            executor.check(component("speak", packages=("no-such-package-of-anybody>=1",)))
+            executor.check(component("speak", code=Function("speak", "", ("no-such-package-of-anybody>=1",))))
+
+    async def test_a_container_s_command_is_refused_with_the_reason(self, executor: Executor) -> None:
+        command = Command("ghcr.io/acme/train:1", ("python", "train.py"))
+        with pytest.raises(NotSupported, match="container's command") as refused:
+            executor.check(component("speak", code=command))
+        assert refused.value.where == "speak"
 
     async def test_the_environment_has_a_digest(self, executor: Executor) -> None:
         first = await executor.environment()

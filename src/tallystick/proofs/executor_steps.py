@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tallystick.core.pipeline.spec import Component, Param, ParamType, Slot
+from tallystick.core.pipeline.spec import Component, Function, Param, ParamType, Slot
 
 if TYPE_CHECKING:
     from kfp.dsl import Dataset, Input, Metrics, Model, Output
@@ -191,8 +191,7 @@ def component(name: str, **changed: Any) -> Component:
     """The component of the step ``name``; ``changed`` fields over it."""
     built = Component(
         name=name,
-        function=name,
-        source=HEAD + inspect.getsource(STEPS[name]),
+        code=Function(name, HEAD + inspect.getsource(STEPS[name])),
         params=_PARAMS.get(name, ()),
         artifacts=(_GIVEN[name],) if name in _GIVEN else (),
         out_params=(Param("Output", _OUT[name]),) if name in _OUT else (),

@@ -13,6 +13,7 @@ from typing import Any
 
 from tallystick.core.endpoint import Endpoint
 from tallystick.core.errors import BadInput, Unavailable
+from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
 from tallystick.hub.house import House, Limits
@@ -25,6 +26,7 @@ from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
 from tallystick.settings import Settings
 from tallystick.wiring.database.opened import Database
+from tallystick.wiring.hands import pipeline_of
 from tallystick.wiring.mlflow import Mlflow, mlflow_options, open_mlflow
 from tallystick.wiring.tiles import open_tile
 
@@ -42,15 +44,18 @@ class Built:
     settling: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Say what was left unfinished, then begin to settle."""
+        """Take up what was left unfinished, then begin to settle."""
         for endpoint in await self.house.all("endpoint", Endpoint):
             self.house.routes.trouble(endpoint.name, "the hub has just started")
-        marks, records = await recover(self.house)
+        marks, records = await recover(self.house, self._pipeline)
         if marks:
             self.house.start("reconcile", self._reconcile(marks))
         if records:
             self.house.start("end records", end_records(self.house, records))
         self.settling = asyncio.create_task(self.settler.run(), name="settle")
+
+    async def _pipeline(self, spec_digest: str) -> Pipeline:
+        return (await pipeline_of(self.house, spec_digest))[0]
 
     async def _reconcile(self, marks: Sequence[Path]) -> None:
         """Bring the ledger up to the catalogue; the marks go when that is done, and not before."""
@@ -117,8 +122,10 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
     def tile(port: str, name: str) -> Any:
         return open_tile(port, name, place)
 
+    ledger = tile("ledger", settings.ledger)  # the journals of runs are in the same database
     house = House(
-        ledger=tile("ledger", settings.ledger),
+        ledger=ledger,
+        journal=ledger,
         artifacts=tile("artifacts", settings.artifacts),
         catalogue=tile("catalogue", settings.catalogue),
         executor=tile("executor", settings.executor),
@@ -126,6 +133,7 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
         registry=tile("registry", settings.registry),
         traffic=tile("traffic", "files"),
         clock=tile("clock", "system"),
+        conditions=tile("conditions", "cel"),
         routes=Routes(),
         policy=policy,
         scratch=home / "scratch",

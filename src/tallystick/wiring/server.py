@@ -124,7 +124,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         "upload_bytes_max": settings.upload_mib_max * MIB,
         **built.mlflow.facts(home),
     }
-    view = View(house.ledger, house.traffic, house.artifacts, house.clock, strength, pipelines)
+    view = View(house.ledger, house.journal, house.traffic, house.artifacts, house.clock, strength, pipelines)
     if built.mlflow.child:  # only MLflow's own tile has a server for MLflow's door
         house.step_door = step_doors(built.mlflow.child, home / "run", built.mlflow.lane)
     lines = Lines()

@@ -89,9 +89,9 @@ def _tasks(draw: st.DrawFn, depth: int) -> tuple[Task, ...]:
 pipelines = _tasks(0).map(lambda tasks: Pipeline("p", Dag(tasks), (Param("x", ParamType.INTEGER, 1),)))
 
 
-def machine_of(pipeline: Pipeline, slots: int) -> Machine:
+def machine_of(pipeline: Pipeline) -> Machine:
     """A machine that nothing has happened to."""
-    return Machine(pipeline, {"x": 1}, condition, slots, Facts("p", "run-1"))
+    return Machine(pipeline, {"x": 1}, condition, Facts("p", "run-1"))
 
 
 @dataclass
@@ -113,14 +113,15 @@ class World:
 
     def live(self) -> Machine:
         """From the beginning to the end of the run."""
-        self.machine = machine_of(self.pipeline, self.slots)
-        self._tell(Began(0))
+        self.machine = machine_of(self.pipeline)
+        self._tell(Began(0, self.slots))
         for _ in range(5000):
             if self.ends:
                 return self.machine
             if self.crashes and self.lots.random() < 0.1:
                 self._crash()
-            self._tell(self._next())
+            else:
+                self._tell(self._next())
         raise AssertionError("the run does not end")
 
     def _next(self) -> Event:
@@ -188,11 +189,14 @@ class World:
 
     def _crash(self) -> None:
         """The hub dies, and another takes the run up from its journal."""
-        old, self.machine = self.machine, machine_of(self.pipeline, self.slots)
+        old, self.machine = self.machine, machine_of(self.pipeline)
         for text in self.journal:
             self.machine.apply(read_event(text))
         self.machine.changed()
         assert self.machine.steps == old.steps
         assert (self.machine.state, self.machine.error) == (old.state, old.error)
-        self.running, self.stopping, self.waking = {}, set(), set()
-        self._tell(Resumed(len(self.journal)))
+        stopping, self.running, self.stopping, self.waking = self.stopping, {}, set(), set()
+        slots = self.lots.randint(1, 4)  # another hub may have other settings
+        self.slots = max(self.slots, slots)
+        self._tell(Resumed(len(self.journal), slots))
+        assert not stopping & self.running.keys(), "it was being stopped, and is started again"

@@ -15,6 +15,7 @@ from tallystick.tiles.traffic.files import open_tile as open_traffic
 from tests.fakes.artifacts import MemoryArtifacts
 from tests.fakes.catalogue import FakeCatalogue
 from tests.fakes.clock import FakeClock
+from tests.fakes.conditions import PlainConditions
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house.nouns import (
     POLICY,
@@ -26,9 +27,11 @@ from tests.fakes.house.nouns import (
     events,
     evidence,
     folder_of,
+    keep_steps,
     model_files,
 )
 from tests.fakes.house.sandbox import Script, ScriptedSandbox
+from tests.fakes.journal import MemoryJournal
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.registry import MemoryRegistry
 
@@ -42,6 +45,7 @@ __all__ = [
     "events",
     "evidence",
     "folder_of",
+    "keep_steps",
     "make_house",
     "model_files",
     "until",
@@ -62,6 +66,7 @@ def make_house(
     scratch.mkdir()
     parts: dict[str, Any] = {
         "ledger": MemoryLedger(),
+        "journal": MemoryJournal(),
         "artifacts": MemoryArtifacts(tmp_path / "artifacts"),
         "catalogue": FakeCatalogue(),
         "executor": FakeExecutor({} if steps is None else steps),
@@ -69,6 +74,7 @@ def make_house(
         "registry": MemoryRegistry(),
         "traffic": open_traffic(Place(tmp_path)),
         "clock": FakeClock(),
+        "conditions": PlainConditions(),
         "routes": Routes(),
         "policy": POLICY,
         "scratch": scratch,

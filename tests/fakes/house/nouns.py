@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ from tallystick.core.data import TABLE_URI
 from tallystick.core.facts import to_json
 from tallystick.core.model import ModelVersion, Origin, TensorSpec
 from tallystick.core.names import digest_of
-from tallystick.core.run.events import Run, RunState, Step, StepState
+from tallystick.core.run.events import Began, Run, RunState, Step, StepState
+from tallystick.core.run.record import write_event, write_step
 from tallystick.core.values import ArtifactRef, Values
 from tallystick.core.verdict import Budget, Point, Policy, Rate, Rule, Verdict, VerdictState
 from tallystick.hub.house import House
+from tallystick.hub.house.whole import whole_run
 from tallystick.hub.ingest import ingest
+from tallystick.ports.journal import Entry
 
 __all__ = [
     "POLICY",
@@ -27,6 +30,7 @@ __all__ = [
     "events",
     "evidence",
     "folder_of",
+    "keep_steps",
     "model_files",
 ]
 
@@ -92,12 +96,22 @@ async def add_run(house: House, mark: str = "one", **more: Any) -> Run:
         spec_digest=digest_of("spec"),
         params={"table": f"{TABLE_URI}{snapshot.key}"},
         state=RunState.SUCCEEDED,
-        steps=(imported,),
         outputs=Values({"accuracy": 0.9}, {"model": (model,), "test": (test,)}),
+        snapshots=(snapshot.key,),
+        counts={"succeeded": 1},
     )
     run = replace(run, **more)
+    await keep_steps(house, run, imported)
     await house.tell("run", run.key, str(run.state), run)
     return run
+
+
+async def keep_steps(house: House, run: Run, *steps: Step) -> None:
+    """Put steps into the journal of a run, as if it had come to them."""
+    began = write_event(Began(1, 1))
+    await house.journal.record(
+        run.tenant, run.key, [Entry(began, [(step.path, write_step(step)) for step in steps])]
+    )
 
 
 async def add_model(house: House, version: int = 1, name: str = "digits", run: Run | None = None) -> Any:
@@ -106,7 +120,8 @@ async def add_model(house: House, version: int = 1, name: str = "digits", run: R
     blob = await house.artifacts.put_folder(folder)
     origin = Origin()
     if run:
-        snapshots = {r.metadata["snapshot"]: r.metadata["snapshot_digest"] for r in _imported(run)}
+        steps = (await whole_run(house, run.key)).steps
+        snapshots = {r.metadata["snapshot"]: r.metadata["snapshot_digest"] for r in _imported(steps)}
         origin = Origin(run=run.key, output="model", snapshots=snapshots)
     inputs = (TensorSpec("x", "FP32", (-1, 2)),)
     model = ModelVersion(
@@ -116,8 +131,8 @@ async def add_model(house: House, version: int = 1, name: str = "digits", run: R
     return model
 
 
-def _imported(run: Run) -> list[ArtifactRef]:
-    return [ref for step in run.steps for ref in step.outputs.artifacts.get("artifact", ())]
+def _imported(steps: Sequence[Step]) -> list[ArtifactRef]:
+    return [ref for step in steps for ref in step.outputs.artifacts.get("artifact", ())]
 
 
 async def add_verdict(

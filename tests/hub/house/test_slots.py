@@ -7,7 +7,17 @@ import asyncio
 import pytest
 
 from tallystick.core.errors import TooLarge
-from tallystick.core.pipeline.spec import Component, Dag, FromInput, Param, ParamType, Pipeline, Slot, Task
+from tallystick.core.pipeline.spec import (
+    Component,
+    Dag,
+    FromInput,
+    Function,
+    Param,
+    ParamType,
+    Pipeline,
+    Slot,
+    Task,
+)
 from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.hub.execute import cancel, execute
 from tallystick.hub.house.bounds import VALUES_BYTES_MAX, check_values
@@ -140,7 +150,9 @@ async def test_a_step_whose_outputs_do_not_belong_into_facts_fails(house, steps,
 
     steps["make"] = make
     out = (Param("Output", ParamType.STRING),)
-    made = Component("make", "make", "def make(): ...", out_params=out, out_artifacts=(Slot("made"),))
+    made = Component(
+        "make", Function("make", "def make(): ..."), out_params=out, out_artifacts=(Slot("made"),)
+    )
     pipeline = Pipeline("p", Dag((Task("make", made),)))
     run = await execute(house, pipeline, await planned(house, pipeline))
     name = "'Output'" if where == "output" else "metadata of output 'made'"
@@ -153,7 +165,7 @@ async def test_a_step_whose_outputs_do_not_belong_into_facts_fails(house, steps,
 
 async def test_a_run_whose_parameters_do_not_belong_into_facts_is_refused(house):
     text = Param("text", ParamType.STRING)
-    step = Component("step", "f", "def f(): ...", params=(text,))
+    step = Component("step", Function("f", "def f(): ..."), params=(text,))
     pipeline = Pipeline("p", Dag((Task("a", step, {"text": FromInput("text")}),)), (text,))
     with pytest.raises(TooLarge, match="parameter 'text'"):
         await plan(house, pipeline, b"", {"text": BIG})

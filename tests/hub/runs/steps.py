@@ -10,10 +10,12 @@ from tallystick.core.pipeline.spec import (
     Dag,
     DagOutput,
     FromTask,
+    Function,
     Param,
     ParamType,
     Pipeline,
     Slot,
+    Source,
     Task,
 )
 from tallystick.core.run.events import Run
@@ -26,7 +28,7 @@ __all__ = ["HeldExecutor", "chain", "component", "planned", "side_by_side"]
 def component(name: str, **more) -> Component:
     """A component that gives the number ``Output``."""
     return Component(
-        name, name, f"def {name}(): ...", out_params=(Param("Output", ParamType.INTEGER),), **more
+        name, Function(name, f"def {name}(): ..."), out_params=(Param("Output", ParamType.INTEGER),), **more
     )
 
 
@@ -40,7 +42,7 @@ def chain() -> Pipeline:
     write = component("write", out_artifacts=(Slot("text"),))
     read = component("read", artifacts=(Slot("text"),))
     tasks = (Task("write", write), Task("read", read, {"text": FromTask("write", "text")}))
-    return Pipeline("p", Dag(tasks, (DagOutput("number", "read", "Output"),)))
+    return Pipeline("p", Dag(tasks, (DagOutput("number", (Source("read", "Output"),)),)))
 
 
 async def planned(house, pipeline: Pipeline, key: str = "run-1") -> Run:

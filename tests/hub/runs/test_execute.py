@@ -10,7 +10,7 @@ import pytest
 
 from tallystick.core.data import TABLE_URI
 from tallystick.core.errors import MissingTile, Unavailable
-from tallystick.core.pipeline.spec import Constant, Dag, Importer, Pipeline, Task
+from tallystick.core.pipeline.spec import Cache, Constant, Dag, Function, Importer, Pipeline, Task
 from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.hub.execute import execute
 from tests.fakes.executor import FakeExecutor
@@ -95,7 +95,7 @@ async def test_another_content_of_an_input_runs_what_reads_it_again(house, steps
 
     steps["write"] = write
     pipeline = chain()
-    changed = replace(pipeline.root.tasks[0].body, source="def write(): 'anew'")
+    changed = replace(pipeline.root.tasks[0].body, code=Function("write", "def write(): 'anew'"))
     tasks = (replace(pipeline.root.tasks[0], body=changed), pipeline.root.tasks[1])
     again = await run_it(house, replace(pipeline, root=replace(pipeline.root, tasks=tasks)), "run-2")
     assert states(again) == {"write": S, "read": S}
@@ -105,7 +105,7 @@ async def test_another_content_of_an_input_runs_what_reads_it_again(house, steps
 async def test_a_task_that_wants_no_cache_runs_again_but_what_follows_does_not(house):
     await run_it(house, chain())
     pipeline = chain()
-    tasks = (replace(pipeline.root.tasks[0], cache=False), pipeline.root.tasks[1])
+    tasks = (replace(pipeline.root.tasks[0], cache=Cache(False)), pipeline.root.tasks[1])
     again = await run_it(house, replace(pipeline, root=replace(pipeline.root, tasks=tasks)), "run-2")
     assert states(again) == {"write": S, "read": C}
 

@@ -10,6 +10,7 @@ from tallystick.core.pipeline.spec import (
     Dag,
     FromInput,
     FromTask,
+    Function,
     Importer,
     Param,
     ParamType,
@@ -22,7 +23,7 @@ from tests.fakes.house import add_table, events
 
 NUMBER = Param("number", ParamType.INTEGER, 1)
 TABLE = Param("table", ParamType.STRING, f"{TABLE_URI}digits")
-STEP = Component("step", "f", "def f(): ...", params=(NUMBER,))
+STEP = Component("step", Function("f", "def f(): ..."), params=(NUMBER,))
 SPEC = b"# a pipeline\n"
 
 
@@ -70,7 +71,7 @@ async def test_what_cannot_run_is_refused_and_nothing_is_written(house, asked, g
 
 
 async def test_a_component_that_cannot_run_is_named_by_its_path(house):
-    needy = Component("c", "f", "def f(): ...", packages=("left-pad",))
+    needy = Component("c", Function("f", "def f(): ...", ("left-pad",)))
     inner = Dag((Task("deep", needy),))
     with pytest.raises(NotSupported, match=r"task outer/deep.*left-pad"):
         await plan(house, pipeline(Task("outer", inner), params=()), SPEC, {})

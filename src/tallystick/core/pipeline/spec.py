@@ -127,16 +127,26 @@ Binding = Constant | Template | FromInput | FromTask | FinalStatus
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A Python function with the source of its module; ``packages`` are what pip would be told."""
+    """A Python function with the source of its module; ``packages`` are what pip would be told.
+
+    ``index_urls`` are where they come from, the first in place of the usual one; of ``trusted_hosts`` no
+    certificate is asked.
+    """
 
     name: str
     source: str
     packages: tuple[str, ...] = ()
+    index_urls: tuple[str, ...] = ()
+    trusted_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A container's command, with ``{{$...}}`` and KFP's Concat and IfPresent still in it."""
+    """A container's command, with ``{{$...}}`` still in it.
+
+    A word is a text, ``{"Concat": [word, ...]}`` or ``{"IfPresent": {"InputName": name, "Then": words,
+    "Else": words}}``, where words are one or a list, and ``Else`` may be absent.
+    """
 
     image: str
     command: tuple[Any, ...] = ()
@@ -145,12 +155,17 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one process of a step asks for. 0 is no wish; ``workers`` of them run together."""
+    """What one process of a step may have. 0 is no wish; ``workers`` of them run together.
+
+    The ``least`` is only for choosing a machine, and no limit: a step may use more.
+    """
 
     cpus: float = 0.0
     memory_bytes: int = 0
     gpus: int = 0
     workers: int = 1
+    cpus_least: float = 0.0
+    memory_bytes_least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +185,10 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """Brings in data that exists already, by URI (``tally://tables/NAME[@SNAPSHOT]``, ``file:``, ``s3:``)."""
+    """Brings in data that exists already, by URI (``tally://tables/NAME[@SNAPSHOT]``, ``file:``, ``s3:``).
+
+    ``metadata`` may hold ``{{$...}}``, in its keys too: inputs of the task, or facts of the run.
+    """
 
     uri: Binding
     schema: str = "system.Dataset"
@@ -263,12 +281,18 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A whole pipeline."""
+    """A whole pipeline.
+
+    ``root_uri`` is where its author would keep artifacts: what ``{{$.pipeline_root}}`` stands for, while the
+    house keeps them in its own store. Its steps share a folder of ``workspace_bytes``, where it is not 0.
+    """
 
     name: str
     root: Dag
     params: tuple[Param, ...] = ()
     description: str = ""
+    root_uri: str = ""
+    workspace_bytes: int = 0
 
     @property
     def digest(self) -> str:

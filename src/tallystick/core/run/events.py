@@ -15,7 +15,8 @@ running    CancelAsked                    cancelling: StopStep for each running 
 failing    CancelAsked                    as above, and it stays failing
 either     CancelAsked once more          StopStep for all, and nothing starts any more
 either     the last step has ended        EndRun: failed or cancelled
-any        Resumed                        StartStep again for what was running when the hub went away
+any        Resumed                        StartStep again for what was running when the hub went away; what
+                                          was being stopped by then is cancelled
 ended      any                            nothing
 ========== ============================== ==================================================================
 
@@ -35,10 +36,12 @@ cancelled   it was stopped
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tallystick.core.data import TABLE_URI
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.pipeline.spec import Task
 from tallystick.core.values import Values
@@ -59,6 +62,7 @@ __all__ = [
     "StepState",
     "StopStep",
     "WakeAt",
+    "snapshots_of",
 ]
 
 
@@ -124,7 +128,8 @@ class Run:
     """A run. ``spec_digest`` is the artifact that holds the pipeline as it was handed in.
 
     ``steps`` are kept in the run's journal, and stand here only where somebody looks at the whole of it.
-    ``snapshots`` (``table@id``) are those that it brought in.
+    ``counts`` says how many there were in each state when this was told, and ``snapshots`` (``table@id``) which
+    it brought in.
     """
 
     key: str
@@ -141,17 +146,42 @@ class Run:
     experiment_id: str = ""
     tenant: str = DEFAULT_TENANT
     snapshots: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> Mapping[str, int]:
+        """How many steps there are in each state, as far as it is known here."""
+        return Counter(str(step.state) for step in self.steps) if self.steps else self.counts
 
     def step(self, path: str) -> Step | None:
         """The step at ``path``, or None while it has not started."""
         return next((s for s in self.steps if s.path == path), None)
 
 
+def snapshots_of(steps: Iterable[Step]) -> tuple[str, ...]:
+    """The snapshots (``table@id``) that steps brought in or worked on, each once, as they came."""
+    refs = (
+        ref
+        for step in steps
+        for values in (step.inputs, step.outputs)
+        for found in values.artifacts.values()
+        for ref in found
+        if ref.uri.startswith(TABLE_URI)
+    )
+    keys = dict.fromkeys(ref.uri.removeprefix(TABLE_URI) for ref in refs)
+    return tuple(key for key in keys if "@" in key)
+
+
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The run may start its first steps."""
+    """The run may start its first steps, ``slots`` of them at once.
+
+    That is said here, and again by :class:`Resumed`, so that a journal leads to the same state whatever the
+    settings of the hub that reads it.
+    """
 
     at_ms: int
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +218,7 @@ class Resumed:
     """A hub took the run up again; nothing of what was running before is left."""
 
     at_ms: int
+    slots: int
 
 
 Event = Began | CancelAsked | StepEnded | RetryDue | Resumed

@@ -15,7 +15,7 @@ from typing import Any
 
 from tallystick.core.errors import Conflict, TallyError
 from tallystick.core.pipeline.order import upstream
-from tallystick.core.pipeline.spec import Dag, Pipeline
+from tallystick.core.pipeline.spec import Dag, Pipeline, Retry
 from tallystick.core.run.bind import Facts, Sources, bind, items_of
 from tallystick.core.run.events import (
     CancelAsked,
@@ -45,17 +45,17 @@ _KFP_STATES = {StepState.FAILED: "FAILED", StepState.CANCELLED: "CANCELLED", Ste
 
 
 class Machine:
-    """One run. ``slots`` steps run at once; :meth:`apply` is the only thing that changes it."""
+    """One run; :meth:`apply` is the only thing that changes it."""
 
     def __init__(
-        self, pipeline: Pipeline, params: Mapping[str, Any], condition: Condition, slots: int, facts: Facts
+        self, pipeline: Pipeline, params: Mapping[str, Any], condition: Condition, facts: Facts
     ) -> None:
         self._condition = condition
-        self._slots = slots
+        self._slots = 0
         self._facts = facts
         self._nodes: dict[str, Node] = {}
         self._ready: deque[Node] = deque()
-        self._resting: set[str] = set()
+        self._resting: dict[str, int] = {}
         self._changed: dict[str, Step] = {}
         self._todo: deque[Callable[[], None]] = deque()
         self._decided: list[Decision] = []
@@ -64,10 +64,13 @@ class Machine:
         self._running = 0
         self._root = Graph(pipeline.root, "", Values(params=params), None)
         self.state = RunState.RUNNING
+        self.began = False
+        """Whether :class:`Began` was applied; one who wants a run to end may be before that."""
         self.steps: dict[str, Step] = {}
         """Every step by its path, in the order in which they started or were skipped."""
         self.outputs = Values()
         self.error = ""
+        self.ended_ms = 0
 
     def apply(self, event: Event) -> list[Decision]:
         """What follows from ``event``. Conflict for the end of a step that was not running."""
@@ -81,8 +84,10 @@ class Machine:
         elif isinstance(event, RetryDue):
             self._retry(event.path)
         elif isinstance(event, Resumed):
+            self._slots = event.slots
             self._resume()
-        elif not self._nodes:
+        elif not self.began:
+            self.began, self._slots = True, event.slots
             self._lay_out(self._root)
         self._settle()
         return self._decided
@@ -110,10 +115,9 @@ class Machine:
         )
         retry = node.task.retry
         if event.state is StepState.FAILED and step.attempt <= retry.tries and self._may_go_on(node):
-            wait_s = min(retry.backoff_s * retry.factor ** (step.attempt - 1), retry.backoff_max_s)
             self._put(replace(ended, state=StepState.BACKING_OFF))
-            self._resting.add(event.path)
-            self._decided.append(WakeAt(event.path, self._now + int(wait_s * 1000)))
+            self._resting[event.path] = self._now + _wait_ms(retry, step.attempt)
+            self._decided.append(WakeAt(event.path, self._resting[event.path]))
             return
         self._put(ended)
         self._end(node, event.state, event.outputs, event.error)
@@ -129,14 +133,21 @@ class Machine:
 
     def _retry(self, path: str) -> None:
         if path in self._resting:
-            self._resting.remove(path)
+            del self._resting[path]
             self._ready.append(self._nodes[path])
 
     def _resume(self) -> None:
         for path, step in self.steps.items():
-            if step.state is StepState.RUNNING:
-                self._decided.append(StartStep(path, self._nodes[path].task, step.inputs, step.attempt))
-        self._decided += [WakeAt(path, self._now) for path in sorted(self._resting)]
+            if step.state is not StepState.RUNNING:
+                continue
+            node = self._nodes[path]
+            if self._cancels and not self._may_go_on(node):  # it was told to stop, and it is gone
+                self._step_ended(
+                    StepEnded(path, StepState.CANCELLED, self._now, step.attempt, error="cancelled")
+                )
+            else:
+                self._decided.append(StartStep(path, node.task, step.inputs, step.attempt))
+        self._decided += [WakeAt(path, due_ms) for path, due_ms in sorted(self._resting.items())]
 
     # ----------------------------------------------------------------------------------- from tasks to steps
 
@@ -164,11 +175,7 @@ class Machine:
         node.spared = regardless or node.graph.spared or any(other.spared for other in needed)
         unmet = next((other for other in needed if other.state is None or not other.state.done), None)
         if unmet is not None and not regardless:
-            self._skip(
-                node,
-                f"{unmet.task.name} was {unmet.state}",
-                cut=unmet.state is not StepState.SKIPPED or unmet.cut,
-            )
+            self._skip(node, f"{unmet.task.name} was {unmet.state}")
         elif not self._may_go_on(node):
             self._skip(node, f"the run was {self.state}", cut=True)
         else:
@@ -271,7 +278,7 @@ class Machine:
     def _give_up_resting(self) -> None:
         for path in sorted(self._resting):
             if not self._may_go_on(self._nodes[path]):
-                self._resting.remove(path)
+                del self._resting[path]
                 self._give_up(self._nodes[path], self.steps[path])
 
     def _finish(self, graph: Graph) -> None:
@@ -295,6 +302,7 @@ class Machine:
             self.state, self.outputs = RunState.SUCCEEDED, selected(graph)
         else:
             self.state = RunState.FAILED if self.state is RunState.FAILING else RunState.CANCELLED
+        self.ended_ms = self._now
         self._decided.append(EndRun(self.state))
 
     def _may_go_on(self, node: Node) -> bool:
@@ -309,3 +317,12 @@ class Machine:
             "pipelineTaskName": name,
         }
         return {**status, "error": {"code": 0, "message": other.error}} if other.error else status
+
+
+def _wait_ms(retry: Retry, attempt: int) -> int:
+    """How long after try number ``attempt`` the next one is due."""
+    try:
+        wait_s = min(retry.backoff_s * retry.factor ** (attempt - 1), retry.backoff_max_s)
+    except OverflowError:
+        wait_s = retry.backoff_max_s
+    return int(wait_s * 1000)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
-from tallystick.core.errors import Damaged
+from tallystick.core.errors import BadInput, Damaged
 from tallystick.core.facts import from_json, to_json
 from tallystick.core.names import canonical_json
 from tallystick.core.run.events import Began, CancelAsked, Event, Resumed, RetryDue, Step, StepEnded
 
 __all__ = ["read_event", "read_step", "write_event", "write_step"]
+
+T = TypeVar("T")
 
 _EVENTS: dict[str, type[Event]] = {
     "began": Began,
@@ -30,11 +32,10 @@ def write_event(event: Event) -> str:
 def read_event(text: str) -> Event:
     """What :func:`write_event` wrote; Damaged for anything else, a newer tallystick's event included."""
     said = _object(text)
-    kind = _EVENTS.get(said.pop("event", ""))
+    kind = _EVENTS.get(str(said.pop("event", "")))
     if kind is None:
         raise Damaged("an event of the journal is not known", where=text[:80])
-    event: Event = from_json(kind, said, "journal")
-    return event
+    return _built(kind, said)
 
 
 def write_step(step: Step) -> str:
@@ -44,7 +45,14 @@ def write_step(step: Step) -> str:
 
 def read_step(text: str) -> Step:
     """What :func:`write_step` wrote; Damaged for anything else."""
-    return from_json(Step, _object(text), "journal")
+    return _built(Step, _object(text))
+
+
+def _built(kind: type[T], said: dict[str, Any]) -> T:
+    try:
+        return from_json(kind, said, "journal")
+    except BadInput as wrong:
+        raise Damaged(f"an entry of the journal cannot be read: {wrong.what}", where=wrong.where) from wrong
 
 
 def _object(text: str) -> dict[str, Any]:

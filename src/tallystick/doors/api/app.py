@@ -22,6 +22,7 @@ from tallystick.hub.execute import cancel, execute
 from tallystick.hub.heal import Hands, begin_remedy, carry, propose_remedy
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove
+from tallystick.hub.house.whole import whole_run
 from tallystick.hub.ingest import ingest
 from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.observe import observe
@@ -79,7 +80,8 @@ class _Api:
         fact = await self.house.ledger.latest(self.house.tenant, noun, key)
         if fact is None:
             raise NotFound(f"no {noun} {key[:100]!r}", hint=f"tally log --noun {noun}")
-        return self._shown(key, fact.state)
+        state = to_json(await whole_run(self.house, key)) if noun == "run" else fact.state
+        return self._shown(key, state)
 
     def _shown(self, key: str, state: Mapping[str, Any]) -> dict[str, Any]:
         """The noun's state and, while work on it is under way, its progress."""

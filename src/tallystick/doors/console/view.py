@@ -17,8 +17,10 @@ from tallystick.core.remedy import Remedy
 from tallystick.core.run.events import Run
 from tallystick.core.signal import Signal
 from tallystick.core.verdict import Verdict
+from tallystick.hub.house.whole import with_steps
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.clock import Clock
+from tallystick.ports.journal import Journal
 from tallystick.ports.ledger import Ledger
 from tallystick.ports.traffic import Traffic
 
@@ -61,6 +63,7 @@ class View:
     """
 
     ledger: Ledger
+    journal: Journal
     traffic: Traffic
     artifacts: Artifacts
     clock: Clock
@@ -99,6 +102,10 @@ class View:
             hint = f"there is {', '.join(known)}" if known else f"there is no {noun} yet"
             raise NotFound(f"there is no {noun} {key!r}", where=noun, hint=hint)
         return found
+
+    async def whole(self, run: Run) -> Run:
+        """The run with its steps."""
+        return await with_steps(self.journal, run)
 
     async def newest(self, kind: type[T], limit: int = KEYS_MAX) -> Listing[T]:
         """The most recently changed keys of a noun; one that cannot be read hides no other."""

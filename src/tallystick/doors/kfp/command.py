@@ -1,4 +1,4 @@
-"""The command line that kfp's compiler writes for a lightweight Python component, taken apart again.
+"""The command line that kfp's compiler writes for a Python function, taken apart again.
 
 Versions 2.0 to 2.17 of the SDK write the same thing in two parts, the first of which may be absent::
 
@@ -6,7 +6,7 @@ Versions 2.0 to 2.17 of the SDK write the same thing in two parts, the first of 
     sh -ec '... python3 -m kfp.dsl.executor_main --component_module_path ... "$@"' SOURCE
     args: --executor_input {{$}} --function_to_execute NAME
 
-Only exactly this is understood: neither shell nor pip is ever run, so anything else would be passed over.
+Only exactly this is understood, and neither shell nor pip is then run. Any other command is a command.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
-from tallystick.core.errors import NotSupported
+from tallystick.core.pipeline.spec import Function
 
-__all__ = ["Function", "read_command"]
+__all__ = ["read_function"]
 
 _RUN = re.compile(
     r'program_path=\$\(mktemp -d\) printf "%s" "\$0" > "\$program_path/ephemeral_component\.py" '
@@ -42,79 +43,64 @@ _INSTALL = re.compile(
     r"(?P<index>(?:--(?:index-url|extra-index-url|trusted-host) \S+ )*)"
     rf"(?P<packages>(?:{_QUOTED})(?: (?:{_QUOTED}))*)"
 )
-_HINT = "compile a @dsl.component function with kfp 2, and leave its command alone"
 _AND = re.compile(r"\s*&&\s*(?=\S)|\s*$")
 _RUNTIME = re.compile(r"kfp(?:-pipeline-spec)?(?:\s*[=<>!~].*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A Python function: its name, the source of the module it stands in, and the packages it asks for."""
-
-    name: str
-    source: str
-    packages: tuple[str, ...]
-
-
-def read_command(command: Sequence[str], args: Sequence[str]) -> Function:
-    """The function behind a container's command; NotSupported when it is any other command."""
+def read_function(command: Sequence[Any], args: Sequence[Any]) -> Function | None:
+    """The function behind a container's command; None when it is any other command."""
+    if not all(isinstance(word, str) for word in (*command, *args)):
+        return None
     if len(command) < 4 or [*command[-4:-2]] != ["sh", "-ec"] or not _RUN.fullmatch(_squeeze(command[-2])):
-        raise _other("a container command that is not a lightweight Python component")
-    prepare = list(command[:-4])
-    if prepare and (len(prepare) != 3 or prepare[:2] != ["sh", "-c"]):
-        raise _other("a command before the Python component")
-    name = _function_name(args)
-    return Function(name, command[-1], _packages(prepare[2]) if prepare else ())
-
-
-def _other(what: str) -> NotSupported:
-    return NotSupported(
-        f"{what} is not supported",
-        hint=_HINT,
-    )
+        return None
+    if len(args) != 4 or [*args[:3]] != ["--executor_input", "{{$}}", "--function_to_execute"]:
+        return None
+    name, prepare = args[3], list(command[:-4])
+    if not name.isidentifier() or keyword.iskeyword(name):
+        return None
+    function = Function(name, command[-1])
+    if not prepare:
+        return function
+    return _prepared(function, prepare[2]) if len(prepare) == 3 and prepare[:2] == ["sh", "-c"] else None
 
 
 def _squeeze(script: str) -> str:
     return " ".join(script.split())
 
 
-def _function_name(args: Sequence[str]) -> str:
-    if len(args) != 4 or [*args[:3]] != ["--executor_input", "{{$}}", "--function_to_execute"]:
-        raise _other("an argument beside --executor_input {{$}} --function_to_execute NAME")
-    name = args[3]
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise _other(f"the function name {name[:80]!r}")
-    return name
-
-
-def _packages(script: str) -> tuple[str, ...]:
-    """The packages of each ``pip install``, without kfp's own runtime, which the executor brings."""
+def _prepared(function: Function, script: str) -> Function | None:
+    """With the packages of each ``pip install``, without kfp's own runtime, which the executor brings."""
     prepare = _PREPARE.fullmatch(_squeeze(script))
     if not prepare:
-        raise _other("a script before the Python component")
-    installs, found, at = prepare["installs"].replace(_VENV, "").strip(), [], 0
+        return None
+    installs, at = prepare["installs"].replace(_VENV, "").strip(), 0
+    packages, indexes = list[str](), set[str]()
     while at < len(installs):
         install = _INSTALL.match(installs, at)
-        if not install:
-            raise _other("a script before the Python component")
-        found += _installed(install)
-        joined = _AND.match(installs, install.end())
-        if not joined:
-            raise _other("a script before the Python component")
+        joined = _AND.match(installs, install.end()) if install else None
+        new = _packages(install["packages"]) if install else None
+        if install is None or joined is None or new is None:
+            return None
+        packages += new
+        indexes.add(install["index"])
         at = joined.end()
-    return tuple(dict.fromkeys(found))
+    if len(indexes) > 1:  # the compiler gives all of them the same
+        return None
+    options = indexes.pop().split()
+    said = [*zip(options[::2], options[1::2], strict=True)]
+    return replace(
+        function,
+        packages=tuple(dict.fromkeys(packages)),
+        index_urls=tuple(value for option, value in said if option != "--trusted-host"),
+        trusted_hosts=tuple(value for option, value in said if option == "--trusted-host"),
+    )
 
 
-def _installed(install: re.Match[str]) -> list[str]:
-    if install["index"]:
-        raise NotSupported(
-            "a package index of the component's own (pip_index_urls) is not supported",
-            hint="packages come from the executor's environment: leave pip_index_urls out",
-        )
-    packages = [quoted[1:-1] for quoted in re.findall(_QUOTED, install["packages"])]
+def _packages(quoted: str) -> list[str] | None:
+    """The requirements of one ``pip install``; None where an option stands among them."""
+    packages = [word[1:-1] for word in re.findall(_QUOTED, quoted)]
     if any(_RUNTIME.fullmatch(p) for p in packages):
         packages = [p for p in packages if p != "--no-deps" and not p.startswith("typing-extensions>=3.7.4")]
-    for option in packages:
-        if option.startswith("-"):
-            raise _other(f"the pip option {option[:80]!r}")
+    if any(option.startswith("-") for option in packages):
+        return None
     return [p for p in packages if not _RUNTIME.fullmatch(p)]

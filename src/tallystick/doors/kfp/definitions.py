@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tallystick.core.pipeline import Param, ParamType, Slot
+from tallystick.core.errors import BadInput
+from tallystick.core.pipeline.params import check_value
+from tallystick.core.pipeline.spec import Param, ParamType, Slot
 from tallystick.doors.kfp.node import Node
 
-__all__ = ["Interface", "check_io_name", "read_interface", "read_schema", "typed"]
-
-PLACEHOLDER = "{{$"
+__all__ = ["Interface", "check_io_name", "checked", "deep", "read_interface", "read_schema", "typed"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,399}", re.ASCII)
 _SCHEMA = re.compile(r"[A-Za-z_][\w.-]{0,199}", re.ASCII)
-_PARAM = frozenset({"parameterType", "defaultValue", "isOptional", "description"})
-_PARAM_REFUSED = {
-    "literals": "a list of allowed values (Literal)",
-    "type": "a parameter in the style of kfp 1",
-}
+_PARAM = frozenset({"parameterType", "defaultValue", "isOptional", "description", "literals"})
+_PARAM_REFUSED = {"type": "a parameter in the style of kfp 1"}
 _SLOT = frozenset({"artifactType", "isArtifactList", "isOptional", "description"})
 _SLOT_REFUSED = {
     "metadata": "metadata declared for an artifact",
     "properties": "properties declared for an artifact",
     "customProperties": "properties declared for an artifact",
-}
-_OTHER_TYPES = {
-    "TASK_FINAL_STATUS": "the final status of a task (dsl.PipelineTaskFinalStatus)",
-    "TASK_CONFIG": "the configuration of a task (dsl.TaskConfig)",
 }
 
 
@@ -78,14 +70,22 @@ def _read_param(name: str, node: Node) -> Param:
     fields = node.fields(_PARAM, _PARAM_REFUSED)
     kind = node.need("parameterType")
     said = kind.text()
-    if said in _OTHER_TYPES:
-        raise kind.refuse(_OTHER_TYPES[said])
+    if said == "TASK_CONFIG":  # what Kubernetes would have done with the step, handed to the step
+        raise kind.refuse("the configuration of a task (dsl.TaskConfig)")
     if said not in ParamType.__members__.values():
         raise kind.wrong(f"unknown parameter type {said[:80]!r}")
     type_ = ParamType(said)
-    default = typed(fields["defaultValue"], type_) if "defaultValue" in fields else None
+    literals = fields["literals"].items() if "literals" in fields else []
     optional = fields["isOptional"].flag() if "isOptional" in fields else False
-    return Param(check_io_name(name, node), type_, default, optional)
+    param = Param(
+        check_io_name(name, node),
+        type_,
+        optional=optional,
+        literals=tuple(typed(literal, type_) for literal in literals),
+    )
+    if "defaultValue" not in fields:
+        return param
+    return replace(param, default=checked(fields["defaultValue"], param))
 
 
 def _read_slot(name: str, node: Node) -> Slot:
@@ -108,6 +108,16 @@ def read_schema(node: Node) -> str:
     return title
 
 
+def checked(node: Node, param: Param) -> Any:
+    """A constant that ``param`` may have: of its type, and one of its literals."""
+    try:
+        return check_value(param.name, param, typed(node, param.type))
+    except BadInput as wrong:
+        if wrong.where != param.name:
+            raise
+        raise node.wrong(wrong.what, hint=wrong.hint) from None
+
+
 def typed(node: Node, type_: ParamType) -> Any:
     """A constant as the value of its type.
 
@@ -122,25 +132,26 @@ def typed(node: Node, type_: ParamType) -> Any:
     if type_ is ParamType.BOOLEAN and isinstance(value, bool):
         return value
     if type_ is ParamType.DOUBLE and number:
-        return _finite(node)
+        return node.number()
     if type_ is ParamType.INTEGER and number:
-        whole = _whole(_finite(node), node.value)
+        whole = _whole(node.number(), node.value)
         if isinstance(whole, int):
             return whole
     if (type_ is ParamType.LIST and isinstance(value, list)) or (
-        type_ is ParamType.STRUCT and isinstance(value, dict)
+        type_ in (ParamType.STRUCT, ParamType.FINAL_STATUS) and isinstance(value, dict)
     ):
-        return _deep(node)
+        return deep(node)
     raise node.wrong(f"a {type_} was declared, got {node.kind}")
 
 
-def _deep(node: Node) -> Any:
+def deep(node: Node) -> Any:
+    """A constant of no declared type, with its whole numbers as int."""
     if isinstance(node.value, dict):
-        return {name: _deep(inner) for name, inner in node.value.items()}
+        return {name: deep(inner) for name, inner in node.value.items()}
     if isinstance(node.value, list):
-        return [_deep(inner) for inner in node.value]
+        return [deep(inner) for inner in node.value]
     if isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        return _whole(_finite(node), node.value)
+        return _whole(node.number(), node.value)
     return node.value
 
 
@@ -148,13 +159,3 @@ def _whole(number: float, written: Any) -> int | float:
     if isinstance(written, int):
         return written
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
-
-
-def _finite(node: Node) -> float:
-    try:
-        number = float(node.value)  # type: ignore[arg-type]  # the callers have seen that it is a number
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise node.wrong(f"{node.kind} is not a number that JSON knows")
-    return number

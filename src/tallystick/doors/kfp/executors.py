@@ -1,60 +1,67 @@
-"""What stands under ``deploymentSpec.executors``: a Python function in a container, or an importer."""
+"""What stands under ``deploymentSpec.executors``: a function or a command in a container, or an importer."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from tallystick.core.errors import NotSupported
-from tallystick.core.pipeline import Binding, Component, Constant, Importer, ParamType
-from tallystick.doors.kfp.command import read_command
-from tallystick.doors.kfp.definitions import PLACEHOLDER, Interface, read_schema, typed
+from tallystick.core.pipeline.spec import (
+    Binding,
+    Command,
+    Component,
+    Function,
+    Importer,
+    ParamType,
+)
+from tallystick.doors.kfp.command import read_function
+from tallystick.doors.kfp.definitions import Interface, deep, read_schema, typed
 from tallystick.doors.kfp.node import Node
+from tallystick.doors.kfp.placeholders import (
+    CHANNEL,
+    Names,
+    check_text,
+    holds_placeholder,
+    read_text,
+    read_words,
+)
+from tallystick.doors.kfp.resources import read_resources
 
 __all__ = ["read_component", "read_importer"]
 
-# An image that is Python and nothing else stands for "some Python": the executor's own takes its place.
-# Any other holds programs and packages that would be missing here.
+# An image that is Python and nothing else stands for "some Python": the executor's own takes its place. Any
+# other holds programs and packages that would be missing here, so that what runs in it stays a command.
 _STOCK_IMAGE = re.compile(
     r"(?:[\w.:-]+/)*(?:python:3(?:\.\d+)*(?:-(?:slim|alpine|bookworm|bullseye|trixie)[\w.-]*)?"
     r"|ubi\d+/python-3\d*(?::[\w.-]+)?)",
     re.ASCII,
 )
-_CONTAINER_REFUSED = {
-    "env": "an environment variable (set_env_variable)",
-    "resources": "a resource request (set_cpu_limit, set_memory_limit, set_accelerator_limit)",
-    "lifecycle": "a lifecycle hook",
-}
-_IMPORTER = frozenset({"artifactUri", "typeSchema", "reimport", "downloadToWorkspace"})
+_VOLUME_IMAGES = {"argostub/createpvc": "CreatePVC", "argostub/deletepvc": "DeletePVC"}
+"""What kfp-kubernetes writes for steps that its own driver does in a cluster: there is no such image."""
+_CONTAINER = frozenset({"image", "command", "args", "env", "resources"})
+_CONTAINER_REFUSED = {"lifecycle": "a lifecycle hook"}
+_ENV_NAME = re.compile(r"[^=\x00\s]{1,400}")
+_NUMBER = re.compile(r"-\d{1,5}\Z", re.ASCII)
+_ITS_INPUT = "{{$.inputs.parameters['uri']}}"
+_IMPORTER = frozenset({"artifactUri", "typeSchema", "reimport", "downloadToWorkspace", "metadata"})
 _IMPORTER_REFUSED = {
-    "metadata": "metadata given to an importer",
     "properties": "properties given to an importer",
     "customProperties": "properties given to an importer",
 }
 
 
-def read_component(container: Node, face: Interface) -> Component:
-    """A container as the Python function that it runs; NotSupported when it runs anything else."""
-    fields = container.fields(frozenset({"image", "command", "args"}), _CONTAINER_REFUSED)
-    command = [word.text() for word in fields["command"].items()] if "command" in fields else []
-    args = [word.text() for word in fields["args"].items()] if "args" in fields else []
-    try:
-        function = read_command(command, args)
-    except NotSupported as other:
-        raise NotSupported(other.what, where=container.where, hint=other.hint) from None
-    image = container.need("image").text()
-    if not _STOCK_IMAGE.fullmatch(image):
-        raise container.need("image").refuse(
-            f"the image {image[:100]!r}", hint="use a stock Python image and packages_to_install"
-        )
-    for slot in face.out_artifacts.values():
-        if slot.is_list:
-            raise container.refuse(f"a step that makes a list of artifacts ({slot.name})")
+def read_component(
+    name: str, container: Node, face: Interface, inputs: Mapping[str, Binding], timeout_s: int
+) -> Component:
+    """A container as the function or the command that it runs. ``name`` is the component's in the file."""
+    fields = container.fields(_CONTAINER, _CONTAINER_REFUSED)
+    code = _code(container, fields, Names(face, inputs.keys()))
     return Component(
-        name=function.name,
-        function=function.name,
-        source=function.source,
-        packages=function.packages,
+        # kfp numbers what is used twice: it is the same component all the same.
+        name=code.name if isinstance(code, Function) else _NUMBER.sub("", name.removeprefix("comp-")),
+        code=code,
+        env=_env(fields.get("env")),
+        resources=read_resources(fields.get("resources"), inputs),
+        timeout_s=timeout_s,
         params=tuple(face.params.values()),
         artifacts=tuple(face.artifacts.values()),
         out_params=tuple(face.out_params.values()),
@@ -62,21 +69,54 @@ def read_component(container: Node, face: Interface) -> Component:
     )
 
 
+def _code(container: Node, fields: Mapping[str, Node], names: Names) -> Function | Command:
+    image = container.need("image").text()
+    if image.partition(":")[0] in _VOLUME_IMAGES:
+        what = _VOLUME_IMAGES[image.partition(":")[0]]
+        raise container.need("image").refuse(f"a volume of Kubernetes ({what})")
+    command = read_words(fields["command"], names) if "command" in fields else ()
+    args = read_words(fields["args"], names) if "args" in fields else ()
+    if not holds_placeholder(image):
+        function = read_function(command, args) if _STOCK_IMAGE.fullmatch(image) else None
+        # Kubeflow fills in what stands in the source, too: such a source is no module as it is.
+        if function and not holds_placeholder(function.source):
+            return function
+    else:
+        check_text(image, container.need("image"), {*names.face.params, *names.given})
+    return Command(image, command, args)
+
+
+def _env(node: Node | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in node.items() if node else []:
+        fields = entry.fields(frozenset({"name", "value"}))
+        name = entry.need("name").text()
+        value = fields["value"].string() if "value" in fields else ""
+        if not _ENV_NAME.fullmatch(name) or "\x00" in value:
+            raise entry.wrong(f"{name[:80]!r} cannot be set in a process's environment")
+        if name in found:
+            raise entry.wrong(f"the environment variable {name[:80]!r} stands here twice")
+        if CHANNEL in value or holds_placeholder(value):  # Kubeflow would hand it over unread
+            raise entry.refuse(f"a placeholder in the environment ({value[:80]!r})")
+        found[name] = value
+    return found
+
+
 def read_importer(importer: Node, inputs: Mapping[str, Binding], face: Interface) -> Importer:
-    """An importer whose URI is a constant or one of the task's ``inputs``."""
+    """An importer whose URI is a constant, a template or one of the task's ``inputs``."""
     fields = importer.fields(_IMPORTER, _IMPORTER_REFUSED)
-    # `reimport` needs no asking: a URI is looked up anew in every run.
-    if "reimport" in fields:
-        fields["reimport"].flag()
-    if "downloadToWorkspace" in fields and fields["downloadToWorkspace"].flag():
-        raise fields["downloadToWorkspace"].refuse("download_to_workspace")
+    # Neither changes what a step sees. An artifact goes by its content here, which is looked at anew in every
+    # run, and each step is told the path at which it finds the artifact, wherever that was brought to.
+    for said in {"reimport", "downloadToWorkspace"} & {*fields}:
+        fields[said].flag()
     if [*face.out_artifacts] != ["artifact"] or face.out_params or face.artifacts:
         raise importer.wrong("an importer has one output, the artifact 'artifact', and no other artifact")
-    extra = [name for name in inputs if name != "uri"]
-    if extra:
-        raise importer.refuse(f"the importer's input {extra[0]!r}")
     schema = read_schema(fields["typeSchema"]) if "typeSchema" in fields else "system.Artifact"
-    return Importer(_uri(importer.need("artifactUri"), inputs), schema)
+    metadata = {}
+    if "metadata" in fields:
+        metadata = {name: deep(value) for name, value in fields["metadata"].mapping().items()}
+        check_text(metadata, fields["metadata"], inputs)
+    return Importer(_uri(importer.need("artifactUri"), inputs), schema, metadata)
 
 
 def _uri(node: Node, inputs: Mapping[str, Binding]) -> Binding:
@@ -84,13 +124,22 @@ def _uri(node: Node, inputs: Mapping[str, Binding]) -> Binding:
     if len(fields) != 1:
         raise node.wrong("expected either constant or runtimeParameter")
     if "constant" in fields:
-        uri: str = typed(fields["constant"], ParamType.STRING)
-        if PLACEHOLDER in uri:
-            raise node.refuse("a placeholder ({{$...}}) in a constant")
-        if "uri" in inputs and inputs["uri"] != Constant(uri):
-            raise node.wrong("the importer has one URI, and the task's input 'uri' another")
-        return Constant(uri)
+        return _constant_uri(fields["constant"], inputs)
     name = fields["runtimeParameter"].text()
     if name not in inputs:
         raise node.wrong(f"the task has no input {name[:80]!r}")
+    if "uri" in inputs and inputs[name] != inputs["uri"]:
+        raise node.wrong("the importer has one URI, and the task's input 'uri' another")
     return inputs[name]
+
+
+def _constant_uri(node: Node, inputs: Mapping[str, Binding]) -> Binding:
+    text = typed(node, ParamType.STRING)
+    if CHANNEL in text or text == _ITS_INPUT:  # the task has it right
+        if "uri" not in inputs:
+            raise node.wrong("the task has no input 'uri'")
+        return inputs["uri"]
+    uri = read_text(text, node, inputs)
+    if inputs.get("uri", uri) != uri:
+        raise node.wrong("the importer has one URI, and the task's input 'uri' another")
+    return uri

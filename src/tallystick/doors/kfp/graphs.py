@@ -4,52 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tallystick.core.errors import BadInput, TooLarge
 from tallystick.core.names import check_name
-from tallystick.core.pipeline import (
-    DEPTH_MAX,
-    TASKS_MAX,
+from tallystick.core.pipeline.check import DEPTH_MAX, TASKS_MAX
+from tallystick.core.pipeline.order import task_order
+from tallystick.core.pipeline.spec import (
     Binding,
     Component,
     Constant,
     Dag,
+    DagOutput,
+    FromInput,
     Importer,
     Loop,
+    Source,
     Task,
 )
-from tallystick.doors.kfp.bindings import (
-    Scope,
-    read_artifact_binding,
-    read_param_binding,
-)
+from tallystick.doors.kfp.bindings import Scope, read_inputs
 from tallystick.doors.kfp.definitions import Interface, read_interface
 from tallystick.doors.kfp.executors import read_component, read_importer
 from tallystick.doors.kfp.loops import read_loop
 from tallystick.doors.kfp.node import Node
 from tallystick.doors.kfp.outputs import read_outputs
+from tallystick.doors.kfp.platforms import timeout_of
+from tallystick.doors.kfp.policies import read_cache, read_retry, read_trigger
 
 __all__ = ["Graphs"]
 
 _TASK = frozenset(
     {
-        "taskInfo", "componentRef", "inputs", "dependentTasks", "cachingOptions",
-        "triggerPolicy", "parameterIterator", "iteratorPolicy",
+        "taskInfo", "componentRef", "inputs", "dependentTasks", "cachingOptions", "triggerPolicy",
+        "parameterIterator", "artifactIterator", "iteratorPolicy", "retryPolicy",
     }
 )  # fmt: skip
-_TASK_REFUSED = {
-    "retryPolicy": "a retry (set_retry)",
-    "artifactIterator": "a loop over artifacts (artifactIterator)",
-}
+_ITERATORS = ("parameterIterator", "artifactIterator")
 _COMPONENT = frozenset({"inputDefinitions", "outputDefinitions", "dag", "executorLabel"})
 _COMPONENT_REFUSED = {
     "singlePlatformSpecs": "a setting for one platform",
     "taskConfigPassthroughs": "a task's configuration handed through (task_config_passthroughs)",
 }
 _EXECUTOR_REFUSED = {"resolver": "a resolver", "customJob": "a custom job"}
-_BUILD = "build text out of parameters inside a component, not in the pipeline"
-_SUCCEEDED = ("ALL_UPSTREAM_TASKS_SUCCEEDED", "TRIGGER_STRATEGY_UNSPECIFIED")
-_COMPLETED = "running after tasks that failed (dsl.ExitHandler, ignore_upstream_failure)"
 
 
 @contextmanager
@@ -89,9 +85,19 @@ class Graphs:
         if self._count > TASKS_MAX:
             raise TooLarge(f"the pipeline has more than {TASKS_MAX} tasks", where=component.where)
         siblings = {name: self._face(name, task, path) for name, task in tasks.items()}
-        scope = Scope(path, depth, around, absent, siblings)
+        looped = frozenset(
+            name
+            for name, task in tasks.items()
+            if any(task.mapping().get(iterator) is not None for iterator in _ITERATORS)
+        )
+        scope = Scope(path, depth, around, absent, siblings, looped)
         body = tuple(self._task(name, task, scope) for name, task in tasks.items())
-        return Dag(body, read_outputs(fields.get("outputs"), scope))
+        dag = Dag(body, read_outputs(fields.get("outputs"), scope))
+        try:
+            task_order(dag)
+        except BadInput as circle:
+            raise fields["tasks"].wrong(circle.what) from None
+        return dag
 
     def _component(self, task: Node) -> Node:
         ref = task.need("componentRef")
@@ -103,7 +109,10 @@ class Graphs:
 
     def _face(self, name: str, task: Node, path: str) -> Interface:
         with naming(path + name):
-            check_name("task", name)
+            try:
+                check_name("task", name)
+            except BadInput as wrong:
+                raise task.wrong(wrong.what, hint=wrong.hint) from None
             component = self._component(task)
             if component.key not in self._faces:
                 component.fields(_COMPONENT, _COMPONENT_REFUSED)
@@ -111,63 +120,65 @@ class Graphs:
             return self._faces[component.key]
 
     def _task(self, name: str, node: Node, scope: Scope) -> Task:
-        path = scope.path + name
-        with naming(path):
-            fields = node.fields(_TASK, _TASK_REFUSED)
-            _check_trigger(fields.get("triggerPolicy"))
+        with naming(scope.path + name):
+            fields = node.fields(_TASK)
             _check_info(fields.get("taskInfo"))
             face = scope.siblings[name]
-            inputs = _inputs(fields.get("inputs"), face, scope)
-            loop = read_loop(fields, inputs, face)
-            body = self._body(name, self._component(node), inputs, loop, scope)
-            return Task(
-                name=name,
-                body=body,
-                inputs={} if isinstance(body, Importer) else inputs,
-                after=_after(fields.get("dependentTasks")),
-                loop=loop,
-                cache=_cache(fields.get("cachingOptions")),
+            inputs = read_inputs(fields.get("inputs"), face, scope)
+            task = Task(
+                name,
+                Dag(()),
+                inputs,
+                after=_after(fields.get("dependentTasks"), scope),
+                loop=read_loop(fields, inputs, face),
+                trigger=read_trigger(fields.get("triggerPolicy")),
+                retry=read_retry(fields.get("retryPolicy")),
+                cache=read_cache(fields.get("cachingOptions")),
             )
+            component = self._component(node)
+            parts = component.fields(_COMPONENT, _COMPONENT_REFUSED)
+            if ("dag" in parts) == ("executorLabel" in parts):
+                raise component.wrong("a component has either a dag or an executorLabel")
+            if "executorLabel" in parts:
+                if "container" in self._executor(component):
+                    _check_given(task, face, node)
+                return self._step(task, component, face)
+            if task.retry.tries:
+                raise fields["retryPolicy"].refuse("a retry of a whole graph", "set it on the tasks inside")
+            absent = _fill(inputs, task.loop, face, component)
+            dag = self.read(component, face, absent, f"{scope.path}{name}/", scope.depth + 1)
+            return replace(task, body=dag)
 
-    def _body(
-        self, name: str, component: Node, inputs: dict[str, Binding], loop: Loop | None, scope: Scope
-    ) -> Component | Importer | Dag:
-        fields, face = component.fields(_COMPONENT, _COMPONENT_REFUSED), scope.siblings[name]
-        if ("dag" in fields) == ("executorLabel" in fields):
-            raise component.wrong("a component has either a dag or an executorLabel")
-        if "dag" in fields:
-            absent = _fill(inputs, loop, face, component)
-            return self.read(component, face, absent, f"{scope.path}{name}/", scope.depth + 1)
-        if loop:
-            raise component.refuse("a loop around a single component")
-        label = fields["executorLabel"].text()
-        if label not in self._executors:
-            raise fields["executorLabel"].wrong(f"there is no executor {label[:80]!r}")
-        if label in self._settings:
-            raise self._settings[label].refuse(f"the platform setting {self._settings[label].key!r}")
-        executor = self._executors[label].fields(frozenset({"container", "importer"}), _EXECUTOR_REFUSED)
-        if len(executor) != 1:
-            raise self._executors[label].wrong("an executor is either a container or an importer")
+    def _step(self, task: Task, component: Node, face: Interface) -> Task:
+        """A task that a component or an importer does; in a loop, with a graph of its own around it."""
+        if task.loop is None:
+            return replace(task, body=self._body(component, task.inputs, face))
+        seen = {name: FromInput(name) for name in (*task.inputs, task.loop.item)}
+        inner = Task(task.name, self._body(component, seen, face), seen, retry=task.retry, cache=task.cache)
+        outputs = (*face.out_params, *face.out_artifacts)
+        dag = Dag((inner,), tuple(DagOutput(name, (Source(task.name, name),)) for name in outputs))
+        outer = {**task.inputs}
+        for param in face.params.values():
+            if param.default is not None and param.name not in seen:
+                outer[param.name] = Constant(param.default)  # the condition may ask for it
+        return Task(task.name, dag, outer, task.after, task.loop, task.trigger)
+
+    def _body(self, component: Node, inputs: Mapping[str, Binding], face: Interface) -> Component | Importer:
+        executor = self._executor(component)
+        timeout_s = timeout_of(self._settings.get(component.need("executorLabel").text()))
         if "importer" in executor:
             return read_importer(executor["importer"], inputs, face)
-        return read_component(executor["container"], face)
+        return read_component(component.key, executor["container"], face, inputs, timeout_s)
 
-
-def _inputs(node: Node | None, face: Interface, scope: Scope) -> dict[str, Binding]:
-    if node is None:
-        return {}
-    fields = node.fields(frozenset({"parameters", "artifacts"}))
-    found: dict[str, Binding | None] = {}
-    for name, source in (fields["parameters"].mapping() if "parameters" in fields else {}).items():
-        if name not in face.params:
-            # So kfp writes an f-string of parameters: as a placeholder, and the parameter beside it.
-            raise source.refuse(f"the input {name[:80]!r}, which the component does not declare,", _BUILD)
-        found[name] = read_param_binding(source, face.params[name], scope)
-    for name, source in (fields["artifacts"].mapping() if "artifacts" in fields else {}).items():
-        if name not in face.artifacts:
-            raise source.wrong(f"the component has no input artifact {name[:80]!r}")
-        found[name] = read_artifact_binding(source, face.artifacts[name], scope)
-    return {name: binding for name, binding in found.items() if binding is not None}
+    def _executor(self, component: Node) -> dict[str, Node]:
+        label = component.need("executorLabel")
+        if label.text() not in self._executors:
+            raise label.wrong(f"there is no executor {label.text()[:80]!r}")
+        node = self._executors[label.text()]
+        executor = node.fields(frozenset({"container", "importer"}), _EXECUTOR_REFUSED)
+        if len(executor) != 1:
+            raise node.wrong("an executor is either a container or an importer")
+        return executor
 
 
 def _fill(inputs: dict[str, Binding], loop: Loop | None, face: Interface, component: Node) -> frozenset[str]:
@@ -183,21 +194,21 @@ def _fill(inputs: dict[str, Binding], loop: Loop | None, face: Interface, compon
         else:
             raise component.wrong(f"its parameter {param.name!r} has no value")
     for slot in face.artifacts.values():
-        if slot.name not in inputs:
+        if slot.name not in inputs and not (loop and loop.item == slot.name):
             if not slot.optional:
                 raise component.wrong(f"its input artifact {slot.name!r} has no source")
             absent.add(slot.name)
     return frozenset(absent)
 
 
-def _check_trigger(node: Node | None) -> None:
-    if node is None:
-        return
-    fields = node.fields(
-        frozenset({"strategy"}), {"condition": "a condition (dsl.If, dsl.Elif, dsl.Else, dsl.Condition)"}
-    )
-    if "strategy" in fields and fields["strategy"].text() not in _SUCCEEDED:
-        raise fields["strategy"].refuse(_COMPLETED)
+def _check_given(task: Task, face: Interface, node: Node) -> None:
+    given = {*task.inputs, task.loop.item} if task.loop else {*task.inputs}
+    for param in face.params.values():
+        if param.name not in given and param.default is None and not param.optional:
+            raise node.wrong(f"its parameter {param.name!r} has no value")
+    for slot in face.artifacts.values():
+        if slot.name not in given and not slot.optional:
+            raise node.wrong(f"its input artifact {slot.name!r} has no source")
 
 
 def _check_info(node: Node | None) -> None:
@@ -208,13 +219,9 @@ def _check_info(node: Node | None) -> None:
             name.text()
 
 
-def _after(node: Node | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.text() for name in node.items())) if node else ()
-
-
-def _cache(node: Node | None) -> bool:
-    """Off unless it says on: so PipelineSpec has it, and kfp's compiler writes ``{}`` for off."""
-    if node is None:
-        return False
-    fields = node.fields(frozenset({"enableCache"}), {"cacheKey": "a cache key of one's own"})
-    return fields["enableCache"].flag() if "enableCache" in fields else False
+def _after(node: Node | None, scope: Scope) -> tuple[str, ...]:
+    names = node.items() if node else []
+    for name in names:
+        if name.text() not in scope.siblings:
+            raise name.wrong(f"it waits for task {name.text()[:80]!r}, which does not exist")
+    return tuple(dict.fromkeys(name.text() for name in names))

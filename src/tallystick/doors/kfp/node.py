@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,6 +98,35 @@ class Node:
         if not self.value:
             raise self.wrong("expected text, got none")
         return self.value
+
+    def string(self) -> str:
+        """A string, which may be empty."""
+        if not isinstance(self.value, str):
+            raise self.wrong(f"expected text, got {self.kind}")
+        return self.value
+
+    def number(self) -> float:
+        """A finite number."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise self.wrong(f"expected a number, got {self.kind}")
+        try:
+            number = float(self.value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.wrong(f"{self.kind} is not a number that JSON knows")
+        return number
+
+    def whole(self) -> int:
+        """A whole number, 0 or more, of 63 bits; as text too, as protobuf's JSON has it."""
+        value = self.value
+        if isinstance(value, str) and value.isdecimal() and value.isascii() and len(value) < 20:
+            value = int(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise self.wrong(f"expected a whole number, 0 or more, got {self.kind}")
+        return value
 
     def flag(self) -> bool:
         """``true`` or ``false``."""

@@ -1,14 +1,12 @@
-"""The outputs that a graph shows outside, each the output of one of its tasks."""
+"""The outputs that a graph shows outside, each the output of one of its tasks, or of the first that ran."""
 
 from __future__ import annotations
 
-from tallystick.core.pipeline import DagOutput
+from tallystick.core.pipeline.spec import DagOutput, Source
 from tallystick.doors.kfp.bindings import Scope
 from tallystick.doors.kfp.node import Node
 
 __all__ = ["read_outputs"]
-
-_ONE_OF = "an output that one of several tasks gives (dsl.OneOf)"
 
 
 def read_outputs(node: Node | None, scope: Scope) -> tuple[DagOutput, ...]:
@@ -28,26 +26,31 @@ def read_outputs(node: Node | None, scope: Scope) -> tuple[DagOutput, ...]:
 
 
 def _param_output(name: str, node: Node, scope: Scope) -> DagOutput:
-    fields = node.fields(
-        frozenset({"valueFromParameter"}),
-        {"valueFromOneof": _ONE_OF},
-    )
-    if not fields:
-        raise node.wrong("field 'valueFromParameter' is missing")
-    return _selected(name, fields["valueFromParameter"], "outputParameterKey", scope)
+    fields = node.fields(frozenset({"valueFromParameter", "valueFromOneof"}))
+    if len(fields) != 1:
+        raise node.wrong("expected either valueFromParameter or valueFromOneof")
+    if "valueFromParameter" in fields:
+        selectors = [fields["valueFromParameter"]]
+    else:
+        one_of = fields["valueFromOneof"]
+        one_of.fields(frozenset({"parameterSelectors"}))
+        selectors = one_of.need("parameterSelectors").items()
+    return _selected(name, node, selectors, "outputParameterKey", scope)
 
 
 def _artifact_output(name: str, node: Node, scope: Scope) -> DagOutput:
+    """Several selectors are kfp's OneOf: the compiler writes them for nothing else."""
     selectors = node.fields(frozenset({"artifactSelectors"})).get("artifactSelectors")
-    found = selectors.items() if selectors else []
-    if not found:
-        raise node.wrong("field 'artifactSelectors' is missing")
-    if len(found) > 1:
-        raise node.refuse(_ONE_OF)
-    return _selected(name, found[0], "outputArtifactKey", scope)
+    return _selected(name, node, selectors.items() if selectors else [], "outputArtifactKey", scope)
 
 
-def _selected(name: str, node: Node, key: str, scope: Scope) -> DagOutput:
+def _selected(name: str, node: Node, selectors: list[Node], key: str, scope: Scope) -> DagOutput:
+    if not selectors:
+        raise node.wrong(f"output {name[:80]!r} has no source")
+    return DagOutput(name, tuple(_source(name, selector, key, scope) for selector in selectors))
+
+
+def _source(name: str, node: Node, key: str, scope: Scope) -> Source:
     node.fields(frozenset({"producerSubtask", key}))
     task, output = node.need("producerSubtask").text(), node.need(key).text()
     if task not in scope.siblings:
@@ -55,4 +58,4 @@ def _selected(name: str, node: Node, key: str, scope: Scope) -> DagOutput:
     face = scope.siblings[task]
     if output not in (face.out_params if key == "outputParameterKey" else face.out_artifacts):
         raise node.wrong(f"task {task[:80]!r} has no such output {output[:80]!r}")
-    return DagOutput(name, task, output)
+    return Source(task, output)

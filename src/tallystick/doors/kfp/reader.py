@@ -12,16 +12,22 @@ from collections.abc import Mapping
 
 from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.names import check_name
-from tallystick.core.pipeline import Pipeline, check_pipeline
+from tallystick.core.pipeline.check import check_pipeline
+from tallystick.core.pipeline.spec import Pipeline
 from tallystick.doors.kfp.definitions import Interface, read_interface
 from tallystick.doors.kfp.document import read_documents
 from tallystick.doors.kfp.graphs import Graphs
 from tallystick.doors.kfp.node import Node
+from tallystick.doors.kfp.platforms import read_settings
 
 __all__ = ["read_pipeline"]
 
-_SPEC = frozenset({"pipelineInfo", "deploymentSpec", "sdkVersion", "schemaVersion", "components", "root"})
-_SPEC_REFUSED = {"defaultPipelineRoot": "a pipeline root (pipeline_root)"}
+_SPEC = frozenset(
+    {
+        "pipelineInfo", "deploymentSpec", "sdkVersion", "schemaVersion", "components", "root",
+        "defaultPipelineRoot",
+    }
+)  # fmt: skip
 _VERSION = re.compile(r"2\.1\.\d+", re.ASCII)
 _COMPILE = "compile it with kfp 2: kfp.compiler.Compiler().compile(pipeline, 'pipeline.yaml')"
 
@@ -34,7 +40,7 @@ def read_pipeline(text: str | bytes) -> Pipeline:
     """
     spec, platform = _split(read_documents(text))
     _check_kind(spec)
-    fields = spec.fields(_SPEC, _SPEC_REFUSED)
+    fields = spec.fields(_SPEC)
     _check_version(spec)
     info = spec.need("pipelineInfo").fields(frozenset({"name", "displayName", "description"}))
     name = spec.need("pipelineInfo").need("name")
@@ -42,10 +48,10 @@ def read_pipeline(text: str | bytes) -> Pipeline:
         check_name("pipeline", name.text())
     except BadInput as wrong:
         raise name.wrong(wrong.what, hint=wrong.hint) from None
+    executors = _executors(fields.get("deploymentSpec"))
+    settings = read_settings(platform, executors)
     graphs = Graphs(
-        fields["components"].mapping() if "components" in fields else {},
-        _executors(fields.get("deploymentSpec")),
-        _settings(platform),
+        fields["components"].mapping() if "components" in fields else {}, executors, settings.executors
     )
     root = spec.need("root")
     root.fields(
@@ -57,7 +63,9 @@ def read_pipeline(text: str | bytes) -> Pipeline:
         name=name.text(),
         root=graphs.read(root, face, _absent(root, face), "", 0),
         params=tuple(face.params.values()),
-        description=info["description"].text() if "description" in info else "",
+        description=info["description"].string() if "description" in info else "",
+        root_uri=fields["defaultPipelineRoot"].string() if "defaultPipelineRoot" in fields else "",
+        workspace_bytes=settings.workspace_bytes,
     )
     return check_pipeline(pipeline)
 
@@ -105,19 +113,3 @@ def _absent(root: Node, face: Interface) -> frozenset[str]:
         if not slot.optional:
             raise root.refuse(f"an artifact as input of the pipeline ({slot.name})", hint="use dsl.importer")
     return frozenset(face.artifacts)
-
-
-def _settings(platform: Node | None) -> Mapping[str, Node]:
-    """What the platform document asks for, by executor; what concerns the whole pipeline is refused."""
-    found: dict[str, Node] = {}
-    platforms = platform.fields(frozenset({"platforms"})).get("platforms") if platform else None
-    for name, node in (platforms.mapping() if platforms else {}).items():
-        said = f"a setting of the whole pipeline for {name[:40]}"
-        fields = node.fields(
-            frozenset({"deploymentSpec", "platform"}), {"pipelineConfig": said, "config": said}
-        )
-        for label, executor in _executors(fields.get("deploymentSpec")).items():
-            asked = [setting for setting in executor.mapping().values() if not setting.empty]
-            if asked:
-                found[label] = asked[0]
-    return found

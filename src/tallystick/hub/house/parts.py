@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from tallystick.core.errors import NotFound, TallyError, Unavailable
 from tallystick.core.facts import Fact, from_json, to_json
 from tallystick.core.names import DEFAULT_TENANT
-from tallystick.core.run.events import Event
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
+from tallystick.hub.house.inbox import Inbox
 from tallystick.hub.house.route import Routes
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.catalogue import Catalogue
@@ -83,7 +83,7 @@ class House:
     tenant: str = DEFAULT_TENANT
     locks: dict[tuple[str, str], asyncio.Lock] = field(default_factory=dict)
     tasks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
-    inboxes: dict[str, asyncio.Queue[Event]] = field(default_factory=dict)
+    inboxes: dict[str, Inbox] = field(default_factory=dict)
     progress: dict[str, tuple[float, str]] = field(default_factory=dict)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     rescue: Callable[[str, str], Awaitable[None]] | None = None

@@ -11,7 +11,7 @@ from tallystick.core.run.record import read_step
 from tallystick.hub.house.parts import House
 from tallystick.ports.journal import Journal
 
-__all__ = ["whole_run", "with_steps"]
+__all__ = ["ended_with", "whole_run", "with_steps"]
 
 LEFT = "the run was given up"
 
@@ -27,13 +27,16 @@ async def with_steps(journal: Journal, run: Run) -> Run:
         return run
     texts = await journal.steps(run.tenant, run.key)
     steps = await asyncio.to_thread(_read, texts)
-    return replace(run, steps=tuple(_ended(step) for step in steps) if run.state.ended else tuple(steps))
+    return replace(run, steps=tuple(ended_with(run, step) for step in steps))
 
 
 def _read(texts: Sequence[str]) -> list[Step]:
     return [read_step(text) for text in texts]
 
 
-def _ended(step: Step) -> Step:
-    """A step of a run that has ended has ended too: the hub that ran it is gone."""
-    return step if step.state.ended else replace(step, state=StepState.CANCELLED, error=step.error or LEFT)
+def ended_with(run: Run, step: Step) -> Step:
+    """A step of a run that has ended has ended too, whatever its journal says: the hub that ran it is gone."""
+    if step.state.ended or not run.state.ended:
+        return step
+    error = step.error or LEFT
+    return replace(step, state=StepState.CANCELLED, error=error, ended_ms=max(step.started_ms, run.ended_ms))

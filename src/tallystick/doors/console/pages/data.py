@@ -8,10 +8,10 @@ from itertools import groupby
 
 from starlette.requests import Request
 
-from tallystick.core.data import TABLE_URI, Snapshot
+from tallystick.core.data import Snapshot
 from tallystick.core.errors import NotFound
 from tallystick.core.model import ModelVersion
-from tallystick.core.run.events import Run
+from tallystick.core.run.events import Run, snapshots_of
 from tallystick.doors.console.answer import Page, name_in
 from tallystick.doors.console.view import View
 
@@ -28,15 +28,7 @@ class Use:
 
 def snapshots_read(run: Run) -> list[str]:
     """The snapshots (``table@snapshot_id``) that a run's steps brought in or worked on."""
-    refs = [
-        ref
-        for step in run.steps
-        for values in (step.inputs, step.outputs)
-        for found in values.artifacts.values()
-        for ref in found
-    ]
-    keys = [ref.uri.removeprefix(TABLE_URI) for ref in refs if ref.uri.startswith(TABLE_URI)]
-    return [key for key in dict.fromkeys(keys) if "@" in key]
+    return list(snapshots_of(run.steps) or run.snapshots)
 
 
 async def _uses(view: View) -> dict[str, Use]:

@@ -12,11 +12,13 @@ from tallystick.core.errors import NotFound, TallyError
 from tallystick.core.model import ModelVersion
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.run.events import Run, Step
+from tallystick.core.run.record import read_step
 from tallystick.doors.console.answer import HEADERS, Page, error_answer, name_in
 from tallystick.doors.console.pages.data import snapshots_read
 from tallystick.doors.console.show.chart import timeline
 from tallystick.doors.console.show.graph import draw_run
 from tallystick.doors.console.view import View
+from tallystick.hub.house.whole import ended_with
 
 __all__ = ["LOG_BYTES_SHOWN", "log_text", "pipelines", "run", "run_log", "runs"]
 
@@ -44,13 +46,14 @@ async def runs(view: View, request: Request) -> Page:
     listing = await view.newest(Run)
     found = sorted(listing.values, key=lambda r: -r.started_ms)
     live = any(not r.state.ended for r in found)
+    found = [r if r.state.ended else await view.whole(r) for r in found]
     data = {"runs": found, "left_out": listing.left_out}
     return Page("making/runs.html", "Runs", data, {"runs": found, "listing": listing}, live)
 
 
 async def run(view: View, request: Request) -> Page:
     """One run, whole."""
-    found = await view.one(Run, name_in(request, "key"))
+    found = await view.whole(await view.one(Run, name_in(request, "key")))
     pipeline = await _pipeline(view, found)
     models = [m for m in (await view.newest(ModelVersion)).values if m.origin.run == found.key]
     now = view.clock.now_ms()
@@ -94,11 +97,18 @@ async def log_text(view: View, request: Request) -> Response:
 async def _log_of(view: View, request: Request) -> tuple[Run, Step, Path | None]:
     found = await view.one(Run, str(request.path_params["key"]))
     wanted = request.query_params.get("step", "")
-    step = found.step(wanted)
+    step = await _step(view, found, wanted)
     if step is None:
-        some = ", ".join(s.path for s in found.steps[:8]) or "no step has started yet"
+        some = ", ".join(s.path for s in (await view.whole(found)).steps[:8]) or "no step has started yet"
         raise NotFound(f"run {found.key} has no step {wanted[:80]!r}", where="log", hint=f"steps: {some}")
     return found, step, await view.artifacts.path_of(step.log_digest) if step.log_digest else None
+
+
+async def _step(view: View, found: Run, path: str) -> Step | None:
+    if found.steps or not path:
+        return found.step(path)
+    kept = await view.journal.steps(found.tenant, found.key, path)
+    return ended_with(found, read_step(kept[0])) if kept else None
 
 
 def _tail(path: Path) -> tuple[str, int]:

@@ -144,6 +144,10 @@ def timeline(run: Run, now_ms: int) -> Markup | None:
         x0, x1 = left + width * start / across[-1], left + width * max(start, stop) / across[-1]
         took = words.duration(stop - start)
         kind = words.kind_of(step.state)
+        if not step.attempt:  # it never ran
+            took = str(step.state)
+        elif words.tried(step):
+            took += f", {words.tried(step)}"
         bar = el("rect", title(f"{step.path}: {step.state}, {took}"), x=x0, y=y + 3, width=max(2, x1 - x0),
                  height=row - 8, rx=3, class_=f"span kind-{kind}")  # fmt: skip
         said = text(x1 + 6, y + 16, took, "tick")

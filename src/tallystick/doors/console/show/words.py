@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from tallystick.core.facts import Fact
+from tallystick.core.run.events import Step
 
 __all__ = [
     "FILTERS",
@@ -28,6 +30,7 @@ __all__ = [
     "plural",
     "relative",
     "step_anchor",
+    "tried",
     "value_text",
 ]
 
@@ -35,7 +38,7 @@ KINDS: Mapping[str, str] = {
     "running": "busy", "judging": "busy", "starting": "busy", "carrying out": "busy", "cancelling": "busy",
     "failing": "bad", "failed": "bad", "refused": "no",
     "succeeded": "good", "passed": "good", "ready": "good", "done": "good", "cached": "kept",
-    "cancelled": "off", "stopped": "off", "proposed": "wait", "drift": "warn", "warn": "warn",
+    "cancelled": "off", "stopped": "off", "skipped": "off", "backing off": "wait", "proposed": "wait", "drift": "warn", "warn": "warn",
 }  # fmt: skip
 """Which of eight kinds of mark and colour a state has; a state that is not here is ``none``."""
 
@@ -145,6 +148,11 @@ def value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+def tried(step: Step) -> str:
+    """``try 2`` for a step that was tried more than once."""
+    return f"try {step.attempt}" if step.attempt > 1 else ""
+
+
 def step_anchor(path: str) -> str:
     """The id of a step's row on its run's page."""
     return "step-" + quote(path, safe="")
@@ -184,8 +192,8 @@ def _data(state: Mapping[str, Any]) -> str:
 
 
 def _run(state: Mapping[str, Any]) -> str:
-    steps = state.get("steps") or ()
-    done = sum(s.get("state") in ("succeeded", "cached") for s in steps)
+    counts = state.get("counts") or Counter(s.get("state") for s in state.get("steps") or ())
+    done = sum(counts.get(name, 0) for name in ("succeeded", "cached"))
     text = f"{state.get('pipeline')}: {state.get('state')}, {plural(done, 'step')} done"
     return f"{text}: {state['error']}" if state.get("error") else text
 
@@ -223,6 +231,6 @@ _SAY: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 FILTERS = {
     "anchor": step_anchor, "artifact": artifact, "bytes": bytes_text, "clip": clip, "digest": digest,
     "duration": duration, "href": href, "iso": iso, "kind": kind_of, "link": link, "number": number,
-    "percent": percent, "plural": plural, "say": fact_text, "value": value_text, "when": when,
+    "percent": percent, "plural": plural, "say": fact_text, "tried": tried, "value": value_text, "when": when,
     "quoted": lambda text: quote(str(text), safe=""),
 }  # fmt: skip

@@ -1,96 +1,40 @@
-"""Compiled pipelines are read as they were meant, and the core drives them to their end."""
+"""Compiled pipelines of functions are read as they were meant, and the core drives them to their end."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from tallystick.core.pipeline import (
-    Component,
+from tallystick.core.pipeline.order import components
+from tallystick.core.pipeline.params import check_params
+from tallystick.core.pipeline.spec import (
     Constant,
-    Dag,
     DagOutput,
     FromInput,
     FromTask,
+    Function,
     Importer,
     Loop,
     Param,
     ParamType,
-    Pipeline,
     Slot,
-    Task,
-    check_params,
-    components,
+    Source,
 )
-from tallystick.core.run import Began, EndRun, Run, RunState, StartStep, StepEnded, StepState, decide
-from tallystick.core.values import ArtifactRef, Values
 from tallystick.doors.kfp.reader import read_pipeline
-
-REPO = Path(__file__).parents[2]
-HERE = Path(__file__).with_name("pipelines")
-DIGITS = REPO / "examples/digits/pipeline.yaml"
-KFP_PYTHON = Path(os.environ.get("TALLY_KFP_PYTHON", REPO / ".venv-kfp/bin/python"))
-
-needs_kfp = pytest.mark.skipif(
-    not KFP_PYTHON.exists(), reason=f"no kfp SDK at {KFP_PYTHON}: make .venv-kfp, or set TALLY_KFP_PYTHON"
+from tests.doors.kfp.corpus import (
+    KFP_PYTHON,
+    REPO,
+    by_name,
+    component,
+    finish,
+    function,
+    inner,
+    needs_kfp,
+    path_of,
+    read,
 )
 
-
-def read(name: str) -> Pipeline:
-    return read_pipeline((HERE / "supported" / f"{name}.yaml").read_bytes())
-
-
-def by_name(dag: Dag) -> dict[str, Task]:
-    return {task.name: task for task in dag.tasks}
-
-
-def inner(task: Task) -> dict[str, Task]:
-    assert isinstance(task.body, Dag)
-    return by_name(task.body)
-
-
-def component(task: Task) -> Component:
-    assert isinstance(task.body, Component)
-    return task.body
-
-
-def fake(path: str, body: Component) -> Values:
-    """Outputs of the declared kinds: a number counts for any, and a file says which step made it."""
-    values = {ParamType.LIST: [{"a": 1}, {"a": 2}], ParamType.STRUCT: {"a": 1}, ParamType.STRING: "s"}
-    return Values(
-        {p.name: values.get(p.type, 1) for p in body.out_params},
-        {a.name: (ArtifactRef(a.name, path, a.schema),) for a in body.out_artifacts},
-    )
-
-
-def drive(
-    pipeline: Pipeline, params: Mapping[str, Any], outputs: Callable[[str, Component], Values] = fake
-) -> tuple[list[set[str]], dict[str, Values], Run]:
-    """Run with fake outputs, wave by wave: what started at once, each step's inputs, and the end."""
-    run = Run("r", pipeline.name, "sha256:" + "0" * 64, check_params(pipeline, params))
-    run, effects = decide(run, pipeline, Began(1), slots=100)
-    waves: list[set[str]] = []
-    inputs: dict[str, Values] = {}
-    while starts := [e.ready for e in effects if isinstance(e, StartStep)]:
-        waves.append({ready.path for ready in starts})
-        effects = ()
-        for ready in starts:
-            inputs[ready.path] = ready.inputs
-            body = ready.task.body
-            made = (
-                outputs(ready.path, body)
-                if isinstance(body, Component)
-                else Values({}, {"artifact": (ArtifactRef("artifact", "imported"),)})
-            )
-            run, more = decide(run, pipeline, StepEnded(ready.path, StepState.SUCCEEDED, 2, made), slots=100)
-            effects += more
-    assert effects == (EndRun(RunState.SUCCEEDED),), run.error
-    return waves, inputs, run
+DIGITS = REPO / "examples/digits/pipeline.yaml"
 
 
 class TestConstants:
@@ -112,11 +56,12 @@ class TestConstants:
         assert [type(p.default) for p in pipeline.params] == [list, dict, float, int]
 
     def test_the_function_and_what_it_asks_for(self) -> None:
-        body = component(by_name(read("constants").root)["packed"])
-        assert (body.name, body.function) == ("packed", "packed")
-        assert body.packages == ("numpy>=2", "pandas[parquet]==2.3.3; python_version>'3'")
-        assert "def packed(" in body.source
-        compile(body.source, "packed.py", "exec")
+        task = by_name(read("constants").root)["packed"]
+        body, code = component(task), function(task)
+        assert (body.name, code.name) == ("packed", "packed")
+        assert code.packages == ("numpy>=2", "pandas[parquet]==2.3.3; python_version>'3'")
+        assert "def packed(" in code.source
+        compile(code.source, "packed.py", "exec")
         assert Param("plain", ParamType.STRING, "as said", True) in body.params
         assert body.out_artifacts == (Slot("model", "system.Model"),)
 
@@ -144,20 +89,22 @@ class TestGraphs:
         assert within.items == FromInput("pipelinechannel--rows-loop-item", "inner")
 
     def test_loops_run(self) -> None:
-        waves, inputs, _ = drive(read("loops"), {})
+        driven = finish(read("loops"))
+        waves, inputs = driven.waves, driven.inputs
         assert len(waves[0]) == 2 + 2 + 1 + 2 + 1
         numbers = [v.params["x"] for path, v in inputs.items() if path.startswith("for-loop-2[")]
         assert sorted(numbers) == [1, 2, 3]
         assert all(isinstance(v.params["x"], int) for path, v in inputs.items() if "/one" in path)
 
     def test_collected(self) -> None:
-        waves, inputs, run = drive(read("collected"), {"kinds": ["x", "y", "z"]})
+        driven = finish(read("collected"), {"kinds": ["x", "y", "z"]})
+        waves, inputs = driven.waves, driven.inputs
         assert [len(wave) for wave in waves] == [3, 1]
         assert inputs["best"].params == {"scores": [1, 1, 1]}
         assert [ref.digest for ref in inputs["best"].artifacts["models"]] == [
             "for-loop-1[0]/fit", "for-loop-1[1]/fit", "for-loop-1[2]/fit",
         ]  # fmt: skip
-        assert run.outputs.params == {"Output": "s"}
+        assert driven.machine.outputs.params == {"Output": "s"}
 
     def test_nested_graphs_and_their_defaults(self) -> None:
         pipeline = read("nested")
@@ -170,25 +117,26 @@ class TestGraphs:
         }
         assert tasks["fit"].after == ("inner-graph-2",)
         assert set(pipeline.root.outputs) == {
-            DagOutput("number", "inner-graph-2", "Output"),
-            DagOutput("model", "fit", "model"),
+            DagOutput("number", (Source("inner-graph-2", "Output"),)),
+            DagOutput("model", (Source("fit", "model"),)),
         }
-        waves, inputs, run = drive(pipeline, {})
-        assert waves[-1] == {"fit"}
+        driven = finish(pipeline)
+        inputs, outputs = driven.inputs, driven.machine.outputs
+        assert driven.waves[-1] == {"fit"}
         assert inputs["inner-graph-2/maybe"].params == {"word": "said", "note": "noted"}
         assert inputs["inner-graph/maybe"].params == {"word": "default"}
-        assert [*run.outputs.params, *run.outputs.artifacts] == ["number", "model"]
+        assert [*outputs.params, *outputs.artifacts] == ["number", "model"]
 
     def test_optional_inputs_and_caching(self) -> None:
         pipeline = read("optional")
         tasks = by_name(pipeline.root)
-        assert [tasks[name].cache for name in ("maybe", "maybe-2", "one")] == [True, False, True]
+        assert [tasks[name].cache.enabled for name in ("maybe", "maybe-2", "one")] == [True, False, True]
         assert tasks["maybe"].inputs == {}
         assert component(tasks["maybe"]).artifacts == (Slot("data", "system.Dataset", optional=True),)
-        drive(pipeline, {})
+        finish(pipeline)
 
     def test_a_pipeline_as_the_api_sends_it(self) -> None:
-        text = (HERE / "supported/loops.yaml").read_text()
+        text = path_of("loops").read_text()
         body = "\n".join(f"  {line}" for line in text.splitlines())
         assert read_pipeline(f"pipeline_spec:\n{body}\n") == read("loops")
 
@@ -203,19 +151,21 @@ class TestDigits:
         tasks = by_name(pipeline.root)
         assert set(tasks) == {"importer", "split", "for-loop-1", "harden", "evaluate", "choose"}
         assert tasks["importer"].body == Importer(FromInput("data"), "system.Dataset")
-        assert {o.name: (o.task, o.output) for o in pipeline.root.outputs} == {
-            "best": ("choose", "best"),
-            "hardened": ("harden", "model"),
-            "test": ("split", "test"),
-            "scores": ("evaluate", "scores"),
+        assert {o.name: [(s.task, s.output) for s in o.sources] for o in pipeline.root.outputs} == {
+            "best": [("choose", "best")],
+            "hardened": [("harden", "model")],
+            "test": [("split", "test")],
+            "scores": [("evaluate", "scores")],
         }
-        assert "adversarial-robustness-toolbox" in component(tasks["harden"]).packages
-        assert all(task.cache for _, task in tasks.items() if isinstance(task.body, Component))
+        assert "adversarial-robustness-toolbox" in function(tasks["harden"]).packages
+        assert all(task.cache.enabled for task in tasks.values() if task.loop is None)
         for path, body in components(pipeline.root):
-            compile(body.source, f"{path}.py", "exec")
+            assert isinstance(body.code, Function)
+            compile(body.code.source, f"{path}.py", "exec")
 
     def test_the_core_drives_it_to_its_end(self) -> None:
-        waves, inputs, run = drive(read_pipeline(DIGITS.read_bytes()), {})
+        driven = finish(read_pipeline(DIGITS.read_bytes()))
+        waves, inputs = driven.waves, driven.inputs
         loop = {f"for-loop-1[{i}]/train" for i in range(4)}
         assert waves == [{"importer"}, {"split"}, {*loop, "harden"}, {"evaluate"}, {"choose"}]
         assert [inputs[f"for-loop-1[{i}]/train"].params["kind"] for i in range(4)] == [
@@ -223,7 +173,7 @@ class TestDigits:
         ]  # fmt: skip
         assert inputs["importer"].params == {"uri": "tally://tables/digits"}
         assert len(inputs["evaluate"].artifacts["models"]) == 4
-        assert {name: refs[0].digest for name, refs in run.outputs.artifacts.items()} == {
+        assert {name: refs[0].digest for name, refs in driven.machine.outputs.artifacts.items()} == {
             "best": "choose", "hardened": "harden", "test": "split",
         }  # fmt: skip
 
@@ -232,17 +182,3 @@ class TestDigits:
         command = [KFP_PYTHON, "-W", "ignore", DIGITS.with_suffix(".py"), tmp_path / "fresh.yaml"]
         subprocess.run(command, check=True, timeout=120)
         assert (tmp_path / "fresh.yaml").read_text() == DIGITS.read_text()
-
-
-@needs_kfp
-def test_the_yaml_of_these_tests_is_what_its_source_compiles_to(tmp_path: Path) -> None:
-    subprocess.run([KFP_PYTHON, HERE / "compile.py", tmp_path], check=True, timeout=120)
-    assert meaning(tmp_path) == meaning(HERE)
-
-
-def meaning(folder: Path) -> dict[Path, list[str]]:
-    """The lines of each file, but for the comment at its top, where kfp writes a dict in any order."""
-    return {
-        file.relative_to(folder): [line for line in file.read_text().splitlines() if line[:1] != "#"]
-        for file in folder.rglob("*.yaml")
-    }

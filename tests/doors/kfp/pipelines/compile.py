@@ -1,8 +1,8 @@
 """Compile the pipelines here with the kfp SDK.
 
-    .venv-kfp/bin/python tests/doors/pipelines/compile.py [FOLDER]
+    .venv-kfp/bin/python tests/doors/kfp/pipelines/compile.py [FOLDER]
 
-Writes ``supported/NAME.yaml`` and ``refused/NAME.yaml`` below FOLDER, or beside this file.
+Writes ``MODULE/NAME.yaml`` for each pipeline of each module here, below FOLDER or beside this file.
 """
 
 import sys
@@ -15,12 +15,14 @@ HERE = Path(__file__).parent
 
 
 def compile_all(target: Path) -> None:
-    """Compile every pipeline of both files."""
+    """Compile every pipeline of every file."""
+    import flow
+    import plain
     import refused
-    import supported
+    import steps
     from kfp import compiler
 
-    for module in (supported, refused):
+    for module in (plain, flow, steps, refused):
         folder = target / module.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for pipeline in module.PIPELINES:

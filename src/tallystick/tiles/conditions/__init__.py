@@ -1,0 +1,1 @@
+"""Conditions tiles: what decides whether an expression holds."""
