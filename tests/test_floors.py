@@ -78,8 +78,8 @@ def test_the_tree_as_it_is_passes(copy: Path) -> None:
     ("where", "imports", "contract"),
     [
         ("core/names.py", "sqlite3", PURE),
-        ("core/run.py", "time", PURE),
-        ("core/run.py", "random", PURE),
+        ("core/run/events.py", "time", PURE),
+        ("core/run/events.py", "random", PURE),
         ("core/data.py", "tallystick.core.wall", NOUNS),
         ("core/names.py", "tallystick.ports.ledger", DOWN),
         ("ports/ledger.py", "tallystick.hub.ingest", DOWN),

@@ -34,7 +34,9 @@ PAGES = (
 
 
 def view_of(life: Life) -> View:
-    return View(life.ledger, life.traffic, life.artifacts, life.clock, "process: nothing", life.pipeline)
+    return View(
+        life.ledger, life.journal, life.traffic, life.artifacts, life.clock, "process: nothing", life.pipeline
+    )
 
 
 def client_of(life: Life) -> httpx.AsyncClient:
@@ -229,6 +231,8 @@ async def test_a_run_shows_its_graph_steps_and_where_it_is_in_mlflow(web: httpx.
     page = Reader(answer.text)
     assert "for-each-depth: 3 iterations" in page.text
     assert "harden: succeeded · 9.4 s" in page.text
+    assert "notify: skipped" in page.text
+    assert "11 of 11 started are done, 0 from the cache; 1 skipped" in " ".join(page.text.split())
     links = [str(a["href"]) for a in page.all("a")]
     assert "/mlflow/#/runs/3f7c0e5d6a8b4c1f9e2d7a6b5c4d3e2f" in links
     anchors = {a["id"] for _, a in page.tags if "id" in a}
@@ -252,7 +256,7 @@ async def test_a_log_is_shown_escaped_and_given_as_plain_text(web: httpx.AsyncCl
 async def test_a_long_log_is_cut_and_says_so(life: Life, web: httpx.AsyncClient) -> None:
     run = replace(await latest(life, GOOD), key="run-long")
     digest = life.put(b"first line\n" + b"x" * 300_000 + b"\nlast line")
-    run = replace(run, steps=(replace(run.steps[0], log_digest=digest),))
+    run = replace(run, steps=(replace(life.steps[GOOD][0], log_digest=digest),))
     await life.ledger.append([Fact("run", "run-long", "ended", to_json(run), at_ms=NOW_MS)])
     page = (await web.get("/runs/run-long/log?step=import-digits")).text
     assert "last line" in page

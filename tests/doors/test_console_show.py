@@ -143,10 +143,38 @@ def test_a_graph_shows_each_iteration_and_what_waits() -> None:
     drawn = draw_run(run, pipeline(), NOW_MS)
     assert drawn is not None
     assert {"[0]", "[1]", "[10]", "for-each-depth: 3 iterations"} <= set(texts(drawn))
-    assert texts(drawn).count("waits") == 3 + 5
+    assert texts(drawn).count("waits") == 3 + 6
     ended = draw_run(replace(run, state=RunState.FAILED), pipeline(), NOW_MS)
     assert ended is not None
     assert "not started" in texts(ended)
+
+
+def test_a_graph_that_was_skipped_is_drawn_with_all_that_is_in_it() -> None:
+    never = replace(step("notify", StepState.SKIPPED), attempt=0, error="its condition is false")
+    drawn = draw_run(replace(RUN, steps=(step("split"), never)), pipeline(), NOW_MS)
+    assert drawn is not None
+    assert {"notify: skipped", "mail", "skipped"} <= set(texts(drawn))
+    assert "notify: its condition is false" in drawn
+    assert 'href="#step-notify"' in drawn
+
+
+def test_a_step_that_was_tried_again_says_so() -> None:
+    again = replace(step("split", StepState.RUNNING), attempt=2, ended_ms=0)
+    rests = replace(step("card", StepState.BACKING_OFF), attempt=1)
+    drawn = draw_run(replace(RUN, steps=(again, rests)), pipeline(), NOW_MS + 500)
+    assert drawn is not None
+    assert {"running · try 2", "backing off · 1 s"} <= set(texts(drawn))
+    assert "split: running · try 2 · 500 ms" in drawn
+    bars = timeline(replace(RUN, steps=(again, rests)), NOW_MS + 500)
+    assert bars is not None
+    assert "500 ms, try 2" in texts(bars)
+
+
+def test_a_timeline_has_a_mark_for_what_was_skipped() -> None:
+    never = replace(step("never", StepState.SKIPPED), attempt=0, ended_ms=NOW_MS)
+    drawn = timeline(replace(RUN, steps=(step("a"), never)), NOW_MS)
+    assert drawn is not None
+    assert {"never", "skipped"} <= set(texts(drawn))
 
 
 def test_many_iterations_are_counted_and_some_drawn() -> None:
@@ -194,7 +222,7 @@ def test_ticks_of_nothing() -> None:
 
 async def test_the_curve_says_in_words_what_it_shows(tmp_path: Path) -> None:
     life = await build_life(tmp_path)
-    view = View(life.ledger, life.traffic, life.artifacts, life.clock, "", life.pipeline)
+    view = View(life.ledger, life.journal, life.traffic, life.artifacts, life.clock, "", life.pipeline)
     evidence = (await view.one(Verdict, "verdict-019c2f7b0276-1a2b3c")).evidence
     assert evidence is not None
     drawn = ET.fromstring(curve(evidence))  # noqa: S314 - our own output

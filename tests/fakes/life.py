@@ -18,7 +18,7 @@ from tallystick.core.data import TABLE_URI, Column, Snapshot, Source
 from tallystick.core.endpoint import Endpoint, EndpointState, Wish
 from tallystick.core.facts import Fact, to_json
 from tallystick.core.model import ModelVersion, Origin, TensorSpec
-from tallystick.core.names import digest_of
+from tallystick.core.names import DEFAULT_TENANT, digest_of
 from tallystick.core.pipeline.spec import (
     Component,
     Constant,
@@ -33,9 +33,11 @@ from tallystick.core.pipeline.spec import (
     Pipeline,
     Slot,
     Task,
+    Trigger,
 )
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState, move
-from tallystick.core.run.events import Run, RunState, Step, StepState
+from tallystick.core.run.events import Began, Run, RunState, Step, StepState
+from tallystick.core.run.record import write_event, write_step
 from tallystick.core.signal import ColumnDrift, Drift, Signal
 from tallystick.core.values import ArtifactRef, Values
 from tallystick.core.verdict import (
@@ -52,10 +54,12 @@ from tallystick.core.verdict import (
     VerdictState,
     weigh,
 )
+from tallystick.ports.runs.journal import Entry
 from tallystick.ports.traffic import TrafficStats
 from tests.fakes.artifacts import MemoryArtifacts
 from tests.fakes.clock import FakeClock
 from tests.fakes.ledger import MemoryLedger
+from tests.fakes.runs.journal import MemoryJournal
 
 __all__ = ["EVIL", "NOW_MS", "Life", "StillTraffic", "build_life", "pipeline", "png"]
 
@@ -102,10 +106,12 @@ class Life:
 
     artifacts: MemoryArtifacts
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    journal: MemoryJournal = field(default_factory=MemoryJournal)
     traffic: StillTraffic = field(default_factory=StillTraffic)
     clock: FakeClock = field(default_factory=lambda: FakeClock(NOW_MS))
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
+    steps: dict[str, tuple[Step, ...]] = field(default_factory=dict)
 
     def tell(self, noun: str, key: str, event: str, state: Any, at_ms: int, note: str = "") -> None:
         """Note a fact; :func:`build_life` appends them all at its end, in the order of their time."""
@@ -137,6 +143,9 @@ async def build_life(home: Path) -> Life:
     _judging(life, forest)
     _production(life, plain, hard, passed, first, second, running)
     await life.ledger.append(sorted(life.facts, key=lambda fact: fact.at_ms))
+    for key, steps in life.steps.items():
+        entry = Entry(write_event(Began(1, 2)), [(step.path, write_step(step)) for step in steps])
+        await life.journal.record(DEFAULT_TENANT, key, [entry])
     return life
 
 
@@ -179,6 +188,8 @@ def pipeline() -> Pipeline:
             Task("harden", part("harden", "model", "rows"),
                  {"model": FromTask("choose", "out"), "rows": FromTask("split", "out")}),
             Task("card", part("card"), after=("choose",)),
+            Task("notify", Dag((Task("mail", part("mail")),)), after=("card",),
+                 trigger=Trigger("inputs.parameter_values['mail'] == true")),
         )),
     )  # fmt: skip
 
@@ -191,7 +202,7 @@ def _step(
     log = f"step {path}\n" + "".join(f"epoch {i}: loss {1 / (i + 1):.3f}\n" for i in range(30)) + error
     done = state.done
     return Step(
-        path, state,
+        path, state, 1,
         Values({"depth": 8, "note": EVIL}, {"rows": (ref,)}),
         Values({"accuracy": 0.9833} if done else {}, {"model": (made,)} if done else {}),
         digest_of("cache " + path), error,
@@ -207,12 +218,16 @@ def _runs(life: Life, spec: str, first: Snapshot, second: Snapshot) -> tuple[Run
             for i in range(3) for t, o, d in (("train", 0, 2300), ("score", 2300, 400))]  # fmt: skip
     plan = [("import-digits", ok, 0, 240), ("split", ok, 260, 1900), *loop, ("choose", ok, 10_600, 350),
             ("harden", ok, 11_000, 9400), ("card", ok, 11_000, 410)]  # fmt: skip
+    never = "its condition is false"
     params = {"table": "digits", "depths": [4, 8, 16], "note": EVIL, "seed": 7}
     good = Run(
         "run-019c2f7a1b00-4f1a2c", "digits", spec, params, RunState.SUCCEEDED,
-        tuple(_step(life, p, s, good_at + o, d, first) for p, s, o, d in plan),
-        Values({"accuracy": 0.9833}, {}), "", good_at, good_at + 20_600, "3f7c0e5d6a8b4c1f9e2d7a6b5c4d3e2f",
+        (), Values({"accuracy": 0.9833}, {}), "", good_at, good_at + 20_600,
+        "3f7c0e5d6a8b4c1f9e2d7a6b5c4d3e2f", snapshots=(first.key,), counts={"succeeded": 11, "skipped": 1},
     )  # fmt: skip
+    at = good_at + 11_500
+    skipped = Step("notify", StepState.SKIPPED, 0, error=never, started_ms=at, ended_ms=at)
+    life.steps[good.key] = (*(_step(life, p, s, good_at + o, d, first) for p, s, o, d in plan), skipped)
     trouble = f"train: ValueError: could not convert string to float: {EVIL}"
     bad = Run(
         "run-019c2f8e4a00-9be013", f"nightly {EVIL}", digest_of("a spec that is gone"), {"n": 3},
@@ -223,12 +238,21 @@ def _runs(life: Life, spec: str, first: Snapshot, second: Snapshot) -> tuple[Run
     )  # fmt: skip
     plan = [("import-digits", ok, 0, 240), ("split", cached, 250, 0),
             ("for-each-depth[0]/train", ok, 400, 6100),
-            ("for-each-depth[1]/train", StepState.RUNNING, 420, 0),
             ("for-each-depth[0]/score", ok, 6600, 800)]  # fmt: skip
     running = Run(
         "run-019c2f9b7700-c0ffee", "digits", spec, params, RunState.RUNNING,
-        tuple(_step(life, p, s, now_at + o, d, second) for p, s, o, d in plan), Values(), "", now_at, 0, "",
+        (), Values(), "", now_at, 0, "",
     )  # fmt: skip
+    life.steps[running.key] = (
+        *(_step(life, p, s, now_at + o, d, second) for p, s, o, d in plan),
+        replace(
+            _step(life, "for-each-depth[1]/train", StepState.RUNNING, now_at + 420, 0, second), attempt=2
+        ),
+        replace(
+            _step(life, "for-each-depth[2]/train", StepState.BACKING_OFF, now_at + 430, 90, second, "no"),
+            attempt=3,
+        ),
+    )
     for item in (good, bad):
         begun = replace(item, state=RunState.RUNNING, steps=(), ended_ms=0, error="")
         life.tell("run", item.key, "began", begun, item.started_ms)

@@ -14,6 +14,8 @@ __all__ = ["opened", "outcome", "step"]
 
 
 def opened(sandbox, tmp_path, **options):
+    """The local executor; its steps may have their folders, inputs and sockets anywhere in ``tmp_path``."""
+    options.setdefault("step_folders", [tmp_path])
     return local.open_tile(Place(tmp_path, options, {"sandbox": sandbox}))
 
 

@@ -32,6 +32,8 @@ from tests.fakes.executor import FakeExecutor
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.plain_sandbox import PlainSandbox
 from tests.fakes.registry import MemoryRegistry
+from tests.fakes.runs.conditions import PlainConditions
+from tests.fakes.runs.journal import MemoryJournal
 
 SPECS = (TensorSpec("x", "FP32", (-1, 4)),)
 DIGEST = digest_of(b"model")
@@ -81,6 +83,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     sandbox = PlainSandbox()
     house = House(
         ledger=MemoryLedger(),
+        journal=MemoryJournal(),
         artifacts=MemoryArtifacts(tmp_path / "artifacts"),
         catalogue=catalogue,
         executor=FakeExecutor({}),
@@ -88,6 +91,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         registry=MemoryRegistry(),
         traffic=traffic,
         clock=FakeClock(),
+        conditions=PlainConditions(),
         routes=Routes(),
         policy=Policy("p", (Rule("r", "clean_accuracy", 0.5),)),
         scratch=tmp_path / "scratch",

@@ -10,25 +10,36 @@ from dataclasses import replace
 import pytest
 
 from tallystick.core.endpoint import Endpoint, Wish
-from tallystick.core.errors import Unavailable
+from tallystick.core.errors import NotFound, Unavailable
 from tallystick.core.names import digest_of
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState
-from tallystick.core.run.events import Run, RunState, Step, StepState
+from tallystick.core.run.events import Began, Run, RunState, Step, StepEnded, StepState
+from tallystick.core.run.record import write_event, write_step
+from tallystick.core.values import Values
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub import recover as module
+from tallystick.hub.execute import cancel
 from tallystick.hub.house import removal
+from tallystick.hub.house.whole import whole_run
 from tallystick.hub.recover import end_records, give_up, recover
+from tallystick.ports.runs.journal import Entry
 from tests.fakes.house import add_model, add_run, add_verdict, events, until
+from tests.hub.runs.steps import planned, side_by_side
 
 WHY = "the hub stopped meanwhile"
+OLD = (Step("a", StepState.RUNNING),)
 
 
-async def test_runs_under_way_are_ended_with_the_reason(house):
+async def unread(spec_digest):
+    raise NotFound("the pipeline is gone", where="artifacts")
+
+
+async def test_runs_of_a_tallystick_without_journals_are_ended_with_the_reason(house):
     steps = (Step("a", StepState.SUCCEEDED, ended_ms=5), Step("b", StepState.RUNNING, started_ms=5))
     for state in RunState:
         run = Run(f"run-{state}", "p", digest_of("spec"), {}, state=state, steps=steps)
         await house.tell("run", run.key, "told", run)
-    await recover(house)
+    await recover(house, unread)
     for state in RunState:
         run = await house.get("run", f"run-{state}", Run)
         if state.ended:
@@ -41,10 +52,75 @@ async def test_runs_under_way_are_ended_with_the_reason(house):
         )
 
 
+async def test_runs_that_had_not_ended_go_on_and_planned_ones_begin(house, steps):
+    steps |= {"a": lambda: 1, "b": lambda: 2}
+    pipeline, read = side_by_side("a", "b"), []
+
+    async def again(spec_digest):
+        read.append(spec_digest)
+        return pipeline
+
+    begun = await planned(house, pipeline, "run-1")
+    started = [
+        Step("a", StepState.SUCCEEDED, 1, outputs=Values({"Output": 7})),
+        Step("b", StepState.RUNNING, 1),
+    ]
+    told = [Began(1, 2), StepEnded("a", StepState.SUCCEEDED, 2, outputs=Values({"Output": 7}))]
+    for event, step in zip(told, started, strict=True):
+        entry = Entry(write_event(event), [(step.path, write_step(step))])
+        await house.journal.record(begun.tenant, begun.key, [entry])
+    await house.tell("run", "run-1", "began", begun)
+    await planned(house, pipeline, "run-2")
+    await add_run(house, key="run-3")
+    assert await recover(house, again) == ([], [])
+    await until(lambda: not house.tasks)
+    assert read == [begun.spec_digest] * 2
+    for key in ("run-1", "run-2"):
+        run = await whole_run(house, key)
+        assert (run.state, [s.path for s in run.steps]) == (RunState.SUCCEEDED, ["a", "b"])
+    assert "run-1 a" not in house.executor.ran
+    assert events(house, "run", "run-1") == ["planned", "began", "resumed", "succeeded"]
+    assert events(house, "run", "run-2") == ["planned", "began", "succeeded"]
+    assert events(house, "run", "run-3") == ["succeeded"]
+
+
+async def test_a_run_that_was_cancelled_meanwhile_ends_as_it_is_taken_up(house, steps):
+    pipeline = side_by_side("a")
+    await planned(house, pipeline)
+    await cancel(house, "run-1")
+
+    async def again(spec_digest):
+        return pipeline
+
+    await recover(house, again)
+    await until(lambda: not house.tasks)
+    assert ((await house.get("run", "run-1", Run)).state, house.executor.ran) == (RunState.CANCELLED, [])
+
+
+async def test_a_run_whose_pipeline_is_gone_is_given_up(house):
+    house.rescue = lambda key, why: give_up(house, key, why)
+    await planned(house, side_by_side("a"))
+    await recover(house, unread)
+    await until(lambda: not house.tasks)
+    run = await house.get("run", "run-1", Run)
+    assert (run.state, "the pipeline is gone" in run.error) == (RunState.FAILED, True)
+
+
+async def test_giving_up_keeps_what_the_journal_knows_though_it_be_damaged(house):
+    run = await add_run(house, state=RunState.RUNNING, snapshots=(), counts={})
+    await give_up(house, run.key, "because")
+    ended = await house.get("run", run.key, Run)
+    assert (ended.error, len(ended.snapshots), ended.counts) == ("because", 1, {"succeeded": 1})
+    run = await add_run(house, state=RunState.RUNNING, snapshots=())
+    await house.journal.record(run.tenant, run.key, [Entry("{}", [("x", "no step")])])
+    await give_up(house, run.key, "because")
+    assert (await house.get("run", run.key, Run)).state is RunState.FAILED
+
+
 async def test_verdicts_that_were_being_reached_failed(house):
     model = await add_model(house)
     keys = {s: (await add_verdict(house, model, s)).key for s in VerdictState}
-    await recover(house)
+    await recover(house, unread)
     found = {s: await house.get("verdict", k, Verdict) for s, k in keys.items()}
     assert (found[VerdictState.JUDGING].state, found[VerdictState.JUDGING].error) == (
         VerdictState.FAILED,
@@ -58,7 +134,7 @@ async def test_remedies_that_were_being_carried_out_failed(house):
     for state in RemedyState:
         remedy = Remedy(f"remedy-{state.name}", "s", "digits", RemedyAction.RERUN, "t", "why", state=state)
         await house.tell("remedy", remedy.key, "told", remedy)
-    await recover(house)
+    await recover(house, unread)
     states = {s: (await house.get("remedy", f"remedy-{s.name}", Remedy)) for s in RemedyState}
     assert (states[RemedyState.CARRYING].state, states[RemedyState.CARRYING].outcome) == (
         RemedyState.FAILED,
@@ -69,10 +145,10 @@ async def test_remedies_that_were_being_carried_out_failed(house):
 
 
 async def test_a_second_time_there_is_nothing_to_say(house):
-    run = await add_run(house, state=RunState.RUNNING)
-    await recover(house)
+    run = await add_run(house, state=RunState.RUNNING, steps=OLD)
+    await recover(house, unread)
     told = len(house.ledger.facts)
-    await recover(house)
+    await recover(house, unread)
     assert len(house.ledger.facts) == told
     assert events(house, "run", run.key) == ["running", "failed"]
 
@@ -80,7 +156,7 @@ async def test_a_second_time_there_is_nothing_to_say(house):
 async def test_endpoints_are_left_to_settling(house):
     endpoint = Endpoint("digits", Wish(1, "digits@1", digest_of("m")))
     await house.tell("endpoint", "digits", "wished", endpoint)
-    await recover(house)
+    await recover(house, unread)
     assert events(house, "endpoint") == ["wished"]
 
 
@@ -90,7 +166,7 @@ async def test_the_scratch_folder_is_emptied_and_a_cut_off_ingest_is_told(house,
     (folder / "deep").mkdir()
     (folder / "deep" / "file").write_text("half")
     (folder / "link").symlink_to(house.scratch.parent)
-    marks, _ = await recover(house)
+    marks, _ = await recover(house, unread)
     assert marks == ([folder] if cut_off else [])
     assert list(house.scratch.iterdir()) == marks, "marks stay until the catalogue was looked at"
     assert house.scratch.parent.exists()
@@ -100,7 +176,7 @@ async def test_a_folder_of_any_depth_does_not_keep_a_home_from_starting(house):
     folder = house.folder("step")
     code = "import os, sys\nos.chdir(sys.argv[1])\nfor _ in range(1500): os.mkdir('d' * 9); os.chdir('d' * 9)"
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, str(folder)], check=True)
-    await recover(house)
+    await recover(house, unread)
     assert list(house.scratch.iterdir()) == []
 
 
@@ -111,7 +187,7 @@ async def test_what_cannot_be_removed_does_not_keep_a_home_from_starting(house, 
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "rmdir", refuse)
-    assert await recover(house) == ([], [])
+    assert await recover(house, unread) == ([], [])
     assert len(list(house.scratch.iterdir())) == 1
 
 
@@ -119,7 +195,7 @@ async def test_a_start_does_not_wait_for_what_takes_long_to_remove(house, monkey
     folder, gone = house.folder("step"), threading.Event()
     monkeypatch.setattr(module, "TIDY_WAIT_S", 0.01)
     monkeypatch.setattr(removal, "remove_tree", lambda path, stop: stop.wait(60) and gone.set())
-    assert await recover(house) == ([], [])
+    assert await recover(house, unread) == ([], [])
     house.tasks["tidy"].cancel()
     assert await asyncio.to_thread(gone.wait, 5), "a hub that ends does not wait either"
     assert folder.exists()
@@ -127,8 +203,8 @@ async def test_a_start_does_not_wait_for_what_takes_long_to_remove(house, monkey
 
 async def test_mlflows_copies_of_cut_off_runs_are_named_and_ended(house):
     _, record = await house.registry.begin_run("p", "r", {})
-    await add_run(house, state=RunState.RUNNING, record_id=record)
-    _, records = await recover(house)
+    await add_run(house, state=RunState.RUNNING, record_id=record, steps=OLD)
+    _, records = await recover(house, unread)
     assert records == [record]
     await end_records(house, [*records, "unknown"])
     assert house.registry.runs[record].status == "KILLED"

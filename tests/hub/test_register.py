@@ -10,7 +10,7 @@ from tallystick.core.model import ModelVersion, TensorSpec
 from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.values import Values
 from tallystick.hub.register import register
-from tests.fakes.house import SEEN, add_run, events
+from tests.fakes.house import SEEN, add_run, events, keep_steps
 from tests.fakes.house.sandbox import Exit
 
 
@@ -113,7 +113,8 @@ async def test_only_what_the_importer_brought_is_an_origin(house):
     step = Step(
         "train", StepState.SUCCEEDED, outputs=Values(artifacts={"o": (replace(made, metadata=forged),)})
     )
-    run = await saying(house, replace(run, steps=(*run.steps, step)), **forged)
+    await keep_steps(house, run, step)
+    run = await saying(house, run, **forged)
     model = await register(house, "digits", run.key, "model")
     assert [key.partition("@")[0] for key in model.origin.snapshots] == ["digits"]
 
@@ -124,7 +125,7 @@ async def test_an_output_from_the_cache_keeps_the_record_of_the_run_that_made_it
     outputs = Values(artifacts={"model": run.outputs.artifacts["model"]})
     step = Step("train", StepState.CACHED, outputs=outputs, cache_key="sha256:" + "c" * 64)
     await house.tell("step", step.cache_key, "made", outputs, "run-before train")
-    await house.tell("run", run.key, "succeeded", replace(run, steps=(*run.steps, step)))
+    await keep_steps(house, run, step)
     model = await register(house, "digits", run.key, "model")
     assert (model.metrics, model.origin.record_id) == ({"accuracy": 0.9}, record)
 

@@ -99,7 +99,8 @@ def test_ctrl_c_leaves_a_run_that_can_be_followed_and_cancelled(hub: RunningHub,
     process = _typed("--url", hub.url, "run", str(PIPELINE), "-p", digits)
 
     def begun() -> bool:
-        return any(r["key"] not in known and r["steps"] for r in hub.get("/api/tally/nouns/run").json())
+        new = [r["key"] for r in hub.get("/api/tally/nouns/run").json() if r["key"] not in known]
+        return any(hub.get(f"/api/tally/nouns/run/{key}").json()["steps"] for key in new)
 
     assert wait_until(begun)
     assert process.stderr

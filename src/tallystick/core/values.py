@@ -36,8 +36,8 @@ def cache_key(component: Component, inputs: Values, environment: str, own: str =
     """What a step's outputs depend on: component, parameters, input contents and environment.
 
     ``environment`` is the executor's digest of Python, platform and installed packages. Artifact
-    names and URIs do not count, only their content. With ``own``, a key that the pipeline's author chose, that
-    alone decides.
+    names and URIs do not count, only their content. With ``own``, a key that the pipeline's author chose,
+    that alone decides.
     """
     if own:
         return digest_of({"own": own, "name": component.name})

@@ -17,7 +17,9 @@ class Wall:
     ``readable`` and ``writable`` are absolute paths shown at the same place inside; everything else
     of the file system is absent or read-only, as the tile is able. ``env`` is the whole environment:
     nothing is inherited. ``network`` False means no way out but through sockets in ``writable``.
-    ``cpu_seconds`` 0 means no limit (for what serves until it is told to end).
+    ``cpu_seconds`` 0 means no limit (for what serves until it is told to end). ``nests`` is for our own
+    code alone: it may put narrower walls inside this one, and in a tile with namespaces it has the
+    capabilities for that, over these namespaces and nothing outside of them.
     """
 
     workdir: str
@@ -30,6 +32,7 @@ class Wall:
     open_files: int = 1024
     processes: int = 512
     network: bool = False
+    nests: bool = False
 
     def __post_init__(self) -> None:
         for path in (self.workdir, *self.readable, *self.writable):

@@ -2,7 +2,11 @@
 
 ``python -P -m tallystick.crew.step ORDER``, where the file ORDER holds a JSON object: ``source`` and
 ``function`` say what to run, ``executor_input`` is KFP v2's, ``failure`` is the file to say one's failure in,
-and ``hub_socket``, when not empty, is the unix socket behind ``MLFLOW_TRACKING_URI``.
+and ``hub_socket``, when not empty, is the unix socket behind ``MLFLOW_TRACKING_URI``. ``cores``, when not
+empty, are those to run on: a hint for libraries that count them, and no wall.
+
+A Python of its own is the exception: mostly a step is forked from a process that has all of this imported
+(``tallystick.crew.steps.zygote``), and only :func:`run` is called here.
 """
 
 from __future__ import annotations
@@ -12,20 +16,27 @@ import json
 import os
 import sys
 import traceback
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 MESSAGE_CHARS_MAX = 2000
 
 
 def main(order_file: str) -> int:
+    """Run the order in a file; the process's status."""
+    return run(json.loads(Path(order_file).read_bytes()))
+
+
+def run(order: dict[str, Any]) -> int:
     """Run the component: 0, or 1 once the reason is in the order's ``failure`` file."""
-    order = json.loads(Path(order_file).read_bytes())
     os.dup2(1, 2)  # one stream, so that lines keep the order in which they were printed
     try:
+        if order["cores"]:
+            os.sched_setaffinity(0, order["cores"])
         if order["hub_socket"]:
             _reach_hub(order["hub_socket"])
         _run(order)
@@ -51,12 +62,15 @@ def _run(order: dict[str, Any]) -> None:
     from kfp.dsl.executor import Executor
 
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    spec = importlib.util.spec_from_file_location("ephemeral_component", order["source"])
-    if spec is None or spec.loader is None:
+    loader = SourceFileLoader("ephemeral_component", order["source"])
+    spec = importlib.util.spec_from_file_location(loader.name, loader.path, loader=loader)
+    if spec is None:
         raise ImportError(order["source"])
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    # Not by the loader, which would look for its bytecode and leave it there: this source is read only once.
+    code = compile(Path(loader.path).read_bytes(), loader.path, "exec", dont_inherit=True)
+    exec(code, module.__dict__)  # noqa: S102  it is what a step is
     function = getattr(module, order["function"])
     Executor(executor_input=order["executor_input"], function_to_execute=function).execute()
 

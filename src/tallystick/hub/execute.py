@@ -39,7 +39,7 @@ from tallystick.hub.house import House
 from tallystick.hub.house.inbox import STOPPED, Inbox
 from tallystick.hub.house.whole import with_steps
 from tallystick.hub.step import StepContext, run_step
-from tallystick.ports.journal import Entry
+from tallystick.ports.runs.journal import Entry
 
 __all__ = ["cancel", "execute"]
 

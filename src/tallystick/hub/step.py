@@ -39,6 +39,7 @@ async def run_step(house: House, context: StepContext, ready: StartStep) -> Step
         return await _import(house, body, ready)
     if not isinstance(body, Component):
         raise BadInput("only components and importers are steps", where=ready.path)
+    ready = replace(ready, inputs=_declared(body, ready.inputs))
     cache = ready.task.cache
     key = cache_key(body, ready.inputs, context.environment, cache.key)
     if cache.enabled:
@@ -48,6 +49,15 @@ async def run_step(house: House, context: StepContext, ready: StartStep) -> Step
             return StepEnded(ready.path, StepState.CACHED, now, ready.attempt, kept, cache_key=key)
     async with house.step_slots:
         return await _execute(house, context, ready, body, key)
+
+
+def _declared(component: Component, inputs: Values) -> Values:
+    """What the component knows of a task's inputs; the others were there for its condition and templates."""
+    params, slots = {p.name for p in component.params}, {s.name for s in component.artifacts}
+    return Values(
+        {name: value for name, value in inputs.params.items() if name in params},
+        {name: refs for name, refs in inputs.artifacts.items() if name in slots},
+    )
 
 
 async def _import(house: House, body: Importer, ready: StartStep) -> StepEnded:

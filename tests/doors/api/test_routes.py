@@ -12,6 +12,7 @@ from tallystick.core.run.events import Run, RunState
 from tallystick.core.signal import ColumnDrift, Drift, Signal
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.doors.api import app as module
+from tallystick.hub.house.whole import whole_run
 from tallystick.ports.traffic import Exchange
 from tests.fakes.house import add_model, add_run, add_table, add_verdict, until
 
@@ -135,12 +136,16 @@ async def test_cancelling_a_run_under_way(api, house):
     key = (await api.post("/runs", json={"spec": "chain"})).json()["key"]
 
     async def begun():
-        return (await house.get("run", key, Run)).steps
+        return (await whole_run(house, key)).steps
 
     await until(begun)
     assert (await api.post(f"/runs/{key}/cancel")).status_code == 202
     await finished(house)
     assert (await house.get("run", key, Run)).state is RunState.CANCELLED
+    shown = (await api.get(f"/nouns/run/{key}")).json()
+    assert [(s["path"], s["state"]) for s in shown["steps"]] == [("write", "cancelled"), ("read", "skipped")]
+    [listed] = (await api.get("/nouns/run")).json()
+    assert (listed["steps"], listed["counts"]) == ([], {"cancelled": 1, "skipped": 1})
 
 
 # ---------------------------------------------------------------------- models, verdicts, endpoints

@@ -12,9 +12,10 @@ def run(state="succeeded", *steps, key="run-1", error=""):
     return {"key": key, "state": state, "steps": list(steps), "error": error, "outputs": {}}
 
 
-def step(path, state="succeeded", *, log="", error=""):
+def step(path, state="succeeded", *, log="", error="", attempt=1):
     return {
-        "path": path, "state": state, "log_digest": log, "error": error, "started_ms": 0, "ended_ms": 1500
+        "path": path, "state": state, "attempt": attempt, "log_digest": log, "error": error,
+        "started_ms": 0, "ended_ms": 1500,
     }  # fmt: skip
 
 
@@ -40,6 +41,18 @@ def test_a_run_is_followed_and_its_models_are_registered(desk, pipeline):
     assert "train" in said.err
     (body,) = desk.bodies("POST /api/tally/runs")
     assert body == {"spec": "spec", "params_text": {"a": "1", "b": "x=y"}, "filename": "p.yaml"}
+
+
+def test_what_was_skipped_and_what_is_tried_again_is_said(desk, pipeline):
+    never = step("mail", "skipped", error="its condition is false", attempt=0)
+    steps = (step("load", "backing off", error="no net"), step("train", attempt=2), never)
+    begins(desk, run("succeeded", *steps))
+    lines = [line.split(None, 1) for line in desk.type("run", pipeline).err.splitlines()]
+    assert lines == [
+        ["load", "backing off   1.5 s, try 1: no net"],
+        ["train", "succeeded     1.5 s, try 2"],
+        ["mail", "skipped: its condition is false"],
+    ]
 
 
 def test_a_run_that_fails_says_how_to_learn_more(desk, pipeline):

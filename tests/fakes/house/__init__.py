@@ -15,7 +15,6 @@ from tallystick.tiles.traffic.files import open_tile as open_traffic
 from tests.fakes.artifacts import MemoryArtifacts
 from tests.fakes.catalogue import FakeCatalogue
 from tests.fakes.clock import FakeClock
-from tests.fakes.conditions import PlainConditions
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house.nouns import (
     POLICY,
@@ -31,9 +30,10 @@ from tests.fakes.house.nouns import (
     model_files,
 )
 from tests.fakes.house.sandbox import Script, ScriptedSandbox
-from tests.fakes.journal import MemoryJournal
 from tests.fakes.ledger import MemoryLedger
 from tests.fakes.registry import MemoryRegistry
+from tests.fakes.runs.conditions import PlainConditions
+from tests.fakes.runs.journal import MemoryJournal
 
 __all__ = [
     "POLICY",

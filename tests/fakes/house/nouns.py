@@ -16,9 +16,9 @@ from tallystick.core.run.record import write_event, write_step
 from tallystick.core.values import ArtifactRef, Values
 from tallystick.core.verdict import Budget, Point, Policy, Rate, Rule, Verdict, VerdictState
 from tallystick.hub.house import House
-from tallystick.hub.house.whole import whole_run
+from tallystick.hub.house.whole import with_steps
 from tallystick.hub.ingest import ingest
-from tallystick.ports.journal import Entry
+from tallystick.ports.runs.journal import Entry
 
 __all__ = [
     "POLICY",
@@ -120,7 +120,7 @@ async def add_model(house: House, version: int = 1, name: str = "digits", run: R
     blob = await house.artifacts.put_folder(folder)
     origin = Origin()
     if run:
-        steps = (await whole_run(house, run.key)).steps
+        steps = (await with_steps(house.journal, run)).steps
         snapshots = {r.metadata["snapshot"]: r.metadata["snapshot_digest"] for r in _imported(steps)}
         origin = Origin(run=run.key, output="model", snapshots=snapshots)
     inputs = (TensorSpec("x", "FP32", (-1, 2)),)

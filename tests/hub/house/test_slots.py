@@ -103,8 +103,8 @@ async def test_what_loads_and_attacks_models_takes_turns(house, go):
     model = await add_model(house, name="other", run=runs[0])
     work = [asyncio.create_task(register(house, f"m{n}", r.key, "model")) for n, r in enumerate(runs)]
     verdict, rows = await begin_judging(house, model, "", POLICY, "label")
-    work.append(asyncio.create_task(gather(house, verdict, model, rows, POLICY, "label")))
     await until(lambda: len(house.sandbox.started) == 2)
+    work.append(asyncio.create_task(gather(house, verdict, model, rows, POLICY, "label")))
     await until(lambda: house.progress.get(verdict.key) == (0.0, "waiting for its turn"))
     await some_turns()
     assert len(house.sandbox.started) == house.limits.steps_at_once == 2

@@ -13,6 +13,7 @@ from tallystick.core.errors import MissingTile, Unavailable
 from tallystick.core.pipeline.spec import Cache, Constant, Dag, Function, Importer, Pipeline, Task
 from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.hub.execute import execute
+from tallystick.hub.house.whole import whole_run
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import add_table, events, until
 from tests.hub.runs.steps import HeldExecutor, chain, component, planned, side_by_side
@@ -48,8 +49,9 @@ async def test_steps_run_in_order_and_pass_on_what_they_make(house):
     assert run.state is RunState.SUCCEEDED
     assert run.outputs.params == {"number": 5}
     assert house.executor.ran == ["run-1 write", "run-1 read"]
-    assert await house.get("run", "run-1", Run) == run
-    assert events(house, "run") == ["planned", "began", "step succeeded", "succeeded"]
+    assert await whole_run(house, "run-1") == run
+    assert await house.get("run", "run-1", Run) == replace(run, steps=())
+    assert events(house, "run") == ["planned", "began", "succeeded"]
     assert list(house.scratch.iterdir()) == []
     assert house.inboxes == {}
 
@@ -64,7 +66,7 @@ async def test_as_many_at_once_as_there_are_slots(house):
     house.executor = held = HeldExecutor()
     running = asyncio.create_task(run_it(house, side_by_side("a", "b", "c")))
     await held.until("a", "b")
-    assert states(await house.get("run", "run-1", Run)) == dict.fromkeys("ab", StepState.RUNNING)
+    assert states(await whole_run(house, "run-1")) == dict.fromkeys("ab", StepState.RUNNING)
     held.let_go("b")
     await held.until("a", "b", "c")
     held.let_go("c")
@@ -200,12 +202,12 @@ async def test_when_one_fails_the_others_finish_and_nothing_new_starts(house):
     held.let_go("a", error="ValueError: no")
 
     async def a_has_failed():
-        return states(await house.get("run", "run-1", Run))["a"] is StepState.FAILED
+        return states(await whole_run(house, "run-1"))["a"] is StepState.FAILED
 
     await until(a_has_failed)
     held.let_go("b")
     run = await running
-    assert states(run) == {"a": StepState.FAILED, "b": S}
+    assert states(run) == {"a": StepState.FAILED, "b": S, "c": StepState.SKIPPED}
     assert (run.state, run.error) == (RunState.FAILED, "a: ValueError: no")
     assert set(held.held) == {"a", "b"}
 

@@ -16,6 +16,7 @@ from tallystick.core.pipeline.spec import (
     ParamType,
     Pipeline,
     Task,
+    Trigger,
 )
 from tallystick.core.run.events import Run, RunState
 from tallystick.hub.plan import plan
@@ -75,6 +76,15 @@ async def test_a_component_that_cannot_run_is_named_by_its_path(house):
     inner = Dag((Task("deep", needy),))
     with pytest.raises(NotSupported, match=r"task outer/deep.*left-pad"):
         await plan(house, pipeline(Task("outer", inner), params=()), SPEC, {})
+    assert house.ledger.facts == []
+
+
+@pytest.mark.parametrize("text", ["1 ==", "inputs.parameter_values['x'] ==", "'open"])
+async def test_a_condition_that_is_none_is_named_by_its_task(house, text):
+    inner = Dag((Task("deep", STEP, trigger=Trigger(text)),))
+    with pytest.raises(BadInput) as refused:
+        await plan(house, pipeline(Task("outer", inner), params=()), SPEC, {})
+    assert refused.value.where == "task outer/deep"
     assert house.ledger.facts == []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tallystick.core.errors import BadInput
 from tallystick.core.names import canonical_json
+from tallystick.core.pipeline.params import check_value
 from tallystick.core.pipeline.spec import (
     Binding,
     Component,
@@ -18,6 +19,7 @@ from tallystick.core.pipeline.spec import (
     FromInput,
     FromTask,
     Importer,
+    ParamType,
     Task,
     Template,
 )
@@ -39,6 +41,8 @@ class Facts:
     key: str = ""
     created_ms: int = 0
     scheduled_ms: int = 0
+    root_uri: str = ""
+    workspace_path: str = ""
 
     def of(self, task: str, path: str) -> dict[str, str]:
         """The placeholders of PipelineSpec by name, for one step; the hub has no name beside its key."""
@@ -50,6 +54,8 @@ class Facts:
             "pipeline_job_schedule_time_utc": _utc(self.scheduled_ms or self.created_ms),
             "pipeline_task_name": task,
             "pipeline_task_uuid": f"{self.key}/{path}",
+            **({"pipeline_root": self.root_uri} if self.root_uri else {}),
+            **({"workspace_path": self.workspace_path} if self.workspace_path else {}),
         }
 
 
@@ -89,7 +95,21 @@ def bind(task: Task, path: str, sources: Sources) -> Values:
         elif value is not _ABSENT and (value is not None or name not in params):
             params[name] = value
     params |= {name: _filled(value, sources.facts, params, path) for name, value in templates.items()}
-    return Values(params, artifacts)
+    return Values(_typed(task, path, params), artifacts)
+
+
+def _typed(task: Task, path: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Each parameter as its component declares it; whatever is declared a text becomes one, as in Kubeflow."""
+    for param in task.body.params if isinstance(task.body, Component) else ():
+        value = params.get(param.name)
+        if value is None:
+            continue
+        if param.type is ParamType.STRING and not isinstance(value, str):
+            value = _text(value)
+        elif param.type is ParamType.INTEGER and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        params[param.name] = check_value(path, param, value)
+    return params
 
 
 def items_of(task: Task, path: str, sources: Sources) -> list[Any] | tuple[Any, ...]:

@@ -14,6 +14,7 @@ running    StepEnded, failed              failing: steps that were not started a
 running    CancelAsked                    cancelling: StopStep for each running step; skipped as above
 failing    CancelAsked                    as above, and it stays failing
 either     CancelAsked once more          StopStep for all, and nothing starts any more
+cancelling Began                          it was cancelled before it began: as above
 either     the last step has ended        EndRun: failed or cancelled
 any        Resumed                        StartStep again for what was running when the hub went away; what
                                           was being stopped by then is cancelled
@@ -128,8 +129,8 @@ class Run:
     """A run. ``spec_digest`` is the artifact that holds the pipeline as it was handed in.
 
     ``steps`` are kept in the run's journal, and stand here only where somebody looks at the whole of it.
-    ``counts`` says how many there were in each state when this was told, and ``snapshots`` (``table@id``) which
-    it brought in.
+    ``counts`` says how many there were in each state when this was told, and ``snapshots`` (``table@id``)
+    which it brought in.
     """
 
     key: str

@@ -110,19 +110,27 @@ def follow_run(tally: Tally, key: str) -> Any:
 
 
 def _watch_run(tally: Tally, key: str) -> Any:
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, int]] = {}
 
     def watch(run: Mapping[str, Any]) -> None:
         for step in run["steps"]:
-            if seen.get(step["path"]) == step["state"]:
+            now = step["state"], step["attempt"]
+            if seen.get(step["path"]) == now:
                 continue
-            seen[step["path"]] = step["state"]
+            seen[step["path"]] = now
             if step["state"] != "running":
-                seconds = max(0, step["ended_ms"] - step["started_ms"]) / 1000
-                error = f": {step['error']}" if step["error"] else ""
-                tally.screen.say(f"  {step['path']:<32} {step['state']:<10} {seconds:5.1f} s{error}")
+                tally.screen.say(_step_line(step))
 
     return tally.hub.wait("run", key, lambda r: r["state"] in ENDED, watch)
+
+
+def _step_line(step: Mapping[str, Any]) -> str:
+    """What became of a step, in a line."""
+    seconds = max(0, step["ended_ms"] - step["started_ms"]) / 1000
+    took = f"{seconds:5.1f} s" if step["attempt"] else " " * 7
+    tried = f", try {step['attempt']}" if step["attempt"] > 1 or step["state"] == "backing off" else ""
+    line = f"  {step['path']:<32} {step['state']:<11} {took}{tried}".rstrip()
+    return f"{line}: {step['error']}" if step["error"] else line
 
 
 @click.command()
@@ -130,7 +138,7 @@ def _watch_run(tally: Tally, key: str) -> Any:
 @common
 @click.pass_obj
 def cancel(tally: Tally, run_key: str) -> None:
-    """Stop RUN; the steps of it that have succeeded stay in the cache."""
+    """Stop RUN; a second time, its exit handlers too. Steps that have succeeded stay in the cache."""
     before = tally.hub.post(f"/runs/{path_part(run_key)}/cancel")
     if before["state"] in ENDED:
         tally.screen.result(before, f"{run_key} had ended before: {before['state']}")
@@ -177,7 +185,11 @@ def _step(steps: list[Any], wanted: str, run_key: str) -> Any:
 def _log(tally: Tally, step: Any, run_key: str) -> str:
     """A step's log as text; NotFound says why there is none."""
     if not step["log_digest"]:
-        why = {"running": "it has not ended yet", "cached": "it came from the cache, so nothing ran"}
+        why = {
+            "running": "it has not ended yet",
+            "cached": "it came from the cache, so nothing ran",
+            "skipped": f"it was skipped: {step['error']}",
+        }
         what = why.get(step["state"], step["error"] or "it printed nothing")
         raise NotFound(f"no log: {what}", where=f"{run_key} {step['path']}")
     answer = tally.hub.raw("GET", f"/artifacts/{step['log_digest']}")

@@ -20,8 +20,8 @@ from tallystick.core.verdict import Verdict
 from tallystick.hub.house.whole import with_steps
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.clock import Clock
-from tallystick.ports.journal import Journal
 from tallystick.ports.ledger import Ledger
+from tallystick.ports.runs.journal import Journal
 from tallystick.ports.traffic import Traffic
 
 __all__ = ["KEYS_MAX", "NOUN_OF", "Listing", "View"]

@@ -21,11 +21,11 @@ from tallystick.hub.house.route import Routes
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.catalogue import Catalogue
 from tallystick.ports.clock import Clock
-from tallystick.ports.conditions import Conditions
 from tallystick.ports.executor import Executor
-from tallystick.ports.journal import Journal
 from tallystick.ports.ledger import Ledger
 from tallystick.ports.registry import Registry
+from tallystick.ports.runs.conditions import Conditions
+from tallystick.ports.runs.journal import Journal
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.traffic import Traffic
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from tallystick.core.run.events import Run, Step, StepState
 from tallystick.core.run.record import read_step
 from tallystick.hub.house.parts import House
-from tallystick.ports.journal import Journal
+from tallystick.ports.runs.journal import Journal
 
 __all__ = ["ended_with", "whole_run", "with_steps"]
 
@@ -35,7 +35,7 @@ def _read(texts: Sequence[str]) -> list[Step]:
 
 
 def ended_with(run: Run, step: Step) -> Step:
-    """A step of a run that has ended has ended too, whatever its journal says: the hub that ran it is gone."""
+    """A step of a run that has ended has ended too, whatever the journal says: its hub is gone."""
     if step.state.ended or not run.state.ended:
         return step
     error = step.error or LEFT

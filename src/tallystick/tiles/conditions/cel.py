@@ -1,7 +1,7 @@
 """CEL by Google's own implementation in C++, the package ``cel-expr-python``.
 
-It is imported when the first condition is met: 3 ms and 9 MiB of memory, or 13 ms and 12 MiB where protobuf is
-installed.
+It is imported when the first condition is met: 3 ms and 9 MiB of memory, or 13 ms and 12 MiB where protobuf
+is installed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tallystick.core.errors import BadInput, MissingTile
-from tallystick.ports.conditions import EXPRESSION_CHARS_MAX
+from tallystick.ports.runs.conditions import EXPRESSION_CHARS_MAX
 from tallystick.ports.tile import Place
 
 __all__ = ["CelConditions", "open_tile"]
@@ -32,7 +32,7 @@ class CelConditions:
         self._environment: Any = None
 
     def check(self, expression: str) -> None:
-        """See :class:`tallystick.ports.conditions.Conditions`."""
+        """See :class:`tallystick.ports.runs.conditions.Conditions`."""
         if len(expression) > EXPRESSION_CHARS_MAX:
             raise BadInput(
                 f"a condition has {len(expression)} characters, the limit is {EXPRESSION_CHARS_MAX}",
@@ -41,7 +41,7 @@ class CelConditions:
         self._compiled(expression)
 
     def holds(self, expression: str, params: Mapping[str, Any]) -> bool:
-        """See :class:`tallystick.ports.conditions.Conditions`."""
+        """See :class:`tallystick.ports.runs.conditions.Conditions`."""
         self.check(expression)
         try:
             value = self._compiled(expression).eval(data={"inputs": {"parameter_values": _doubles(params)}})

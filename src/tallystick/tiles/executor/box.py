@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Box:
 
     @property
     def order(self) -> Path:
-        """What the step's process is told."""
+        """What the step's process is told, where it is a Python of its own."""
         return self.root / "step" / "order.json"
 
     @property
@@ -104,19 +104,22 @@ class Box:
         return self.root / "out" / "params" / name
 
     def pack(self, job: Job) -> None:
-        """Lay out the folder with the component's source and its order."""
+        """Lay out the folder with the component's source."""
         for folder in (self.source.parent, self.temporary, self.home, self.artifact("x").parent):
             folder.mkdir(parents=True)
         self.param("x").parent.mkdir()
         self.source.write_text(function_of(job.component).source, encoding="utf-8")
-        order = {
+
+    def order_of(self, job: Job, cores: Sequence[int] = ()) -> dict[str, Any]:
+        """What the step's process is told: ``cores`` it is to run on, if any."""
+        return {
             "source": str(self.source),
             "function": function_of(job.component).name,
             "failure": str(self.failure),
             "hub_socket": str(job.hub_socket) if job.hub_socket else "",
+            "cores": list(cores),
             "executor_input": self._executor_input(job),
         }
-        self.order.write_text(json.dumps(order), encoding="utf-8")
 
     def _executor_input(self, job: Job) -> dict[str, Any]:
         """KFP v2's ExecutorInput, with paths in this machine's file system as addresses."""

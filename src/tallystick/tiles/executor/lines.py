@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
-__all__ = ["LINE_BYTES_MAX", "LOG_BYTES_MAX", "Lines", "printable"]
+__all__ = ["LINE_BYTES_MAX", "LOG_BYTES_MAX", "Lines", "Stream", "printable"]
 
 LINE_BYTES_MAX = 8 * 1024
 LOG_BYTES_MAX = 4 * 1024 * 1024
@@ -25,6 +26,14 @@ def _printable(c: str) -> str:
     return " " if c.isspace() and c > "~" else ""
 
 
+class Stream(Protocol):
+    """What a step prints, as bytes come."""
+
+    async def read(self, n: int = -1, /) -> bytes:
+        """At most ``n`` bytes, as soon as there are any; none at the end."""
+        ...
+
+
 class Lines:
     """Hands lines to ``on_log``: each cut at ``LINE_BYTES_MAX`` bytes, all together at ``bytes_max``."""
 
@@ -34,7 +43,7 @@ class Lines:
         self.last = ""
         """The last line that was not empty."""
 
-    async def pump(self, stream: asyncio.StreamReader) -> None:
+    async def pump(self, stream: Stream) -> None:
         """Read ``stream`` to its end."""
         rest, cut = b"", False
         while piece := await stream.read(READ_BYTES):

@@ -25,8 +25,8 @@ from tallystick import __version__
 from tallystick.core.errors import BadInput, Conflict, Damaged, TooLarge, Unavailable
 from tallystick.core.facts import NOUNS, Fact
 from tallystick.core.names import canonical_json
-from tallystick.ports.journal import ENTRY_BYTES_MAX, Entry
 from tallystick.ports.ledger import FACT_BYTES_MAX
+from tallystick.ports.runs.journal import ENTRY_BYTES_MAX, Entry
 from tallystick.ports.tile import Place
 from tallystick.tiles.ledger import sql
 from tallystick.tiles.ledger.faults import said_plainly

@@ -47,12 +47,32 @@ _SHOWN = (
     "/sys/devices/system/cpu",  # ONNX Runtime asks it for the number of cores
 )
 _SHOWN_WITH_NETWORK = ("/etc/resolv.conf", "/etc/ssl", "/etc/ca-certificates", "/etc/pki")
+_NESTING = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETFCAP")
+"""For mounts, a loopback and a map of users: held in the wall's own namespaces, so over these alone."""
 _OWN_ETC = ("passwd", "group", "hosts", "nsswitch.conf")
 
 
-def _namespaces() -> Iterator[str]:
-    yield from ("--unshare-all", "--unshare-user", "--disable-userns", "--uid", UID, "--gid", UID)
-    yield from ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "tally")
+def _namespaces(*, nests: bool = False) -> Iterator[str]:
+    yield from (
+        "--unshare-all",
+        "--unshare-user",
+        "--die-with-parent",
+        "--new-session",
+        "--hostname",
+        "tally",
+    )
+    yield from ("--cap-drop", "ALL")
+    if not nests:
+        yield from ("--disable-userns", "--uid", UID, "--gid", UID)
+        return
+    yield from (
+        "--uid",
+        "0",
+        "--gid",
+        "0",
+    )  # another user would be put into one more namespace, without these
+    for capability in _NESTING:
+        yield from ("--cap-add", capability)
 
 
 def _root() -> Iterator[str]:
@@ -119,7 +139,8 @@ def _command(program: str, wall: Wall, argv: Sequence[str], home: Path) -> tuple
     # Before the namespaces the kernel would count all of the user's processes, inside it counts only these.
     count = shutil.which("prlimit", path="/usr/bin:/bin")
     counted = [count, f"--nproc={wall.processes}", "--"] if count else []
-    return (program, *_namespaces(), *_root(), *network, *_memory_folders(wall), *within, *counted, *argv)
+    own = (*_namespaces(nests=wall.nests), *_root(), *network, *_memory_folders(wall))
+    return (program, *own, *within, *counted, *argv)
 
 
 @functools.cache

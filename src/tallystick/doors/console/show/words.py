@@ -38,7 +38,8 @@ KINDS: Mapping[str, str] = {
     "running": "busy", "judging": "busy", "starting": "busy", "carrying out": "busy", "cancelling": "busy",
     "failing": "bad", "failed": "bad", "refused": "no",
     "succeeded": "good", "passed": "good", "ready": "good", "done": "good", "cached": "kept",
-    "cancelled": "off", "stopped": "off", "skipped": "off", "backing off": "wait", "proposed": "wait", "drift": "warn", "warn": "warn",
+    "cancelled": "off", "stopped": "off", "skipped": "off", "backing off": "wait",
+    "proposed": "wait", "drift": "warn", "warn": "warn",
 }  # fmt: skip
 """Which of eight kinds of mark and colour a state has; a state that is not here is ``none``."""
 

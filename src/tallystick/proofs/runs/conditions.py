@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tallystick.core.errors import BadInput
-from tallystick.ports.conditions import EXPRESSION_CHARS_MAX, Conditions
+from tallystick.ports.runs.conditions import EXPRESSION_CHARS_MAX, Conditions
 
 __all__ = ["ConditionsProof", "FullConditionsProof"]
 

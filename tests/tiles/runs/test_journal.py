@@ -6,12 +6,12 @@ import sqlite3
 from pathlib import Path
 
 from tallystick.core.facts import Fact
-from tallystick.ports.journal import Entry, Journal
+from tallystick.ports.runs.journal import Entry, Journal
 from tallystick.ports.tile import Place
-from tallystick.proofs.journal import DurableJournalProof, JournalProof
+from tallystick.proofs.runs.journal import DurableJournalProof, JournalProof
 from tallystick.tiles.ledger import sql
 from tallystick.tiles.ledger.sqlite import FILE_NAME, SqliteLedger, open_tile
-from tests.fakes.journal import MemoryJournal
+from tests.fakes.runs.journal import MemoryJournal
 
 
 class TestSqliteJournal(DurableJournalProof):

@@ -99,9 +99,10 @@ from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.tiles.executor import local
 
-async def main(tile, folder, source):
+async def main(tile, zygotes, folder, source):
     sandbox = import_module("tallystick.tiles.sandbox." + tile).open_tile(Place(Path(folder)))
-    executor = local.open_tile(Place(Path(folder), parts={"sandbox": sandbox}))
+    options = {"step_folders": [folder], "step_zygotes": int(zygotes)}
+    executor = local.open_tile(Place(Path(folder), options, {"sandbox": sandbox}))
     job = Job("run/it", Component("it", Function("it", source)), Path(folder) / "work")
     await executor.run(job, lambda line: print(line, flush=True))
 
@@ -109,13 +110,14 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.parametrize("zygotes", ["2", "0"])
 @pytest.mark.parametrize("tile", WALLS)
-async def test_no_step_outlives_a_hub_that_is_killed(tile, tmp_path):
+async def test_no_step_outlives_a_hub_that_is_killed(tile, zygotes, tmp_path):
     marker = uuid.uuid4().hex
     tree = TREE.format(then="time.sleep(600)")
     what = step(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {tree!r}, {marker!r}])")
     hub = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", HUB, tile, str(tmp_path), what.code.source),
+        *(sys.executable, "-c", HUB, tile, zygotes, str(tmp_path), what.code.source),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": SRC},
     )

@@ -24,5 +24,5 @@ class Conditions(Protocol):
         ...
 
     def holds(self, expression: str, params: Mapping[str, Any]) -> bool:
-        """Whether it is true of ``params``; BadInput where it comes to no truth: an unknown name, a text + 1."""
+        """Whether it is true of ``params``; BadInput where it cannot be said: an unknown name, a text + 1."""
         ...

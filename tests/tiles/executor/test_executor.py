@@ -26,22 +26,31 @@ class TestFake(ExecutorProof):
         return FakeExecutor(STEPS)
 
 
-class TestLocalInBubblewrap(ExecutorProof):
+class _Local(ExecutorProof):
+    wall, zygotes = process, 2
+
     async def open(self, home):
-        self.sandbox = bubblewrap.open_tile(Place(home))
-        return local.open_tile(Place(home, parts={"sandbox": self.sandbox}))
+        self.sandbox = self.wall.open_tile(Place(home))
+        return opened(self.sandbox, home.parent, step_zygotes=self.zygotes)
 
     async def close(self):
         await self.sandbox.close()
 
 
-class TestLocalInProcess(ExecutorProof):
-    async def open(self, home):
-        self.sandbox = process.open_tile(Place(home))
-        return local.open_tile(Place(home, parts={"sandbox": self.sandbox}))
+class TestForkedInBubblewrap(_Local):
+    wall = bubblewrap
 
-    async def close(self):
-        await self.sandbox.close()
+
+class TestForkedInProcess(_Local):
+    wall = process
+
+
+class TestAloneInBubblewrap(_Local):
+    wall, zygotes = bubblewrap, 0
+
+
+class TestAloneInProcess(_Local):
+    wall, zygotes = process, 0
 
 
 @pytest.fixture(params=WALLS)
@@ -208,6 +217,9 @@ async def test_an_input_that_is_gone_is_an_error(tmp_path):
 def test_options_are_whole_numbers(tmp_path, value):
     with pytest.raises(BadInput, match="step_threads"):
         opened(process.open_tile(Place(tmp_path)), tmp_path, step_threads=value)
+    if value:
+        with pytest.raises(BadInput, match="at least 0"):
+            opened(process.open_tile(Place(tmp_path)), tmp_path, step_zygotes=value)
 
 
 def test_without_a_sandbox_or_kfp(tmp_path, monkeypatch):

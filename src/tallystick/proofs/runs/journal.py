@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tallystick.core.errors import BadInput, TooLarge
-from tallystick.ports.journal import ENTRY_BYTES_MAX, Entry, Journal
+from tallystick.ports.runs.journal import ENTRY_BYTES_MAX, Entry, Journal
 
 __all__ = ["DurableJournalProof", "JournalProof"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tallystick.core.errors import BadInput, TooLarge
-from tallystick.ports.journal import ENTRY_BYTES_MAX, Entry
+from tallystick.ports.runs.journal import ENTRY_BYTES_MAX, Entry
 
 __all__ = ["MemoryJournal"]
 

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from tallystick.core.errors import MissingTile
-from tallystick.ports.conditions import Conditions
+from tallystick.ports.runs.conditions import Conditions
 from tallystick.ports.tile import Place
-from tallystick.proofs.conditions import ConditionsProof, FullConditionsProof
+from tallystick.proofs.runs.conditions import ConditionsProof, FullConditionsProof
 from tallystick.tiles.conditions.cel import CelConditions, open_tile
-from tests.fakes.conditions import PlainConditions
+from tests.fakes.runs.conditions import PlainConditions
 
 
 class TestPlainConditions(ConditionsProof):

@@ -1,4 +1,4 @@
-"""Conditions in plain Python: the little of CEL that kfp's compiler writes. It passes that part of the proof."""
+"""Conditions in plain Python: the little of CEL that kfp's compiler writes, which is a part of the proof."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tallystick.core.errors import BadInput
-from tallystick.ports.conditions import EXPRESSION_CHARS_MAX
+from tallystick.ports.runs.conditions import EXPRESSION_CHARS_MAX
 
 __all__ = ["PlainConditions"]
 

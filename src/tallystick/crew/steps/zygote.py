@@ -1,0 +1,181 @@
+"""The zygote: a process that has imported what steps need, and forks each step from itself.
+
+``python -P -m tallystick.crew.steps.zygote ORDER``, where ORDER is a JSON object: ``door`` is the path of the
+socket to make, ``modules`` are to be imported, ``fence`` says whether each step gets a fence of its own, and
+``roots`` are the folders that all steps share. On standard output it says one line of JSON, ``{"ready"}``
+or ``{"cannot"}`` with the reason. Then it lets the hub in through ``door``, and nobody after.
+
+It stays single-threaded, or a fork would not be safe, and runs no code of any step; it does not even read
+their orders, which go to the keepers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tallystick.crew.steps.fence import Fence, lower
+from tallystick.crew.steps.keeper import HUB_GONE, TAKEN, run_keeper
+from tallystick.tiles.sandbox.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, sweep, watch_children
+
+__all__ = ["main"]
+
+TRIAL_BYTES = 1024 * 1024
+AGAIN_S = 0.1
+_NEEDED = ("logging", "typing")
+"""What a component of KFP imports anyway, beside KFP's runtime."""
+
+
+class CannotServeError(Exception):
+    """Steps cannot be forked here; the message says why."""
+
+
+def main(order: dict[str, Any]) -> int:
+    """Get ready, say so, and serve the hub until it is gone."""
+    words = os.fdopen(os.dup(1), "w")
+    _silence()
+    try:
+        _load(order["modules"])
+        fence = _fence(order["roots"]) if order["fence"] else None
+        listener = _door(order["door"])
+    except CannotServeError as wrong:
+        print(json.dumps({"cannot": str(wrong)}), file=words, flush=True)
+        return 1
+    gc.collect()
+    gc.disable()  # until a step begins
+    gc.freeze()  # a step's own collections then leave these objects, and so the memory they share, alone
+    print(json.dumps({"ready": sorted(order["modules"])}), file=words, flush=True)
+    words.close()
+    control, _ = listener.accept()
+    listener.close()
+    Path(order["door"]).unlink()
+    _serve(control, fence)
+    return 0
+
+
+def _silence() -> None:
+    """Nobody reads what is printed here: a full pipe would hold up every step."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def _load(modules: Sequence[str]) -> None:
+    os.environ["_KFP_RUNTIME"] = "true"  # as crew.step has it
+    for module in ("kfp.dsl.executor", *_NEEDED):
+        importlib.import_module(module)
+    for module in modules:
+        with contextlib.suppress(ImportError):  # the step that imports it will say so itself
+            importlib.import_module(module)
+    threads = [_name_of(thread) for thread in Path("/proc/self/task").iterdir()]
+    if len(threads) > 1:
+        raise CannotServeError(
+            f"importing {', '.join(modules) or 'kfp'} starts threads: {', '.join(threads)}"
+        )
+
+
+def _name_of(thread: Path) -> str:
+    try:
+        return (thread / "comm").read_text("utf-8").strip()
+    except OSError:
+        return "one that has ended"
+
+
+def _fence(roots: Sequence[str]) -> Fence:
+    """The fence, once it has been tried: a kernel may refuse any part of it."""
+    try:
+        fence = Fence(roots)
+        there, here = os.pipe()
+        pid = fence.fork()
+    except OSError as wrong:
+        raise CannotServeError(f"steps cannot be fenced off: {wrong}") from None
+    if pid == 0:
+        _try(fence, here)
+    os.close(here)
+    with os.fdopen(there, "rb") as file:
+        said = file.read().decode("utf-8", "replace")
+    os.waitpid(pid, 0)
+    if said != "done":
+        raise CannotServeError(f"steps cannot be fenced off: {said or 'the trial ended without a word'}")
+    return fence
+
+
+def _try(fence: Fence, here: int) -> None:
+    try:
+        proc = fence.enter()
+        fence.show((), TRIAL_BYTES)
+        if (pid := os.fork()) == 0:
+            lower(proc)
+            os.write(here, b"done")
+        else:
+            os.waitpid(pid, 0)
+    except BaseException as wrong:  # noqa: BLE001  a forked half must never run on into its parent's code
+        os.write(here, str(wrong).encode()[:500])
+    finally:
+        os._exit(0)
+
+
+def _door(path: str) -> socket.socket:
+    """Listening at ``path``, which may be longer than the 107 bytes that a socket's address has."""
+    folder = os.open(Path(path).parent, os.O_PATH | os.O_DIRECTORY)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"/proc/self/fd/{folder}/{Path(path).name}")
+    listener.listen(1)
+    os.close(folder)
+    return listener
+
+
+def _serve(control: socket.socket, fence: Fence | None) -> None:
+    """Have a keeper wait for the next step, always. Whatever still runs in the end, the sandbox ends."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    wake, keepers = watch_children(), set[int]()
+    while True:
+        try:
+            taken = _spare(control, keepers, fence)
+        except OSError:  # no room for a process: there may be when another has ended
+            time.sleep(AGAIN_S)
+            continue
+        while True:
+            ready, _, _ = select.select([taken, wake], [], [])
+            if wake in ready:
+                drain(wake)
+                sweep(keepers, wake)
+            if taken in ready:
+                break
+        if (word := os.read(taken, 1)) == HUB_GONE:
+            return
+        os.close(taken)
+        if word != TAKEN:  # it ended before its time, and so might the next
+            time.sleep(AGAIN_S)
+
+
+def _spare(control: socket.socket, keepers: set[int], fence: Fence | None) -> int:
+    """Fork a keeper; what comes back can be read when it waits no longer."""
+    taken, said = os.pipe()
+    try:
+        pid = fence.fork() if fence else os.fork()
+    except OSError:
+        os.close(taken)
+        os.close(said)
+        raise
+    if pid == 0:
+        os.close(taken)
+        run_keeper(control, said, fence)
+    os.close(said)
+    keepers.add(pid)
+    return taken
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

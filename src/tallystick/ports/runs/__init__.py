@@ -1,0 +1,1 @@
+"""Ports that only runs of pipelines use: their journals, and what decides their conditions."""

@@ -1,0 +1,1 @@
+"""Proofs of the ports that only runs of pipelines use."""

@@ -1,0 +1,130 @@
+"""The zygotes that are alive: few, the right one for each step, and none that nobody has needed for long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from tallystick.tiles.executor.zygote import CannotFork, Zygote
+
+__all__ = ["Zygotes"]
+
+AGAIN_AFTER_S = 60.0
+"""After a zygote could not be started, until it is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Zygotes:
+    """At most ``alive_max`` zygotes at rest, each for at most ``rest_s`` seconds.
+
+    One has nothing but the runtime of components: its forks are cheapest. The others have modules too; a
+    step that needs more than any of them has makes one that has all of theirs as well, which takes their
+    place: so that a module weighs in memory once.
+    """
+
+    start: Callable[[frozenset[str]], Awaitable[Zygote]]
+    alive_max: int
+    rest_s: float
+    trouble: str = ""
+    """Why there is no zygote, where the last one could not be started."""
+    _alive: list[Zygote] = field(default_factory=list)
+    _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _closing: set[asyncio.Task[None]] = field(default_factory=set)
+    _not_before: dict[frozenset[str], float] = field(default_factory=dict)
+
+    @contextlib.asynccontextmanager
+    async def taken(self, modules: frozenset[str]) -> AsyncIterator[Zygote]:
+        """A zygote with at least ``modules``, kept alive meanwhile; CannotFork when there is none."""
+        zygote = await self._one(modules)
+        zygote.running += 1
+        try:
+            yield zygote
+        finally:
+            zygote.running -= 1
+            zygote.used_at = time.monotonic()
+            if zygote.retired and not zygote.running:
+                self._close(zygote)
+            self._settle()
+            asyncio.get_running_loop().call_later(self.rest_s + 0.1, self._settle)
+
+    async def _one(self, modules: frozenset[str]) -> Zygote:
+        async with self._starting:
+            if found := self._found(modules):
+                return found
+            wanted = modules.union(*(z.modules for z in self._alive)) if modules else modules
+            try:
+                return await self._started(wanted)
+            except CannotFork as wrong:
+                self._note(wanted, str(wrong))
+                if not wanted:
+                    raise
+            # What is imported may be at fault: a step can import it by itself.
+            if found := self._found(frozenset()):
+                return found
+            try:
+                return await self._started(frozenset())
+            except CannotFork as wrong:
+                self._note(frozenset(), str(wrong))
+                raise
+
+    def _found(self, modules: frozenset[str]) -> Zygote | None:
+        self._alive = [z for z in self._alive if not z.ended]
+        fit = [z for z in self._alive if z.modules >= modules and (modules or not z.modules)]
+        return min(fit, key=lambda z: len(z.modules), default=None)
+
+    async def _started(self, modules: frozenset[str]) -> Zygote:
+        if time.monotonic() < self._not_before.get(modules, 0.0):
+            raise CannotFork(self.trouble)
+        fresh = await self.start(modules)
+        self.trouble = self.trouble if modules else ""
+        for other in [z for z in self._alive if z.modules and z.modules <= modules]:
+            self._retire(other)
+        fresh.used_at = time.monotonic()
+        self._alive.append(fresh)
+        self._settle()
+        return fresh
+
+    def _note(self, modules: frozenset[str], why: str) -> None:
+        if self._not_before.get(modules, 0.0) <= time.monotonic():
+            self._not_before[modules] = time.monotonic() + AGAIN_AFTER_S
+            names = f" with {', '.join(sorted(modules))}" if modules else ""
+            _log.warning("steps are not forked from a process%s: %s", names, why)
+        self.trouble = why
+
+    def _settle(self) -> None:
+        """Let go of who has rested too long, and of the longest at rest while there are too many."""
+        now = time.monotonic()
+        resting = sorted((z for z in self._alive if not z.running), key=lambda z: z.used_at)
+        many = len(self._alive) - self.alive_max
+        for place, zygote in enumerate(resting):
+            if place < many or now - zygote.used_at >= self.rest_s:
+                self._retire(zygote)
+
+    def _retire(self, zygote: Zygote) -> None:
+        """Give it to no more steps, and end it with the last of them."""
+        self._alive.remove(zygote)
+        zygote.retired = True
+        if not zygote.running:
+            self._close(zygote)
+
+    def _close(self, zygote: Zygote) -> None:
+        closing = asyncio.create_task(zygote.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def retire(self) -> None:
+        """Let all go, each once its steps have ended: what they have imported is not what is installed."""
+        for zygote in list(self._alive):
+            self._retire(zygote)
+        self._not_before.clear()
+
+    async def close(self) -> None:
+        """End them all, with every step that still runs."""
+        alive, self._alive = self._alive, []
+        await asyncio.gather(*(z.close() for z in alive), *self._closing, return_exceptions=True)

@@ -1,0 +1,264 @@
+"""One step's process, from its start to its end: forked from a zygote, or else on its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tallystick
+from tallystick.core.pipeline.spec import Function
+from tallystick.core.wall import Wall
+from tallystick.ports.executor import Job
+from tallystick.ports.sandbox import Sandbox
+from tallystick.tiles.executor.box import Box
+from tallystick.tiles.executor.forked import StepLost
+from tallystick.tiles.executor.installed import environment_stamp
+from tallystick.tiles.executor.limits import Limits
+from tallystick.tiles.executor.lines import Lines, Stream
+from tallystick.tiles.executor.pool import Zygotes
+from tallystick.tiles.executor.preload import modules_of, packages_in, starts_differently
+from tallystick.tiles.executor.zygote import CannotFork, Order, Zygote, ZygoteGone, start_zygote
+
+__all__ = ["Packed", "Running"]
+
+GRACE_S = 2.0
+ASKED_MAX = 3
+"""Zygotes that may end between being found alive and being asked, before the step gets a process alone."""
+LOST_S = 1.0
+"""After a step has gone without a word, how long to wait for its zygote's end, to say whose fault it was."""
+LOOK_EVERY_S = 1.0
+"""How often to see whether packages were installed."""
+ZYGOTE_MEMORY_MIB = 4096
+PROCESSES_MAX = 1 << 16
+"""Of all steps of a zygote together; each has a limit of its own."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_PACKAGE_HOME = Path(tallystick.__file__).parents[1]
+_FOUND_ALREADY = _PACKAGE_HOME.is_relative_to(sys.prefix) or _PACKAGE_HOME.is_relative_to(sys.base_prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A job in its folder, ready to run: on ``cores`` if there are any, and printing to ``lines``."""
+
+    job: Job
+    box: Box
+    limits: Limits
+    cores: Sequence[int]
+    lines: Lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What can be done with a step's process, however it came to be."""
+
+    streams: Sequence[Stream]
+    wait: Callable[[], Awaitable[int]]
+    end: Callable[[float], Awaitable[Any]]
+
+
+class Running:
+    """Runs steps of ``sandbox`` with zygotes that see ``roots``, as far as there are any."""
+
+    def __init__(self, sandbox: Sandbox, options: Mapping[str, int], roots: Sequence[Path]) -> None:
+        self._sandbox = sandbox
+        self._options = options
+        self._roots = _spelled(roots)
+        strength = sandbox.strength()
+        self._fence = strength.hides_files or strength.hides_processes or strength.blocks_network
+        self._stamp: object = None
+        self._looked_at = -LOOK_EVERY_S
+        self._zygotes = Zygotes(
+            self._start, options["step_zygotes"], float(options["step_zygote_rest_seconds"])
+        )
+
+    @property
+    def manner(self) -> str:
+        """How steps come to be, in words, and why none is forked where none can be."""
+        alone = "each step is a new Python, behind a wall of its own"
+        if not self._options["step_zygotes"]:
+            return alone
+        if self._zygotes.trouble:
+            return f"{alone}, as it cannot be forked: {self._zygotes.trouble}"
+        fenced = "put behind a fence of its own" if self._fence else "kept from signalling or tracing others"
+        return f"each step is forked from a process that has its modules, and {fenced}"
+
+    async def run(self, step: Packed) -> int:
+        """A step's exit status (negative: the signal that ended it), once all of it is gone.
+
+        TimeoutError when it was ended for the time it took; StepLost or StepNotBegun, with the reason.
+        """
+        for _ in range(ASKED_MAX if self._may_fork(step) else 0):
+            with contextlib.suppress(CannotFork, ZygoteGone):
+                return await self._run_forked(step)
+            if self._zygotes.trouble:
+                break
+        return await self._run_alone(step)
+
+    async def close(self) -> None:
+        """End all zygotes, and every step of theirs."""
+        await self._zygotes.close()
+
+    def _may_fork(self, step: Packed) -> bool:
+        if not self._options["step_zygotes"]:
+            return False
+        if starts_differently({**step.job.component.env, **step.job.env}, self._zygote_env()):
+            return False
+        return not self._fence or all(self._is_shared(path) for path, _ in _shown(step))
+
+    def _is_shared(self, path: str) -> bool:
+        return any(path.startswith(f"{root}/") for root in self._roots)
+
+    # ------------------------------------------------------------------ forked
+
+    async def _run_forked(self, step: Packed) -> int:
+        self._heed_environment()
+        order = {
+            "step": step.box.order_of(step.job, step.cores),
+            "env": self._env(step),
+            "cwd": str(step.box.root),
+            "limits": step.limits.wire(counted=self._fence),
+            "shown": _shown(step),
+            "memory_folder_bytes": step.limits.memory_folder_bytes,
+        }
+        async with self._zygotes.taken(self._modules(step)) as zygote:
+            forked = await zygote.fork(order)
+            process = _Process((forked.stdout,), forked.wait, forked.end)
+            status = await _attended(process, step)
+            if isinstance(forked.trouble, StepLost) and await zygote.has_ended(LOST_S):
+                raise StepLost("killed: the process that steps are forked from has ended")
+            if forked.trouble:
+                raise forked.trouble
+            return status
+
+    def _heed_environment(self) -> None:
+        """Packages that were installed or removed make new zygotes: what they have imported may be old."""
+        if (now := time.monotonic()) < self._looked_at + LOOK_EVERY_S:
+            return
+        self._looked_at = now
+        if (stamp := environment_stamp()) != self._stamp:
+            self._stamp = stamp
+            self._zygotes.retire()
+
+    def _modules(self, step: Packed) -> frozenset[str]:
+        """Numeric libraries start threads as they are imported: with more than one, they come in the step."""
+        code = step.job.component.code
+        if step.limits.threads > 1 or not isinstance(code, Function):
+            return frozenset()
+        return modules_of(packages_in(code.source))
+
+    async def _start(self, modules: frozenset[str]) -> Zygote:
+        for root in self._roots:
+            try:
+                await asyncio.to_thread(_make, root)
+            except OSError as wrong:
+                raise CannotFork(f"{root}: {wrong.strerror}") from wrong
+        ceiling = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        wall = Wall(
+            workdir=self._roots[0],
+            writable=self._roots,
+            env=self._zygote_env(),
+            cpu_seconds=0,
+            memory_mib=max(ZYGOTE_MEMORY_MIB, self._options["step_memory_mib"]),
+            file_mib=self._options["step_file_mib"],
+            processes=PROCESSES_MAX if ceiling == resource.RLIM_INFINITY else min(ceiling, PROCESSES_MAX),
+            nests=self._fence,
+        )
+        order = Order(sys.executable, modules, self._roots, self._fence)
+        return await start_zygote(self._sandbox, order, wall)
+
+    # ------------------------------------------------------------------- alone
+
+    async def _run_alone(self, step: Packed) -> int:
+        box, limits, shown = step.box, step.limits, _shown(step)
+        order = json.dumps(box.order_of(step.job, step.cores))
+        await asyncio.to_thread(box.order.write_text, order, encoding="utf-8")
+        wall = Wall(
+            workdir=str(box.root),
+            readable=tuple(path for path, writable in shown if not writable),
+            writable=tuple(path for path, writable in shown[1:] if writable),
+            env=self._env(step),
+            cpu_seconds=limits.cpu_seconds,
+            memory_mib=limits.memory_mib,
+            file_mib=limits.file_mib,
+            processes=limits.processes,
+        )
+        # -P: the step's folder is not on Python's path, so no file in it can pose as a module.
+        command = [sys.executable, "-P", "-m", "tallystick.crew.step", str(box.order)]
+        process = await self._sandbox.spawn(command, wall)
+        process.stdin.close()
+        return await _attended(_Process((process.stdout, process.stderr), process.wait, process.end), step)
+
+    # ------------------------------------------------------------- environment
+
+    def _zygote_env(self) -> dict[str, str]:
+        # pyarrow's jemalloc would start a thread as it is imported.
+        still = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "HOME": "/nonexistent"}
+        return {**_usual_env(1), **still, **_python_path("")}
+
+    def _env(self, step: Packed) -> dict[str, str]:
+        """The step's whole environment: nothing of the hub's own process."""
+        env = {
+            **_usual_env(step.limits.threads),
+            **step.job.component.env,
+            "HOME": str(step.box.home),
+            "TMPDIR": str(step.box.temporary),
+            **step.job.env,
+        }
+        return env | _python_path(env.get("PYTHONPATH", ""))
+
+
+def _usual_env(threads: int) -> dict[str, str]:
+    return {
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONUNBUFFERED": "1",
+        "LANG": "C.UTF-8",
+        **dict.fromkeys(_THREADS, str(threads)),
+    }
+
+
+def _python_path(more: str) -> dict[str, str]:
+    """PYTHONPATH with this package first, where Python would not find it by itself."""
+    paths = [*([] if _FOUND_ALREADY else [str(_PACKAGE_HOME)]), *([more] if more else [])]
+    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
+
+
+def _shown(step: Packed) -> list[tuple[str, bool]]:
+    """The paths that a step may see, its folder first, and whether it may write there."""
+    job = step.job
+    files = [str(file.path.absolute()) for some in job.artifacts.values() for file in some]
+    socket = [(str(job.hub_socket.absolute()), True)] if job.hub_socket else []
+    return [(str(step.box.root), True), *((path, False) for path in dict.fromkeys(files)), *socket]
+
+
+def _spelled(roots: Sequence[Path]) -> tuple[str, ...]:
+    """The folders under each name that a job may use for them: as they are given, and free of links."""
+    return tuple(dict.fromkeys(str(way) for root in roots for way in (root.absolute(), root.resolve())))
+
+
+def _make(folder: str) -> None:
+    Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+async def _attended(process: _Process, step: Packed) -> int:
+    """Read what it prints until it has ended; whatever happens here, its tree is gone afterwards."""
+    try:
+        async with asyncio.timeout(step.limits.seconds), asyncio.TaskGroup() as group:
+            for stream in process.streams:
+                group.create_task(step.lines.pump(stream))
+            waiting = group.create_task(_status(process))
+        return waiting.result()
+    finally:
+        await asyncio.shield(asyncio.ensure_future(process.end(GRACE_S)))
+
+
+async def _status(process: _Process) -> int:
+    return await process.wait()
