@@ -1,11 +1,17 @@
-"""The step itself, in the process that was forked for it: nothing of the zygote's or of another step's."""
+"""The step's own process: first it gives up what it must not have, then it waits for its order.
+
+Of the zygote and of other steps nothing is left in it but the modules that are imported.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import gc
+import json
 import os
+import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -15,32 +21,93 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from tallystick.crew import step
+from tallystick.crew.steps.fence import lower
+from tallystick.crew.steps.kernel import forbid_new_privileges, scope
+from tallystick.crew.warden import PR_SET_PDEATHSIG, leave_keyring, limit, prctl
 
-__all__ = ["run_step"]
+__all__ = ["run_child"]
+
+DESCRIPTORS_MAX = 1 << 20
+PIECE_BYTES = 64 * 1024
 
 
-def run_step(order: dict[str, Any], env: Mapping[str, str]) -> NoReturn:
-    """Run the step's order with ``env`` as its whole environment, and end as Python would."""
-    status = 1
+def run_child(told: socket.socket, keeper: int, proc: int) -> NoReturn:
+    """The step's whole life. ``told`` brings its order, and takes why it could not be set up.
+
+    ``proc`` is the fence's /proc, below 0 where there is no fence.
+    """
     try:
-        _begin(env)
-        status = step.run(order)
-        _finish()
-    except BaseException:  # noqa: BLE001  a forked half must never run on into its parent's code
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+        _give_up(keeper, proc)
+        out, order = _order_from(told)
+        _set_up(out, order)
+        told.close()
+    except BaseException as wrong:  # noqa: BLE001  a forked half must never run on into its parent's code
+        with contextlib.suppress(OSError):
+            told.send(f"the step could not be set up: {wrong}".encode()[:500])
+        os._exit(127)
+    _run(order)
 
 
-def _begin(env: Mapping[str, str]) -> None:
-    gc.enable()
-    os.environ.clear()
-    os.environ.update(env)
+def _give_up(keeper: int, proc: int) -> None:
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if proc >= 0:
+        lower(proc)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != keeper:
+        os._exit(127)
+    leave_keyring()
+    os.umask(0o077)
+    forbid_new_privileges()
+    if proc < 0:
+        scope()
+
+
+def _order_from(told: socket.socket) -> tuple[int, dict[str, Any]]:
+    said, fds, _, _ = socket.recv_fds(told, 1, 1)
+    if not said:
+        os._exit(0)
+    wire = bytearray()
+    while piece := told.recv(PIECE_BYTES):
+        wire += piece
+    return fds[0], json.loads(wire)
+
+
+def _set_up(out: int, order: Mapping[str, Any]) -> None:
+    os.dup2(out, 1)  # standard input is the zygote's, which is empty
+    os.dup2(out, 2)
+    os.close(out)
+    os.chdir(order["cwd"])
+    for name, (soft, hard) in order["limits"].items():
+        limit(name, soft, hard)
+    _take_environment(order["env"])
     time.tzset()
     tempfile.tempdir = None
     sys.argv[:] = [step.__file__]
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()  # `random` does it by itself after a fork, and OpenSSL too
+
+
+def _take_environment(env: Mapping[str, str]) -> None:
+    for name in [name for name in os.environ if name not in env]:
+        del os.environ[name]
+    for name, value in env.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _run(order: Mapping[str, Any]) -> NoReturn:
+    status = 1
+    try:
+        os.closerange(3, DESCRIPTORS_MAX)
+        gc.enable()
+        status = step.run(order["step"])
+        _finish()
+    except BaseException:  # noqa: BLE001  as above
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _finish() -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 from tallystick.crew.steps.fence import Fence, lower
 from tallystick.crew.steps.keeper import HUB_GONE, TAKEN, run_keeper
-from tallystick.tiles.sandbox.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, sweep, watch_children
+from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, sweep, watch_children
 
 __all__ = ["main"]
 
@@ -48,7 +48,7 @@ def main(order: dict[str, Any]) -> int:
         _load(order["modules"])
         fence = _fence(order["roots"]) if order["fence"] else None
         listener = _door(order["door"])
-    except CannotServeError as wrong:
+    except Exception as wrong:  # noqa: BLE001  the process's edge: the hub must hear of it
         print(json.dumps({"cannot": str(wrong)}), file=words, flush=True)
         return 1
     gc.collect()
@@ -99,7 +99,7 @@ def _fence(roots: Sequence[str]) -> Fence:
         there, here = os.pipe()
         pid = fence.fork()
     except OSError as wrong:
-        raise CannotServeError(f"steps cannot be fenced off: {wrong}") from None
+        raise CannotServeError(f"steps cannot be fenced off: {wrong.strerror}") from None
     if pid == 0:
         _try(fence, here)
     os.close(here)
@@ -121,7 +121,7 @@ def _try(fence: Fence, here: int) -> None:
         else:
             os.waitpid(pid, 0)
     except BaseException as wrong:  # noqa: BLE001  a forked half must never run on into its parent's code
-        os.write(here, str(wrong).encode()[:500])
+        os.write(here, f"{getattr(wrong, 'strerror', None) or wrong}".encode()[:500])
     finally:
         os._exit(0)
 

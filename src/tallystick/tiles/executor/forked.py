@@ -10,7 +10,7 @@ import signal
 import socket
 from typing import Any
 
-__all__ = ["Forked", "Pipe", "StepLost", "StepNotBegun"]
+__all__ = ["Forked", "NobodyThere", "Pipe", "StepLost", "StepNotBegun"]
 
 
 class StepLost(Exception):
@@ -19,6 +19,10 @@ class StepLost(Exception):
 
 class StepNotBegun(Exception):
     """A step could not be set up; the message says why. It never leaves the executor."""
+
+
+class NobodyThere(Exception):
+    """Nobody took a step's order, and nobody will: it can be given again. It never leaves the executor."""
 
 
 class Pipe:
@@ -65,7 +69,7 @@ class Forked:
         life.setblocking(False)
         self._life = life
         self.stdout = Pipe(out)
-        self.trouble: StepLost | StepNotBegun | None = None
+        self.trouble: NobodyThere | StepLost | StepNotBegun | None = None
         """After it has ended: why there is no status of its own."""
         self._listening: asyncio.Task[dict[str, Any]] | None = None
 
@@ -81,7 +85,10 @@ class Forked:
         with contextlib.suppress(ConnectionError):
             while piece := await loop.sock_recv(self._life, 4096):
                 said += piece
-        return dict(json.loads(said)) if said else {}
+        words: dict[str, Any] = {}
+        for line in said.splitlines():
+            words |= json.loads(line)
+        return words
 
     async def wait(self) -> int:
         """Its exit status (negative: the signal that ended it), once it and all below it are gone.
@@ -91,7 +98,10 @@ class Forked:
         said = await asyncio.shield(self._listening) if self._listening else {}
         if "status" in said:
             return int(said["status"])
-        self.trouble = StepNotBegun(str(said["error"])) if "error" in said else StepLost("")
+        if "error" in said:
+            self.trouble = StepNotBegun(str(said["error"]))
+        else:
+            self.trouble = StepLost("") if "begun" in said else NobodyThere()
         return -signal.SIGKILL
 
     async def end(self, grace_s: float) -> None:

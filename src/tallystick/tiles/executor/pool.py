@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tallystick.tiles.executor.forked import NobodyThere
 from tallystick.tiles.executor.zygote import CannotFork, Zygote
 
 __all__ = ["Zygotes"]
@@ -45,6 +46,10 @@ class Zygotes:
         zygote.running += 1
         try:
             yield zygote
+        except NobodyThere:  # it is ending, and must not be asked again
+            if zygote in self._alive:
+                self._retire(zygote)
+            raise
         finally:
             zygote.running -= 1
             zygote.used_at = time.monotonic()
@@ -95,7 +100,8 @@ class Zygotes:
             self._not_before[modules] = time.monotonic() + AGAIN_AFTER_S
             names = f" with {', '.join(sorted(modules))}" if modules else ""
             _log.warning("steps are not forked from a process%s: %s", names, why)
-        self.trouble = why
+        if not modules:
+            self.trouble = why
 
     def _settle(self) -> None:
         """Let go of who has rested too long, and of the longest at rest while there are too many."""

@@ -20,13 +20,13 @@ from tallystick.core.wall import Wall
 from tallystick.ports.executor import Job
 from tallystick.ports.sandbox import Sandbox
 from tallystick.tiles.executor.box import Box
-from tallystick.tiles.executor.forked import StepLost
+from tallystick.tiles.executor.forked import NobodyThere, StepLost
 from tallystick.tiles.executor.installed import environment_stamp
 from tallystick.tiles.executor.limits import Limits
 from tallystick.tiles.executor.lines import Lines, Stream
 from tallystick.tiles.executor.pool import Zygotes
 from tallystick.tiles.executor.preload import modules_of, packages_in, starts_differently
-from tallystick.tiles.executor.zygote import CannotFork, Order, Zygote, ZygoteGone, start_zygote
+from tallystick.tiles.executor.zygote import CannotFork, Order, Zygote, start_zygote
 
 __all__ = ["Packed", "Running"]
 
@@ -97,7 +97,7 @@ class Running:
         TimeoutError when it was ended for the time it took; StepLost or StepNotBegun, with the reason.
         """
         for _ in range(ASKED_MAX if self._may_fork(step) else 0):
-            with contextlib.suppress(CannotFork, ZygoteGone):
+            with contextlib.suppress(CannotFork, NobodyThere):
                 return await self._run_forked(step)
             if self._zygotes.trouble:
                 break

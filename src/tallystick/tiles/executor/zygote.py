@@ -16,9 +16,9 @@ from typing import Any
 from tallystick.core.errors import TallyError
 from tallystick.core.wall import Wall
 from tallystick.ports.sandbox import Confined, Sandbox
-from tallystick.tiles.executor.forked import Forked
+from tallystick.tiles.executor.forked import Forked, NobodyThere
 
-__all__ = ["CannotFork", "Order", "Zygote", "ZygoteGone", "start_zygote"]
+__all__ = ["CannotFork", "Order", "Zygote", "start_zygote"]
 
 START_S_MAX = 120.0
 END_S = 1.0
@@ -29,10 +29,6 @@ _FULL = {errno.EAGAIN, errno.ETOOMANYREFS}
 
 class CannotFork(Exception):
     """No zygote can be had; the message says why. It never leaves the executor."""
-
-
-class ZygoteGone(Exception):
-    """The zygote ended before it took the order: another one can be asked. It never leaves the executor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,7 @@ class Zygote:
         await self._process.end()
 
     async def fork(self, order: dict[str, Any]) -> Forked:
-        """Fork a step; ZygoteGone when it can be asked of another."""
+        """Fork a step; NobodyThere when it can be asked of another."""
         step = await self._asked()
         try:
             await step.begin(order)
@@ -96,7 +92,7 @@ class Zygote:
         except OSError as wrong:
             if wrong.errno in _FULL:
                 return False
-            raise ZygoteGone from wrong
+            raise NobodyThere from wrong
         return True
 
     async def has_ended(self, seconds: float) -> bool:

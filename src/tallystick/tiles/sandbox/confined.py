@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import tallystick
 from tallystick.core.errors import BadInput, Unavailable
 from tallystick.core.wall import Wall
 
@@ -28,7 +29,7 @@ STARTING_MAX = 8
 CPU_GRACE_SECONDS = 5
 """From SIGXCPU at the limit to SIGKILL, for a process that catches the former."""
 MIB = 1024 * 1024
-_WARDEN = Path(__file__).with_name("warden.py")
+_WARDEN = Path(tallystick.__file__).parent / "crew" / "warden.py"
 _KEPT_ENV = ("LD_LIBRARY_PATH",)
 """What a Python that is not in the system's folders may need to start; the warden gets nothing else."""
 
