@@ -162,7 +162,7 @@ async def test_a_run_is_lived_natively() -> None:
     changed = {"run_id": run_id, "params": [{"key": "lr", "value": "2"}]}
     assert (await hub.call("POST", "runs/log-batch", changed)).status_code == 299, "MLflow says why not"
     told = (await hub.call("GET", "metrics/get-history", {"run_id": run_id, "metric_key": "loss"})).json()
-    assert [m["value"] for m in told["metrics"]] == [0.5, "NaN"]
+    assert [m["value"] for m in told["metrics"]] == ["NaN", 0.5], "NaN stands where 0 does"
     found = (await hub.call("POST", "runs/search", {"experiment_ids": ["0"], "max_results": 1})).json()[
         "runs"
     ]

@@ -29,7 +29,7 @@ from tallystick.core.tracking.asks import (
 from tallystick.ports.database import Fault
 from tallystick.ports.tile import Place
 from tallystick.ports.tracking import DEFAULT_WORKSPACE as W
-from tallystick.proofs.tracking import begin, points, run_id
+from tallystick.proofs.tracking.record import begin, points, run_id
 from tallystick.tiles.database import postgresql, sqlite
 from tallystick.tiles.tracking import writer
 from tallystick.tiles.tracking.record import Record

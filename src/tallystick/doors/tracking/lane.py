@@ -108,11 +108,12 @@ class Lane:
                 said[name] = value
         if b"content-encoding" in said or b"transfer-encoding" in said:
             raise NotPlain
-        if route.has_body:
+        if not route.gets:
             own = b"http://" + said.get(b"host", b"")
-            ours = said.get(b"origin", own) == own and said.get(b"sec-fetch-site", b"none") in _NEAR
-            if not ours or said.get(b"content-type", b"").partition(b";")[0] != b"application/json":
+            if said.get(b"origin", own) != own or said.get(b"sec-fetch-site", b"none") not in _NEAR:
                 raise NotPlain
+        if route.has_body and said.get(b"content-type", b"").partition(b";")[0] != b"application/json":
+            raise NotPlain
         workspace = said.get(b"x-mlflow-workspace")
         if workspace is None:
             return DEFAULT_WORKSPACE
@@ -125,12 +126,9 @@ class Lane:
         if (query and (route.has_body or route.path_id)) or (body and not route.has_body):
             raise NotPlain
         try:
-            if route.has_body:
-                said = route.read(body)
-            else:
-                said = route.read(b"model_id=" + route.path_id.encode() if route.path_id else query)
-            if route.path_id not in ("", getattr(said, "model_id", "")):
-                raise NotPlain
+            said = route.read(body if route.has_body else route.path_query or query)
+            if route.path_id:
+                _name(said, route.path_id)
             return route.ask(said, self._now)
         except _UNREAD:
             raise NotPlain from None
@@ -142,6 +140,13 @@ class Lane:
             found = await self._tracking.write(ask, workspace)
         many = found.items if isinstance(found, Page) else found if isinstance(found, list) else ()
         return await _off_loop(len(many) > _MANY, route.write, ask, found)
+
+
+def _name(said: Any, model_id: str) -> None:
+    """The model that a path names is the one that is meant; a body that names another is odd."""
+    if said.model_id not in (None, model_id):
+        raise NotPlain
+    said.model_id = model_id
 
 
 async def _off_loop(long: bool, do: Callable[..., A], *what: Any) -> A:

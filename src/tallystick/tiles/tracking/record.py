@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
 from tallystick.core.errors import BadInput, TallyError, Unavailable
-from tallystick.core.tracking.asks import FinalizeLoggedModel, GetLoggedModel, NotPlain, Read, Write
+from tallystick.core.tracking.asks import NotPlain, Read, Write
+from tallystick.core.tracking.model_asks import FinalizeLoggedModel, GetLoggedModel
 from tallystick.ports.database import Source
 from tallystick.ports.tile import Place
 from tallystick.ports.tracking import DEFAULT_WORKSPACE
