@@ -171,3 +171,12 @@ async def test_an_answer_looks_as_mlflows() -> None:
         "x-content-type-options": "nosniff",
         "x-frame-options": "SAMEORIGIN",
     }
+
+
+async def test_an_order_of_more_than_mlflow_could_join_is_refused_at_once() -> None:
+    """MLflow would take minutes over it, and then fail."""
+    hub = Hub(Heard())
+    said = {"experiment_ids": ["0"], "order_by": [f"tags.t{n}" for n in range(101)]}
+    answer = await hub.call("POST", "runs/search", said)
+    assert (answer.status_code, hub.behind.bodies, hub.record.asked) == (400, [], [])
+    assert "at most 100" in answer.text

@@ -10,8 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from tallystick.core.errors import BadInput
 from tallystick.core.tracking import asks
-from tallystick.core.tracking.search import read_conditions, read_orders
+from tallystick.core.tracking.search import ORDERS_MAX, read_conditions, read_orders
 from tallystick.doors.tracking import plain
 
 __all__ = [
@@ -68,6 +69,8 @@ def search_experiments(said: Any, _: Any) -> asks.SearchExperiments:
 
 
 def _search(said: Any, entity: str) -> Any:
+    if len(said.order_by) > ORDERS_MAX:  # MLflow would take minutes over them, and then fail
+        raise BadInput(f"order_by has {len(said.order_by)} entries, at most {ORDERS_MAX}", where="search")
     conditions = read_conditions(said.filter, entity) if said.filter else ()
     orders = read_orders(tuple(said.order_by), entity)
     if conditions is None or orders is None:
