@@ -18,6 +18,7 @@ from tallystick.settings import without_password
 from tallystick.wiring.database.address import address_of
 from tallystick.wiring.database.hold import hold
 from tallystick.wiring.database.schema import installed_mlflow
+from tests.fakes.machine.disk import make_read_only, mounted
 from tests.fakes.old.database import AT_2_0, AT_2_10, AT_3_0, make_old_mlflow
 from tests.wiring.talking import Person, rows_of
 
@@ -189,18 +190,10 @@ def test_a_locked_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A read-only file system with a database in it; it needs leave to mount."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    _newer(place / "m.db")
-    subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
-    yield place / "m.db"
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk") as place:
+        _newer(place / "m.db")
+        make_read_only(place)
+        yield place / "m.db"
 
 
 def test_a_read_only_one(tmp_path: Path, read_only: Path) -> None:

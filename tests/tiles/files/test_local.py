@@ -20,7 +20,17 @@ from tallystick.core.errors import BadInput, Conflict, NotFound, Unavailable
 from tallystick.crew.mlflow_child import sweep
 from tallystick.ports.files import Files
 from tallystick.ports.tile import Place
-from tallystick.proofs.files import MIB, Broken, FilesProof, broken, pieces, read_all, sha256, some_bytes
+from tallystick.proofs.files import (
+    MIB,
+    Broken,
+    FilesProof,
+    broken,
+    held,
+    pieces,
+    read_all,
+    sha256,
+    some_bytes,
+)
 from tallystick.tiles.files.local import LocalFiles, open_tile
 
 
@@ -186,16 +196,7 @@ async def test_a_wrong_digest_after_going_on_keeps_nothing(files: LocalFiles, ro
 
 
 async def test_while_one_uploads_nobody_goes_on_with_it(files: LocalFiles) -> None:
-    arrived, more = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield some_bytes(MIB)
-        arrived.set()
-        await more.wait()
-        yield b"end"
-
-    going = asyncio.ensure_future(files.put("a", slow()))
-    await arrived.wait()
+    going, more = await held(files, "a", some_bytes(MIB), b"end")
     assert await files.partial("a") == MIB  # its connection may be dead: whoever asks again finds out
     with pytest.raises(Conflict, match="going on"):
         await files.put("a", pieces(b"x"), offset=MIB)
@@ -206,15 +207,7 @@ async def test_while_one_uploads_nobody_goes_on_with_it(files: LocalFiles) -> No
 
 
 async def test_what_is_old_is_swept_but_not_what_is_under_way(files: LocalFiles, root: Path) -> None:
-    arrived, more = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield some_bytes(MIB)
-        arrived.set()
-        await more.wait()
-
-    going = asyncio.ensure_future(files.put("slow", slow()))
-    await arrived.wait()
+    going, more = await held(files, "slow", some_bytes(MIB))
     with pytest.raises(Broken):
         await files.put("old", broken(some_bytes(MIB)))
     staging = root / ".artifact.uploading.tally"
