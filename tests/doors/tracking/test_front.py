@@ -245,9 +245,9 @@ class Writing(Echo):
         self.record = record
         self.known: list[list[int]] = []
 
-    async def client(self, dead: httpx.AsyncClient | None = None) -> httpx.AsyncClient:
+    async def _say(self, request: httpx.Request) -> httpx.Response:
         self.known.append([*self.record.yielded])
-        return await super().client(dead)
+        return await super()._say(request)
 
 
 async def test_the_record_yields_while_mlflow_writes_and_only_then() -> None:
