@@ -33,8 +33,8 @@ class BoundedHttp(HttpToolsProtocol):
     """HTTP/1.1 that ends a connection whose head is too long or too slow, before it costs memory.
 
     Where there are as many connections as may be, others make room for the new one: those that ask for
-    nothing and those whose other side has stopped, be it in sending or in taking, the longest first. Where all
-    move, the slowest of the long transfers, as far as these have more than their share.
+    nothing and those whose other side has stopped, be it in sending or in taking, the longest first. Where
+    all move, the slowest of the long transfers, as far as these have more than their share.
     """
 
     _head_bytes = 0
