@@ -71,6 +71,8 @@ class Source(Protocol):
 
     where: str
     """The database as people may see it: without its password."""
+    writers: int
+    """How many sessions are worth having that write at once."""
 
     def connect(self, *, reading: bool) -> Session:
         """A new session; the driver's error when there is no such database, or it does not answer."""

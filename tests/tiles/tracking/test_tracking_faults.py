@@ -136,7 +136,7 @@ async def test_a_locked_database_is_unavailable(record: Record, path: Path, monk
     [("query_only = ON", "the database cannot be written"), ("max_page_count = 1", "the disk is full")],
 )
 async def test_a_database_that_cannot_be_written(record: Record, path: Path, pragma: str, said: str) -> None:
-    session = record._writer._session
+    session = record._writers[0]._session
     assert session is not None
     session.run(f"PRAGMA {pragma}")
     big = LogBatch(R, points(*(("x" * 250 + str(n), 1.0, n, n) for n in range(1000))))

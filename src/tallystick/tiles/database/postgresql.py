@@ -45,6 +45,8 @@ def open_tile(place: Place) -> PostgresqlSource:
 class PostgresqlSource:
     """Sessions with one database. BadInput where ``url`` is none of PostgreSQL's."""
 
+    writers = 2  # each session keeps one core of the server busy, and this process less than a quarter of one
+
     def __init__(self, url: str) -> None:
         import psycopg.conninfo
 
