@@ -11,11 +11,12 @@ import contextlib
 import io
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from _timing import cpu_s, figures
 
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
@@ -76,7 +77,7 @@ def main() -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     times: list[float] = []
-    used, began = _cpu_s(), time.perf_counter()
+    used, began = cpu_s(), time.perf_counter()
     until, last, n = began + order["seconds"], began, 0
     while last < until:
         log(n)
@@ -86,15 +87,7 @@ def main() -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # it tells people where to look at the run
         end()
     seconds = time.perf_counter() - began
-    times.sort()
-    figures = {"n": n, "seconds": seconds, "rate": n / seconds, "errors": 0, "first_error": ""}
-    figures |= {"p50_ms": times[n // 2] * 1000, "p99_ms": times[n * 99 // 100] * 1000}
-    print(json.dumps(figures | {"load_cpu_s": _cpu_s() - used}), flush=True)
-
-
-def _cpu_s() -> float:
-    spent = resource.getrusage(resource.RUSAGE_SELF)
-    return spent.ru_utime + spent.ru_stime
+    print(json.dumps(figures(times, seconds, cpu_s() - used)), flush=True)
 
 
 if __name__ == "__main__":
