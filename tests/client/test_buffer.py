@@ -147,47 +147,39 @@ def test_a_body_over_the_limit_is_split_before_it_is_sent(
     assert all(len(msgspec.json.encode(body)) < 2100 for body in hub.bodies)
 
 
-def test_a_full_buffer_makes_the_caller_wait(hub: Hub) -> None:
+def most_waiting(hub: Hub, made: Callable[[int], Row], calls: int, fit: int) -> int:
+    """The most points that ever wait in a buffer of 100, whose hub answers only once that is full.
+
+    By then at most ``fit`` of ``calls`` calls have come back.
+    """
     buffer = Buffer(hub, Limits(NEVER_MS, 100))
     hub.gate.clear()
     most = []
 
     def log() -> None:
-        for step in range(1000):
-            buffer.put(point(step))
+        for step in range(calls):
+            buffer.put(made(step))
             most.append(buffer.waiting)
 
     thread = in_thread(log)
     assert hub.came.acquire(timeout=PATIENCE_S)
     while buffer.waiting < 100:
         assert thread.is_alive()
-    assert len(most) <= 100
+    assert len(most) <= fit
     hub.gate.set()
     thread.join(PATIENCE_S)
     buffer.flush()
-    assert max(most) <= 100
+    return max(most)
+
+
+def test_a_full_buffer_makes_the_caller_wait(hub: Hub) -> None:
+    assert most_waiting(hub, point, calls=1000, fit=100) <= 100
     assert hub.steps() == list(range(1000))
 
 
 def test_rows_count_as_the_points_that_they_are(hub: Hub) -> None:
-    buffer = Buffer(hub, Limits(NEVER_MS, 100))
-    hub.gate.clear()
-    most = []
-
-    def log() -> None:
-        for step in range(50):
-            buffer.put(row(step))
-            most.append(buffer.waiting)
-
-    thread = in_thread(log)
-    assert hub.came.acquire(timeout=PATIENCE_S)
-    while buffer.waiting < 100:
-        assert thread.is_alive()
-    assert len(most) <= 25
-    hub.gate.set()
-    thread.join(PATIENCE_S)
-    buffer.flush()
-    assert max(most) <= 103, "over by no more than what is put in one piece"
+    most = most_waiting(hub, row, calls=50, fit=25)
+    assert most <= 103, "over by no more than what is put in one piece"
     assert hub.steps() == [step for step in range(50) for _ in "abcd"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,6 @@ from tallystick.ports.tile import Place
 from tallystick.proofs.files import MIB, pieces, read_all, some_bytes
 from tallystick.tiles.files.local import LocalFiles, open_tile
 from tallystick.tiles.files.tree import Tree
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "artifacts"
-
-
-@pytest.fixture
-async def files(root: Path) -> AsyncIterator[LocalFiles]:
-    files = open_tile(Place(root.parent, {"artifact_store": str(root)}))
-    yield files
-    await files.close()
 
 
 class Slow:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -37,18 +36,6 @@ from tallystick.tiles.files.local import LocalFiles, open_tile
 class TestLocalFiles(FilesProof):
     async def open(self, home: Path) -> Files:
         return open_tile(Place(home))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "artifacts"
-
-
-@pytest.fixture
-async def files(root: Path) -> AsyncIterator[LocalFiles]:
-    files = open_tile(Place(root.parent, {"artifact_store": str(root)}))
-    yield files
-    await files.close()
 
 
 def names_below(root: Path) -> list[str]:
