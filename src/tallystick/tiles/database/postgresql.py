@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tallystick.core.errors import BadInput
-from tallystick.ports.database import Fault, Row, Session
+from tallystick.ports.database import IF_NEW, Fault, Row, Session
 from tallystick.ports.tile import Place
 from tallystick.tiles.database.faults import meaning_of_postgresql
 
@@ -29,7 +29,6 @@ DEFAULTS = {
 LOCK_WAIT = "SET lock_timeout = '20s'"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-IF_NEW = "ON CONFLICT DO NOTHING"
 COPY_MIN = 64
 """Rows from which on a ``COPY`` is worth its two or three messages."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tallystick.ports.database import Row, Session
+from tallystick.ports.database import IF_NEW, Row, Session
 
 # ------------------------------------------------------------------------------------------------- the schema
 
@@ -43,9 +43,7 @@ class Table(NamedTuple):
 
 
 # A point that is there already, all six alike, is dropped by the primary key.
-METRICS = Table(
-    "metrics", ("key", "value", "timestamp", "run_uuid", "step", "is_nan"), "ON CONFLICT DO NOTHING"
-)
+METRICS = Table("metrics", ("key", "value", "timestamp", "run_uuid", "step", "is_nan"), IF_NEW)
 # The latest point of each key gives way only to one that is strictly greater by step, then time, then value.
 LATEST = Table(
     "latest_metrics",
