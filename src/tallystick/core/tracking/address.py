@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 
-__all__ = ["apart", "cleaned", "without_password"]
+__all__ = ["USER", "apart", "cleaned", "without_password"]
 
 HIDDEN = "***"
 SHORT_CHARS = 4
@@ -18,7 +18,8 @@ SHORT_CHARS = 4
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _SECRET = re.compile(r"pass(?!file)|pwd|secret|token|scram_\w+_key", re.IGNORECASE)
 _PARAMETER = re.compile(r"[?&;#]([^=&?]*)=")
-_USER = re.compile(r"([^:/?#@]*)(?::([^@]*))?@")
+USER = re.compile(r"([^:/?#@]*)(?::([^@]*))?@")
+"""What stands before the host of a proper URL: a user and, where there is one, a password, quoted or not."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:\[\]]*)(:\d{0,5})?")
 _NO_URL = re.compile(r":.*@|(?:pass|pwd|secret|token)[^=]*=", re.IGNORECASE | re.DOTALL)
 _QUOTED = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -57,7 +58,7 @@ def apart(url: str) -> tuple[str, list[tuple[str, str]]]:
     Of several values of one name the last one counts.
     """
     scheme, _, rest = url.partition("://")
-    found = _USER.match(rest)
+    found = USER.match(rest)
     user = f"{found[1]}@" if found and found[1] else ""
     secrets = [("password", _plain(found[2]))] if found and found[2] else []
     place, question, query = rest[found.end() if found else 0 :].partition("?")

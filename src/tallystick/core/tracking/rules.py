@@ -11,7 +11,7 @@ from math import isfinite, isnan
 
 from tallystick.core.tracking.asks import NotPlain
 
-__all__ = ["LARGEST", "MODELS_LOGGED", "RUN_NAME", "kept", "under", "with_model"]
+__all__ = ["LARGEST", "MODELS_LOGGED", "RUN_NAME", "TAG_CHARS_MAX", "kept", "under", "with_model"]
 
 RUN_NAME = "mlflow.runName"
 """The tag that names a run."""

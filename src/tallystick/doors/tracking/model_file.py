@@ -12,11 +12,11 @@ from typing import Any, Literal
 import msgspec
 
 from tallystick.core.tracking.asks import NotPlain
+from tallystick.core.tracking.rules import TAG_CHARS_MAX
 from tallystick.doors.tracking import plain
 
 __all__ = ["kept_of"]
 
-_TAG_MAX = 8000
 _KEPT = ("run_id", "artifact_path", "utc_time_created", "model_uuid")
 
 
@@ -89,7 +89,7 @@ def kept_of(model_json: str) -> str:
         name: {k: v for k, v in flavor.items() if k != "config"} if isinstance(flavor, dict) else flavor
         for name, flavor in json.loads(model_json)["flavors"].items()
     }
-    return plain.text(json.dumps(kept), _TAG_MAX)
+    return plain.text(json.dumps(kept), TAG_CHARS_MAX)
 
 
 def _check_signature(signature: _Signature) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from tallystick.core.tracking import model_asks
 from tallystick.core.tracking.asks import NotPlain
+from tallystick.core.tracking.rules import TAG_CHARS_MAX
 from tallystick.doors.tracking import plain, writes
 from tallystick.doors.tracking.words import new_name
 
@@ -41,7 +42,7 @@ def create_logged_model(said: Any, now: writes.Now) -> model_asks.CreateLoggedMo
         plain.run_id(said.source_run_id) if said.source_run_id else "",
         plain.text(said.model_type, 500),
         plain.items(said.params, writes.PARAM_MAX),
-        plain.items(said.tags, writes.TAG_MAX),
+        plain.items(said.tags, TAG_CHARS_MAX),
     )
 
 
@@ -60,7 +61,7 @@ def log_model_params(said: Any, _: writes.Now) -> model_asks.LogModelParams:
 def set_model_tags(said: Any, _: writes.Now) -> model_asks.SetModelTags:
     """Tags of a logged model."""
     plain.bounded(_MANY, said.tags)
-    return model_asks.SetModelTags(plain.run_id(said.model_id), plain.items(said.tags, writes.TAG_MAX))
+    return model_asks.SetModelTags(plain.run_id(said.model_id), plain.items(said.tags, TAG_CHARS_MAX))
 
 
 def delete_model_tag(said: Any, _: writes.Now) -> model_asks.DeleteModelTag:

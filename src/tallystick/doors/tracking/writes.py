@@ -9,21 +9,20 @@ from typing import Any
 
 from tallystick.core.tracking import asks
 from tallystick.core.tracking.entries import DatasetInput, ModelOutput, ModelPoint
+from tallystick.core.tracking.rules import RUN_NAME, TAG_CHARS_MAX
 from tallystick.doors.tracking import model_file, plain
 from tallystick.doors.tracking.words import new_name
 
 __all__ = [
-    "PARAM_MAX", "TAG_MAX", "Dataset", "DatasetIn", "Metric", "ModelIn", "ModelMetric", "ModelOut",
+    "PARAM_MAX", "Dataset", "DatasetIn", "Metric", "ModelIn", "ModelMetric", "ModelOut",
     "create_experiment", "create_run", "delete_experiment", "delete_run", "experiment_tag", "log_batch",
     "log_inputs", "log_metric", "log_model", "log_outputs", "rename_experiment", "restore_experiment",
     "restore_run", "run_tag", "update_run",
 ]  # fmt: skip
 
 PARAM_MAX = 6000
-TAG_MAX = 8000
 _NAME_MAX = 250
 _MANY = 1000
-_RUN_NAME = "mlflow.runName"
 _ODD_EXPERIMENT_TAGS = ("mlflow.customView.", "mlflow.trace.")
 """MLflow has rules of its own for these."""
 _STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
@@ -81,9 +80,9 @@ class ModelOut(ModelIn):
 
 def run_tag(said: Any) -> tuple[str, str]:
     """A run's tag; an empty name means nothing to MLflow."""
-    if said.key == _RUN_NAME:
+    if said.key == RUN_NAME:
         return said.key, plain.text(said.value, _NAME_MAX, 1)
-    return plain.key(said.key), plain.text(said.value, TAG_MAX)
+    return plain.key(said.key), plain.text(said.value, TAG_CHARS_MAX)
 
 
 def experiment_tag(said: Any) -> tuple[str, str]:
@@ -142,7 +141,7 @@ def create_run(said: Any, _: Now) -> asks.CreateRun:
     """A run, with the name it was given as a field or as a tag, or a new one."""
     plain.bounded(_MANY, said.tags)
     tags = dict(plain.unique(map(run_tag, said.tags)))
-    tagged = tags.pop(_RUN_NAME, "")
+    tagged = tags.pop(RUN_NAME, "")
     name = said.run_name or tagged or new_name()
     if tagged not in ("", name):
         raise asks.NotPlain

@@ -10,12 +10,11 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from tallystick.core.errors import BadInput, NotSupported
-from tallystick.core.tracking.address import without_password
+from tallystick.core.tracking.address import USER, without_password
 
 __all__ = ["Address", "address_of"]
 
 WHERE = "database"
-_USER = re.compile(r"([^:/?#@]*)(?::([^@]*))?@")
 _QUOTE = "in a user name or password write @ as %40, : as %3A, / as %2F and % as %25"
 _EXAMPLES = "for example sqlite:///mlflow.db or postgresql://user@host/name"
 
@@ -100,7 +99,7 @@ def _sqlite_at(file: Path) -> Address:
 def _postgresql(rest: str) -> Address:
     url = f"postgresql://{rest}"
     try:
-        found = _USER.match(rest)
+        found = USER.match(rest)
         if found and found[2] is not None:  # quoted: PostgreSQL takes less as it is than SQLAlchemy does
             url = (
                 f"postgresql://{found[1]}:{quote(unquote_to_bytes(found[2]), safe='')}@{rest[found.end() :]}"
