@@ -71,9 +71,7 @@ class Sheet:
 
     def add_point(self, ask: LogMetric) -> None:
         """One point."""
-        value, nan = ask.value, 0
-        if not isfinite(value):
-            value, nan = kept(value)
+        value, nan = kept(ask.value)
         run_id, key = ask.run_id, ask.key
         self.metrics.append((key, value, ask.timestamp_ms, run_id, ask.step, nan))
         mark = (ask.step, ask.timestamp_ms, value)
@@ -199,9 +197,9 @@ def _set_tag(sheet: Sheet, ask: SetTag, workspace: str) -> None:
 
 def _create_run(sheet: Sheet, ask: CreateRun, workspace: str) -> Run:
     location, found = sheet.experiments.get(ask.experiment_id, (None, None))
-    tags = {**dict(ask.tags), RUN_NAME: ask.name}
-    named = dict(ask.tags).get(RUN_NAME, ask.name)
-    if found != workspace or named != ask.name or len(dict(ask.tags)) < len(ask.tags):
+    given = dict(ask.tags)
+    tags = {**given, RUN_NAME: ask.name}
+    if found != workspace or given.get(RUN_NAME, ask.name) != ask.name or len(given) < len(ask.tags):
         raise NotPlain
     if ask.run_id in sheet.runs or ask.run_id in sheet.new_runs:
         raise NotPlain
