@@ -20,6 +20,7 @@ from tallystick.core.tracking.asks import (
 from tallystick.core.tracking.sheet import MERGED, Sheet
 from tallystick.ports.database import Row, Session
 from tallystick.tiles.tracking import sql
+from tallystick.tiles.tracking.runs import among
 
 __all__ = ["Job", "carry_out"]
 
@@ -113,11 +114,9 @@ def _write(session: Session, sheet: Sheet) -> None:
 
 
 def _among(session: Session, statement: str, column: str, values: Iterable[Any]) -> list[Row]:
+    """:func:`among`, without asking where nothing is wanted."""
     wanted = list(values)
-    if not wanted:
-        return []
-    words, told = session.among(column, wanted)
-    return session.rows(statement.format(among=words), told)
+    return among(session, statement, column, wanted) if wanted else []
 
 
 def _places(session: Session, statement: str, places: list[Row]) -> list[Row]:

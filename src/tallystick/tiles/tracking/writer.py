@@ -1,4 +1,4 @@
-"""The one writer: a thread that commits whatever waits as one transaction, and then answers everybody.
+"""A writer: a thread that commits whatever waits as one transaction, and then answers everybody.
 
 While one commit waits for the disk, the next asks gather. An ask that spoils its group is found by halving
 the group, so that it alone fails. Where a connection is lost, what is known not to be durable is carried out
@@ -47,7 +47,7 @@ HOW: dict[Any, Any] = {**CHANGES, **MODEL_CHANGES}
 
 
 class Writer:
-    """Owns the only session that writes. It opens that as it is first needed, and again when it was lost."""
+    """Owns a session that writes. It opens that as it is first needed, and again when it was lost."""
 
     def __init__(self, source: Source, roots: Roots) -> None:
         self._source = source
