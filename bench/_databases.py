@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from _processes import TELLS_NOBODY
+
 KEYS = 5
 WRITERS = [f"{n:02x}" + "b" * 30 for n in range(64)]
 """The runs that benchmarks write to."""
@@ -73,7 +75,7 @@ class Databases(Protocol):
 
 def make_schema(url: str) -> None:
     """MLflow's tables, by its own migrations, in a process of its own."""
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    environment = os.environ | TELLS_NOBODY
     command = [sys.executable, "-W", "ignore", "-c", _SCHEMA, url]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

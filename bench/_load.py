@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import uvloop
+from _timing import cpu_s, figures
 
 PATIENCE_S = 300.0
 """For the requests that are under way when the time is up."""
@@ -182,28 +182,14 @@ async def _run(order: Order) -> dict[str, Any]:
     await _client(order.port, iter([make(order, order.begin)]), 0, warm)
     print("ready", flush=True)
     sys.stdin.readline()
-    before, began, tally = _cpu_s(), time.perf_counter(), Tally([])
+    before, began, tally = cpu_s(), time.perf_counter(), Tally([])
     # One iterator for all: a client that is answered sooner sends more.
     async with asyncio.TaskGroup() as group:
         for _ in range(order.clients):
             group.create_task(_client(order.port, made, began + order.seconds, tally))
-    seconds, cpu_s = time.perf_counter() - began, _cpu_s() - before
-    times, n = sorted(tally.times), len(tally.times)
-    return {
-        "n": n,
-        "seconds": seconds,
-        "rate": n / seconds,
-        "p50_ms": times[n // 2] * 1000 if n else 0.0,
-        "p99_ms": times[min(n - 1, n * 99 // 100)] * 1000 if n else 0.0,
-        "errors": tally.errors + warm.errors,
-        "first_error": tally.first_error or warm.first_error,
-        "load_cpu_s": cpu_s,
-    }
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    seconds, used = time.perf_counter() - began, cpu_s() - before
+    errors, first = tally.errors + warm.errors, tally.first_error or warm.first_error
+    return figures(tally.times, seconds, used, errors, first)
 
 
 if __name__ == "__main__":

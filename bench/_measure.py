@@ -19,11 +19,15 @@ from _services import TALLY, Running
 HERE = Path(__file__).parent
 END_TO_END = 61
 """The writers from here on are kept for MLflow's client, which ends its run."""
+PLUGIN_RUN = WRITERS[END_TO_END + 1]
 
 
 @dataclass(frozen=True)
 class Work:
-    """Something to measure. ``per`` is what one operation counts for; goals are ratios to stock."""
+    """Something to measure. ``per`` is what one operation counts for; goals are ratios to stock.
+
+    ``uri`` and ``call`` are for MLflow's client: where it logs to, and what bench/_client.py calls.
+    """
 
     name: str
     kind: str
@@ -35,6 +39,7 @@ class Work:
     cpu_goal: float = 0
     p50_goal_ms: float = 0
     uri: str = "http"
+    call: str = "log_metric"
 
 
 READS = (
@@ -115,8 +120,8 @@ class Bench:
     def _order(self, work: Work, seconds: float) -> dict[str, Any]:
         if work.kind == "client":
             uri = f"{work.uri}://127.0.0.1:{self.running.port}"
-            place = END_TO_END + (work.uri == "tally")
-            return {"uri": uri, "run": WRITERS[place], "seconds": seconds, "batch": work.size}
+            run = PLUGIN_RUN if work.uri == "tally" else WRITERS[END_TO_END]
+            return {"uri": uri, "run": run, "seconds": seconds, "call": work.call, "batch": work.size}
         runs = [HISTORY_RUN] if work.kind == "history" else self.runs[: work.clients]
         order = Order(
             port=self.running.port,

@@ -1,8 +1,9 @@
 """FastTrackML, Aim and Trackio, each in an environment of its own and at its best, beside us.
 
 FastTrackML speaks MLflow's REST, so both get the same requests. Aim and Trackio write from within the
-user's process to files of their own: they are compared with MLflow's client and tallystick's plugin, which
-are a client and a server, with the run's end in the time for all.
+user's process to files of their own: they are compared with tallystick's client and a server, with the run's
+end in the time for all: by then everything is in the files. Of tallystick's client there are two ways: what
+MLflow's own client does with the plugin, and ``tallystick.client.log_metrics``, which is ours at its best.
 """
 
 from __future__ import annotations
@@ -16,12 +17,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from _databases import WRITERS, Size, Sqlite
-from _measure import HERE, PLUGIN, WRITES, Bench, Figures, Work
+from _measure import HERE, PLUGIN, PLUGIN_RUN, WRITES, Bench, Figures, Work
 from _services import BIN, SERVICES, TALLY, Running, Service, running
 
 EMPTY = Size(0)
 REST = tuple(w for w in WRITES if w.kind in ("log_metric", "log_batch"))
-PLUGIN_TEN = Work("Python client with the plugin, log_batch of 10", "client", size=10, per=10, uri="tally")
+TEN = Work("MLflow's log_batch of 10, plugin", "client", size=10, per=10, uri="tally", call="log_batch")
+OWN_ONE = Work("tallystick's log_metrics of 1", "client", uri="tally", call="log_metrics")
+OWN_TEN = Work("tallystick's log_metrics of 10", "client", size=10, per=10, uri="tally", call="log_metrics")
+IN_PROCESS = (
+    ("aim", 1, (PLUGIN, OWN_ONE)),
+    ("trackio", 1, (PLUGIN, OWN_ONE)),
+    ("trackio", 10, (TEN, OWN_TEN)),
+)
+"""Who is compared with what, and how many metrics a call logs."""
 
 
 class Session(Protocol):
@@ -70,25 +79,38 @@ def measure_others(session: Session) -> list[dict[str, Any]]:
     ours = _tallystick(session, Sqlite(folder))
     rows = [f.row() for f in ours.values()]
     rows += _fasttrackml(session, ours)
-    for name, keys, work in (("aim", 1, PLUGIN), ("trackio", 1, PLUGIN), ("trackio", 10, PLUGIN_TEN)):
+    print(
+        "Aim and Trackio write to SQLite from within the user's process, Trackio one row of JSON a call and"
+    )
+    print("with all that is not written yet in memory; we to another process. The run's end is in the time.")
+    for name, keys, works in IN_PROCESS:
         if (programs := environment(name)) and (row := _in_process(session, programs, name, keys)):
             rows.append(row)
             what = f"{name}, {keys} metric{'s' * (keys > 1)} a call, in the user's process"
-            _print(what, row["rate"], ours[work.name], f"; {row['peak_mib']:.0f} MiB in that process")
+            for work in works:
+                _print(what, row["rate"], ours[work.name], f"; {_costs(row, keys, ours[work.name])}")
     return rows
 
 
+def _costs(row: dict[str, Any], keys: int, ours: Figures) -> str:
+    theirs = f"theirs {row['load_cpu_s'] / row['n'] / keys * 1e6:.1f} µs CPU, {row['peak_mib']:.0f} MiB"
+    return f"{theirs}; ours {ours.load_ms * 1000:.1f} µs CPU + {ours.cpu_ms * 1000:.1f} on the hub"
+
+
 def _tallystick(session: Session, databases: Sqlite) -> dict[str, Figures]:
-    database = databases.copy(EMPTY, False)
     found = {}
-    with running(SERVICES[TALLY], database, session.place()) as server:
-        bench = Bench("SQLite", "no", server, lambda: 0.0)
-        for work in (*REST, PLUGIN):
-            found[work.name] = bench.measure(work, session.seconds)
-    # A run that has ended takes no more points: another copy for the second time with the plugin.
     with running(SERVICES[TALLY], databases.copy(EMPTY, False), session.place()) as server:
         bench = Bench("SQLite", "no", server, lambda: 0.0)
-        found[PLUGIN_TEN.name] = bench.measure(PLUGIN_TEN, session.seconds)
+        for work in REST:
+            found[work.name] = bench.measure(work, session.seconds)
+    for work in dict.fromkeys(work for _, _, works in IN_PROCESS for work in works):
+        database = databases.copy(EMPTY, False)  # the run ends, and each database is as empty as theirs
+        with running(SERVICES[TALLY], database, session.place()) as server:
+            got = Bench("SQLite", "no", server, lambda: 0.0).measure(work, session.seconds)
+        there = databases.count(database, f"SELECT count(*) FROM metrics WHERE run_uuid = '{PLUGIN_RUN}'")  # noqa: S608  reason: our own
+        if there != got.n * work.per:
+            raise RuntimeError(f"{work.name}: {got.n * work.per:,} were logged, {there:,} are there")
+        found[work.name] = got
     return found
 
 

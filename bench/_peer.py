@@ -9,6 +9,8 @@ import resource
 import sys
 import time
 
+from _timing import figures
+
 
 def aim(folder, keys):
     """What logs one row, and what ends it, with a local Aim repository."""
@@ -53,12 +55,9 @@ def main():
     end()
     total = time.perf_counter() - began
     after = os.times()
-    times.sort()
-    cpu_s = sum(after[:4]) - sum(before[:4])
-    figures = {"n": n, "seconds": total, "rate": n / total, "errors": 0, "first_error": ""}
-    figures |= {"p50_ms": times[n // 2] * 1000, "p99_ms": times[n * 99 // 100] * 1000, "load_cpu_s": cpu_s}
-    figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print("\n" + json.dumps(figures), flush=True)
+    told = figures(times, total, sum(after[:4]) - sum(before[:4]))
+    told["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print("\n" + json.dumps(told), flush=True)
     os._exit(0)  # some leave threads behind that wait for a web server
 
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from start import family, free_port, pss_mib
+from _processes import TELLS_NOBODY, answering, family, free_port, pss_mib, tree_cpu_s
 
 BIN = Path(sys.executable).parent
 START_S = 180.0
@@ -91,14 +86,6 @@ class Running:
         return len(family(self.pid))
 
 
-def tree_cpu_s(pid: int) -> float:
-    """CPU seconds of a process and of its children that it has waited for; 0 when it is gone."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
-    return 0.0
-
-
 @contextlib.contextmanager
 def running(service: Service, database: str, folder: Path) -> Iterator[Running]:
     """The server, once it answers; ended with all its processes."""
@@ -106,37 +93,6 @@ def running(service: Service, database: str, folder: Path) -> Iterator[Running]:
     folder.mkdir(parents=True, exist_ok=True)
     words = [word.format(port=port, database=database, folder=folder) for word in service.command]
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("TALLY_", "MLFLOW_"))}
-    environment = kept | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            words, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True
-        )
-    try:
-        began = time.monotonic()
-        while not _answers(f"http://127.0.0.1:{port}{service.path}"):
-            if process.poll() is not None or time.monotonic() - began > START_S:
-                told = (folder / "log").read_text("utf-8", "replace")[-1500:]
-                raise RuntimeError(f"{service.name} did not answer: {' '.join(words)}\n{told}")
-            time.sleep(0.05)
+    url, log = f"http://127.0.0.1:{port}{service.path}", folder / "log"
+    with answering(words, url, log, kept | TELLS_NOBODY, limit_s=START_S, look_s=0.05) as process:
         yield Running(service, process.pid, port)
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    members = family(process.pid)
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(30)
-    for pid in members:  # those in sessions of their own included
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  reason: an http address of ours
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False

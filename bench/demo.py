@@ -13,13 +13,12 @@ import argparse
 import json
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-BIN = Path(sys.executable).parent
+from _services import BIN
 
 
 def demo(folder: Path) -> dict[str, Any]:

@@ -12,26 +12,21 @@ once until the hub itself answers, and once until MLflow's server answers throug
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+from _processes import TELLS_NOBODY, answering, cpu_s, family, free_port, pss_mib
+from _services import BIN
 
 LIMIT_S = 120.0
 MLFLOW_THROUGH_IT = "tally up, MLflow through it"
 COMPARED = ("first_answer_s", "all_mib", "cpu_s")
-BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
@@ -53,13 +48,6 @@ class Sample:
     cpu_s: float
 
 
-def free_port() -> int:
-    """A TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def peers(folder: Path, port: int) -> list[Peer]:
     """The programs, each with its state below ``folder``."""
     mlflow = [str(BIN / "mlflow"), "server", "--port", str(port), "--backend-store-uri"]
@@ -73,73 +61,15 @@ def peers(folder: Path, port: int) -> list[Peer]:
     ]
 
 
-def family(leader: int) -> list[int]:
-    """The processes of the session that ``leader`` leads, and of sessions that its children lead."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                parents[int(entry.name)] = int(fields[1])
-    found = [leader]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
-
-
-def pss_mib(pid: int) -> float:
-    """Proportional set size of a process, in MiB; 0 when it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def cpu_s(pid: int) -> float:
-    """User and system CPU seconds of a process so far; 0 when it is gone."""
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
-
-
-def answers(url: str) -> bool:
-    """Whether the URL answers 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  reason: an http address of ours
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
-
-
-def start(peer: Peer, port: int) -> Sample:
+def start(peer: Peer, folder: Path, port: int) -> Sample:
     """Start, wait for the first answer, measure, end."""
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    url, environment = f"http://127.0.0.1:{port}{peer.path}", os.environ | TELLS_NOBODY
     began = time.perf_counter()
-    process = subprocess.Popen(
-        peer.command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        while not answers(f"http://127.0.0.1:{port}{peer.path}"):
-            if process.poll() is not None or time.perf_counter() - began > LIMIT_S:
-                sys.exit(f"{peer.name} did not answer: {' '.join(peer.command)}")
-            time.sleep(0.01)
+    with answering(peer.command, url, folder / "log", environment, limit_s=LIMIT_S, look_s=0.01) as process:
         seconds = time.perf_counter() - began
         pids = family(process.pid)
         sizes = [pss_mib(pid) for pid in pids]
         return Sample(seconds, sizes[0], sum(sizes), sum(cpu_s(pid) for pid in pids))
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def main() -> None:
@@ -151,10 +81,10 @@ def main() -> None:
     samples: dict[str, list[Sample]] = {}
     for number in range(chosen.rounds):
         for place in range(4):
-            folder, port = Path(tempfile.mkdtemp(prefix="tally-bench-")), free_port()
-            peer = peers(folder, port)[place]
-            samples.setdefault(peer.name, []).append(start(peer, port))
-            shutil.rmtree(folder, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix="tally-bench-", ignore_cleanup_errors=True) as folder:
+                port = free_port()
+                peer = peers(Path(folder), port)[place]
+                samples.setdefault(peer.name, []).append(start(peer, Path(folder), port))
         print(f"round {number + 1} of {chosen.rounds} done", file=sys.stderr)
     report(samples, chosen.json)
 

@@ -28,10 +28,10 @@ from _databases import Databases, Size, Sqlite
 from _measure import PLUGIN, READS, WRITES, Bench, Figures, Work
 from _others import measure_others
 from _postgresql import Postgresql, find_bin
+from _processes import family, tree_cpu_s
 from _report import print_figures, print_idle
 from _scale import measure_scale
-from _services import ANALYSED, DEFAULT, ONE_WORKER, SERVICES, TALLY, running, tree_cpu_s
-from start import family
+from _services import ANALYSED, DEFAULT, ONE_WORKER, SERVICES, TALLY, running
 
 SMALL, LARGE = Size(10_000), Size(50_000)
 

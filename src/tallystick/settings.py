@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 
 from tallystick.core.errors import BadInput
 
-__all__ = ["FILE_NAME", "WITH_PARENT", "Settings", "describe", "load", "without_password"]
+__all__ = ["FILE_NAME", "WITH_PARENT", "Settings", "describe", "load"]
 
 FILE_NAME = "tallystick.toml"
 PREFIX = "TALLY_"
@@ -46,7 +45,8 @@ class Settings:
     database: str = _setting(
         "",
         "MLflow's database, as SQLAlchemy has it (`sqlite:///file.db`, `postgresql://user@host/name`);"
-        " empty means `mlflow.db` in the home.",
+        " empty means `mlflow.db` in the home. A password belongs in the variable or in"
+        " `~/.pgpass`: a command line is everybody's to read.",
     )
     workspaces: bool = _setting(False, "Whether MLflow's workspaces are on, as in MLflow's own server.")
     artifact_store: str = _setting(
@@ -156,21 +156,6 @@ def load(
             values[name] = _fit(name, value, f"--{key.replace('_', '-')}")
     return Settings(**values)
 
-
-def without_password(url: str) -> str:
-    """``url`` as it may be shown and logged: its password, wherever it stands, is ``***``."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        return url
-    # A password may hold any character that somebody forgot to quote: the last @ before the path counts.
-    address, question, query = rest.partition("?")
-    before, at, host = address.rpartition("@")
-    user, colon, _ = before.partition(":")
-    shown = f"{user}:***" if colon else before
-    return f"{scheme}://{shown}{at}{host}{question}" + _SECRET.sub(r"\1***", query)
-
-
-_SECRET = re.compile(r"((?:^|&)[^=&]*(?:password|secret)[^=&]*=)[^&]*", re.IGNORECASE)
 
 WITH_PARENT = "TALLY_WITH_PARENT"
 _OTHER_VARIABLES = {"TALLY_RUN", "TALLY_STEP", "TALLY_PARENT_RUN", "TALLY_URL", WITH_PARENT}

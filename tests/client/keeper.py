@@ -23,6 +23,19 @@ _API = "/api/2.0/mlflow/"
 _RUN = {"experiment_id": "0", "user_id": "u", "start_time": 0, "lifecycle_stage": "active"}
 
 
+def points_of(run: dict[str, Any]) -> Iterator[tuple[str, Any, int, int]]:
+    """Key, value, timestamp and step of each point of one run in a batch, row by row."""
+    if "keys" in run:
+        keys = [run["keys"]["names"][at] for at in run["keys"]["of"]]
+        yield from zip(keys, run["values"], run["timestamps"], run["steps"], strict=True)
+    for block in run.get("blocks", []):
+        for timestamp, step, *values in zip(
+            block["timestamps"], block["steps"], *block["values"], strict=True
+        ):
+            for name, value in zip(block["names"], values, strict=True):
+                yield name, value, timestamp, step
+
+
 @dataclass
 class Asked:
     """One request."""
@@ -46,6 +59,7 @@ class Keeper:
     mute: int = 0
     open: threading.Event = field(default_factory=threading.Event)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -63,13 +77,11 @@ class Keeper:
     def points(self, run_id: str) -> list[tuple[str, Any, int, int]]:
         """Key, value, timestamp and step of all points of a run, in the order that they came in."""
         return [
-            (run["keys"]["names"][at], value, timestamp, step)
+            point
             for batch in self.batches.values()
             for run in batch["runs"]
             if run["run_id"] == run_id
-            for at, value, timestamp, step in zip(
-                run["keys"]["of"], run["values"], run["timestamps"], run["steps"], strict=True
-            )
+            for point in points_of(run)
         ]
 
     def calls(self, path: str) -> list[Asked]:
@@ -89,7 +101,7 @@ class Keeper:
                         out.flush()
                         os.fsync(out.fileno())
                 self.batches[body["batch_id"]] = body
-        return 200, {"points": sum(len(run["values"]) for run in body["runs"])}
+        return 200, {"points": sum(len(list(points_of(run))) for run in body["runs"])}
 
     def answer(self, asked: Asked) -> tuple[int, dict[str, Any]]:
         """MLflow's answers, as far as its client needs them here."""
@@ -103,10 +115,14 @@ class Keeper:
             last = {key: value for key, value, _, _ in self.points(run_id)}
             metrics = [{"key": k, "value": v, "timestamp": 0, "step": 0} for k, v in last.items()]
             info = self.runs.get(run_id, {**_RUN, "run_id": run_id})
-            return 200, {"run": {"info": info, "data": {"metrics": metrics}}}
+            outputs = {"model_outputs": self.models.get(run_id, [])}
+            return 200, {"run": {"info": info, "data": {"metrics": metrics}, "outputs": outputs}}
+        if call == "runs/outputs":
+            self.models.setdefault(asked.body["run_id"], []).extend(asked.body["models"])
         if call == "runs/update":
-            run = self.runs[asked.body["run_id"]]
-            run["status"] = asked.body.get("status", run["status"])
+            run_id = asked.body["run_id"]
+            run = self.runs.setdefault(run_id, {**_RUN, "run_id": run_id})
+            run["status"] = asked.body.get("status", "RUNNING")
             run["points_at_end"] = len(self.points(run["run_id"]))
             return 200, {"run_info": _RUN | {"run_id": run["run_id"], "status": run["status"]}}
         if call == "metrics/get-history":

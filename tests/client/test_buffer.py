@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException
 from tallystick.client.buffer import Buffer
 from tallystick.client.post import NotNow, Refused, TooLong
 from tallystick.client.settings import Limits
-from tallystick.client.wire import POINTS_MAX, Point
+from tallystick.client.wire import POINTS_MAX, Row
+from tests.client.keeper import points_of
 
 NEVER_MS = 3_600_000
 PATIENCE_S = 60
@@ -39,11 +40,7 @@ class Hub:
         assert self.gate.wait(PATIENCE_S)
         if self.answers:
             raise self.answers.popleft()
-        points = [
-            (run["run_id"], run["keys"]["names"][at], step)
-            for run in batch["runs"]
-            for at, step in zip(run["keys"]["of"], run["steps"], strict=True)
-        ]
+        points = [(run["run_id"], key, step) for run in batch["runs"] for key, _, _, step in points_of(run)]
         if len(points) > self.most:
             raise TooLong("too many")
         for run in batch["runs"]:
@@ -58,8 +55,12 @@ class Hub:
         return [body["batch_id"] for body in self.bodies]
 
 
-def point(step: int, run: str = "r", workspace: str | None = None) -> Point:
+def point(step: int, run: str = "r", workspace: str | None = None) -> Row:
     return run, "loss", 0.5, 1, step, workspace
+
+
+def row(step: int, run: str = "r") -> Row:
+    return run, ("a", "b", "c", "d"), (0.1, 0.2, 0.3, 0.4), 1, step, None
 
 
 def fill(buffer: Buffer) -> None:
@@ -146,26 +147,69 @@ def test_a_body_over_the_limit_is_split_before_it_is_sent(
     assert all(len(msgspec.json.encode(body)) < 2100 for body in hub.bodies)
 
 
-def test_a_full_buffer_makes_the_caller_wait(hub: Hub) -> None:
+def most_waiting(hub: Hub, made: Callable[[int], Row], calls: int, fit: int) -> int:
+    """The most points that ever wait in a buffer of 100, whose hub answers only once that is full.
+
+    By then at most ``fit`` of ``calls`` calls have come back.
+    """
     buffer = Buffer(hub, Limits(NEVER_MS, 100))
     hub.gate.clear()
     most = []
 
     def log() -> None:
-        for step in range(1000):
-            buffer.put(point(step))
+        for step in range(calls):
+            buffer.put(made(step))
             most.append(buffer.waiting)
 
     thread = in_thread(log)
     assert hub.came.acquire(timeout=PATIENCE_S)
     while buffer.waiting < 100:
         assert thread.is_alive()
-    assert len(most) <= 100
+    assert len(most) <= fit
     hub.gate.set()
     thread.join(PATIENCE_S)
     buffer.flush()
-    assert max(most) <= 100
+    return max(most)
+
+
+def test_a_full_buffer_makes_the_caller_wait(hub: Hub) -> None:
+    assert most_waiting(hub, point, calls=1000, fit=100) <= 100
     assert hub.steps() == list(range(1000))
+
+
+def test_rows_count_as_the_points_that_they_are(hub: Hub) -> None:
+    most = most_waiting(hub, row, calls=50, fit=25)
+    assert most <= 103, "over by no more than what is put in one piece"
+    assert hub.steps() == [step for step in range(50) for _ in "abcd"]
+
+
+def test_no_request_of_rows_is_too_large(hub: Hub, buffer: Buffer) -> None:
+    for step in range(POINTS_MAX // 2):
+        buffer.put(row(step))
+    buffer.flush()
+    assert hub.steps() == [step for step in range(POINTS_MAX // 2) for _ in "abcd"]
+    assert max(len(points) for points in hub.taken.values()) <= POINTS_MAX
+
+
+def test_a_row_that_the_hub_finds_too_long_is_split(hub: Hub, buffer: Buffer) -> None:
+    hub.most = 1
+    buffer.put(row(1))
+    buffer.put(row(2))
+    buffer.flush()
+    assert sorted(point for points in hub.taken.values() for point in points) == sorted(
+        ("r", key, step) for step in (1, 2) for key in "abcd"
+    )
+
+
+def test_refused_rows_are_counted_as_points(hub: Hub, buffer: Buffer) -> None:
+    hub.refused["b"] = Refused("RESOURCE_DOES_NOT_EXIST", "no such run")
+    for step in range(10):
+        buffer.put(row(step, "a"))
+        buffer.put(row(step, "b"))
+    assert buffer.waiting == 80
+    with pytest.raises(MlflowException, match=r"40 metric point\(s\) of run b were refused"):
+        buffer.flush()
+    assert len(hub.steps("a")) == 40
 
 
 def test_many_threads_lose_nothing(hub: Hub) -> None:
@@ -301,4 +345,6 @@ def test_values_that_json_lacks_are_words(hub: Hub, buffer: Buffer) -> None:
     values = [1.5, float("nan"), float("inf"), float("-inf"), 1e308, 1e308]
     buffer.put_all([("r", "loss", value, 1, 1, None) for value in values])
     buffer.flush()
-    assert hub.bodies[0]["runs"][0]["values"] == [1.5, "NaN", "Infinity", "-Infinity", 1e308, 1e308]  # type: ignore[index]
+    (run,) = hub.bodies[0]["runs"]  # type: ignore[misc]
+    said = [value for _, value, _, _ in points_of(run)]
+    assert said == [1.5, "NaN", "Infinity", "-Infinity", 1e308, 1e308]

@@ -69,6 +69,26 @@ def test_all_of_mlflow_works_by_the_one_line(tracked_hub: RunningHub, tmp_path: 
     assert client.get_model_version_by_alias("doubles", "best").version == "1"
 
 
+def test_our_own_call_records_what_mlflows_does(tracked_hub: RunningHub) -> None:
+    client = mlflow.MlflowClient()
+    runs = []
+    for log in (mlflow.log_metrics, tallystick.client.log_metrics):
+        with mlflow.start_run() as run:
+            for step in range(-2, 50):
+                odd = [float("nan"), float("inf"), float("-inf")][step % 3]
+                log({"loss": step / 7, "odd": odd, "val/loss": step}, step, timestamp=1000 - step)
+                log({"loss": 1.0}, step, timestamp=1000)
+        runs.append(run.info.run_id)
+    told = [
+        [[(m.step, m.timestamp, str(m.value)) for m in client.get_metric_history(run, key)] for run in runs]
+        for key in ("loss", "odd", "val/loss")
+    ]
+    assert all(ours == theirs for theirs, ours in told)
+    assert [len(ours) for _, ours in told] == [104, 52, 52]
+    theirs, ours = (client.get_run(run).data.metrics for run in runs)
+    assert ours == theirs
+
+
 def test_a_hub_killed_while_many_log_has_every_point_once(tracked_hub: RunningHub) -> None:
     client = mlflow.MlflowClient()
     runs = [client.create_run("0").info.run_id for _ in range(4)]

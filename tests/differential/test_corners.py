@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.differential.asked.corners import API, BATCHES, RUN, SPELLINGS, pairs, points, post
+from tests.differential.asked.corners import API, BATCHES, RUN, SPELLINGS, of_model, pairs, points, post
 from tests.differential.test_sequences import read_all
 from tests.differential.twin import Call, Side, Twin
 
@@ -81,6 +81,91 @@ def test_the_latest_of_a_metric(made: Twin) -> None:
     made.ask(post("runs/log-batch", run_id="@run:1@", metrics=batch))
     made.ask(post("runs/log-batch", run_id="@run:1@", metrics=batch[::-1]))
     read_all(made)
+
+
+@pytest.mark.parametrize("count", [1, 2, 100, 101, 150])
+def test_points_of_a_model_that_meet_what_is_there(made: Twin, count: int) -> None:
+    """A run's own point is there once; another value, or another dataset, in its place is an error."""
+    many, later = of_model(count), of_model(count, timestamp=9)
+    told = [
+        many,
+        many,
+        [*later, *many],
+        of_model(1, value=7),
+        of_model(count, value=7, timestamp=11),
+        of_model(2, dataset_name="d", dataset_digest="1"),
+        [*of_model(2, dataset_name="d", dataset_digest="1", timestamp=12), *points(3)],
+        of_model(2, dataset_name="d", dataset_digest="1", timestamp=12),
+        of_model(1, dataset_name="d", dataset_digest="2", timestamp=12),
+    ]
+    for metrics in told:
+        made.ask(post("runs/log-batch", **RUN, metrics=metrics, params=pairs(1)))
+        made.ask(Call("GET", f"{API}/logged-models/@model:0@"))
+    for point in (of_model(1)[0], of_model(1, value=8)[0], of_model(1, timestamp=77)[0]):
+        for run in ("@run:0@", "@run:1@", "@run:1@"):
+            made.ask(post("runs/log-metric", **{**point, "run_id": run}))
+    made.ask(Call("GET", f"{API}/logged-models/@model:0@"))
+    read_all(made)
+
+
+def test_points_of_models_elsewhere_and_deleted_ones(made: Twin) -> None:
+    made.ask(post("experiments/create", name="a models other place"))
+    made.ask(post("logged-models", experiment_id="@experiment:1@", name="other"))
+    for model in ("@model:1@", "@model:0@", "m-none"):
+        point = of_model(1, model_id=model)[0]
+        made.ask(post("runs/log-metric", **RUN, **point))
+        made.ask(post("runs/log-batch", **RUN, metrics=of_model(3, model_id=model)))
+    made.ask(Call("DELETE", f"{API}/logged-models/@model:0@"))
+    made.ask(post("runs/log-metric", **RUN, **of_model(1, timestamp=5)[0]))
+    made.ask(Call("PATCH", f"{API}/logged-models/@model:0@/tags", {"tags": pairs(2)}))
+    made.ask(post("logged-models/@model:0@/params", model_id="@model:0@", params=pairs(2)))
+    made.ask(Call("DELETE", f"{API}/logged-models/@model:0@/tags/k1"))
+    made.ask(post("runs/delete", **RUN))
+    made.ask(post("runs/log-metric", **RUN, **of_model(1, model_id="@model:1@", timestamp=5)[0]))
+    made.ask(post("experiments/delete", experiment_id="@experiment:1@"))
+    made.ask(post("runs/log-metric", run_id="@run:1@", **of_model(1, model_id="@model:1@")[0]))
+    read_all(made)
+
+
+def test_params_and_tags_of_a_model(made: Twin) -> None:
+    at = f"{API}/logged-models/@model:0@"
+    for params in (
+        [],
+        pairs(2),
+        pairs(1),
+        pairs(3),
+        [*pairs(1, "w"), {"key": "k9", "value": "v"}],
+        pairs(1) * 2,
+    ):
+        made.ask(post("logged-models/@model:0@/params", model_id="@model:0@", params=params))
+        made.ask(Call("GET", at))
+    for body in ({}, {"model_id": "other", "params": pairs(7)}, {"model_id": "", "params": pairs(8)}):
+        made.ask(post("logged-models/@model:0@/params", **body))
+    for tags in (
+        [],
+        pairs(2),
+        pairs(1, "w"),
+        [*pairs(1), *pairs(1, "x")],
+        pairs(1, "x" * 9000),
+        [{"key": "k"}],
+    ):
+        made.ask(Call("PATCH", f"{at}/tags", {"tags": tags}))
+        made.ask(Call("GET", at))
+    for body in (
+        {"model_id": "other", "tags": pairs(1)},
+        {"model_id": "@model:0@"},
+        {"model_id": None},
+        None,
+    ):
+        made.ask(Call("PATCH", f"{at}/tags", body))
+    for key in ("k1", "k1", "none", "k%31", "k 1", "k0/", "ü", ".k", "k" * 251):
+        made.ask(Call("DELETE", f"{at}/tags/{key}"))
+    made.ask(Call("DELETE", f"{at}/tags/k0", params=(("model_id", "other"),)))
+    for path in ("logged-models/m-none/tags/k1", "logged-models/m-" + "0" * 32 + "/tags/k1"):
+        made.ask(Call("DELETE", f"{API}/{path}"))
+    made.ask(Call("PATCH", f"{API}/logged-models/m-{'0' * 32}/tags", {"tags": pairs(1)}))
+    made.ask(post(f"logged-models/m-{'0' * 32}/params", model_id=f"m-{'0' * 32}", params=pairs(1)))
+    made.ask(Call("GET", at))
 
 
 @pytest.mark.parametrize("most", ["1", "2", "7", "100"])
@@ -163,9 +248,9 @@ def test_a_registered_model_by_name_and_alias(made: Twin) -> None:
             )
             made.ask(Call("GET", f"{at}/registered-models/alias", params=(("name", name), ("alias", "none"))))
             for version in ("1", "2", "4", "5", "x", "1.0", "-1", ""):
-                made.ask(
-                    Call("GET", f"{at}/model-versions/get", params=(("name", name), ("version", version)))
-                )
+                which = (("name", name), ("version", version))
+                made.ask(Call("GET", f"{at}/model-versions/get", params=which))
+                made.ask(Call("GET", f"{at}/model-versions/get-download-uri", params=which))
     made.ask(Call("DELETE", f"{API}/model-versions/delete", {"name": "corner ünï", "version": "4"}))
     made.ask(Call("GET", f"{API}/model-versions/get", params=(("name", "corner ünï"), ("version", "4"))))
     made.ask(Call("GET", f"{API}/registered-models/get", params=(("name", "corner ünï"),)))
@@ -206,6 +291,12 @@ def test_a_logged_models_life(made: Twin) -> None:
         answer = made.ask(post("logged-models/search", **asked)).body
     for more in (
         {"filter": "name = 'm1'"},
+        {"filter": "name='m1'", "max_results": 1},
+        {"filter": "name = 'M1'"},
+        {"filter": "name = 'm1' AND name = 'm1'"},
+        {"filter": "name LIKE 'm%'", "max_results": 1},
+        {"filter": "attributes.name = 'm1'"},
+        {"filter": "name = m1"},
         {"order_by": [{"field_name": "creation_time", "ascending": True}]},
         {"max_results": 51},
         {"max_results": 0},

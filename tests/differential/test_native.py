@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.differential.asked.corners import API, pairs, points, post
+from tests.differential.asked.corners import API, of_model, pairs, points, post
 from tests.differential.conftest import ON_POSTGRES, Pair
 from tests.differential.servers import child_runs, hub_at
 from tests.differential.twin import Call, Side
@@ -64,16 +65,59 @@ def hub(pair: Pair, tmp_path: Path) -> Iterator[RunningHub]:
         yield running
 
 
-def test_the_stock_client(hub: RunningHub) -> None:
+FITS = """
+import json, mlflow
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+client = mlflow.MlflowClient()
+experiment_id = client.create_experiment("fits")
+mlflow.set_experiment(experiment_id=experiment_id)
+x = pd.DataFrame({"a": range(20), "b": [n % 3 for n in range(20)]})
+y = x["a"] > 9
+mlflow.sklearn.autolog(log_datasets=True)
+with mlflow.start_run() as run:
+    fitted = LogisticRegression().fit(x, y)
+    fitted.score(x, y)
+mlflow.sklearn.autolog(disable=True)
+rows = mlflow.data.from_pandas(x.assign(y=y), name="rows", targets="y")
+with mlflow.start_run():
+    info = mlflow.sklearn.log_model(
+        fitted, name="by hand", signature=mlflow.models.infer_signature(x, fitted.predict(x)),
+        input_example=x.head(2), params={"lr": 1}, tags={"stage": "dev"}, metadata={"of": "ours"})
+    mlflow.log_input(rows, context="eval")
+    mlflow.log_metric("acc", 0.5, step=1, model_id=info.model_id, dataset=rows)
+    mlflow.log_metrics({"f1": 0.5, "odd": float("nan")}, step=1, model_id=info.model_id, dataset=rows)
+    mlflow.log_model_params({"late": "1"}, model_id=info.model_id)
+client.set_logged_model_tags(info.model_id, {"a": "1", "b": "2"})
+client.delete_logged_model_tag(info.model_id, "a")
+(auto,) = mlflow.search_logged_models(
+    [experiment_id], filter_string="name = 'model'", output_format="list")
+found = mlflow.get_logged_model(info.model_id)
+mlflow.set_active_model(name="by hand")
+print(json.dumps({
+    "auto": sorted(m.key for m in auto.metrics),
+    "auto_run": sorted(client.get_run(run.info.run_id).data.metrics),
+    "auto_rows": sorted({(m.dataset_name, bool(m.dataset_digest)) for m in auto.metrics if m.dataset_name}),
+    "metrics": sorted((m.key, m.value, m.dataset_name) for m in found.metrics),
+    "params": found.params,
+    "tags": {k: v for k, v in found.tags.items() if "." not in k},
+    "status": str(found.status),
+}))
+"""
+
+
+def said_by(hub: RunningHub, session: str) -> dict[str, Any]:
+    """What a session of the stock client prints in the end."""
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(hub.home),
+        "MPLCONFIGDIR": str(hub.home),
         "MLFLOW_TRACKING_URI": hub.url,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SESSION],
+        [sys.executable, "-W", "ignore", "-c", session],
         env=env,
         capture_output=True,
         text=True,
@@ -81,7 +125,25 @@ def test_the_stock_client(hub: RunningHub) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.strip().splitlines()[-1])
+    said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return said
+
+
+def test_a_fit_with_its_model(hub: RunningHub) -> None:
+    """Autologging and a logged model need the hub alone, artifacts included."""
+    said = said_by(hub, FITS)
+    assert said["auto"] == said["auto_run"]
+    assert "training_accuracy_score" in said["auto"]
+    assert said["auto_rows"] == [["dataset", True]]
+    assert said["metrics"] == [["acc", 0.5, "rows"], ["f1", 0.5, "rows"], ["odd", 0.0, "rows"]]
+    assert said["params"] == {"lr": "1", "late": "1"}
+    assert said["tags"] == {"stage": "dev", "b": "2"}
+    assert said["status"] == "READY"
+    assert not child_runs(hub.home), "MLflow's own server was started for a fit"
+
+
+def test_the_stock_client(hub: RunningHub) -> None:
+    said = said_by(hub, SESSION)
     assert said["found"] == [said["run"]]
     assert said["status"] == "FINISHED"
     assert said["history"] == [1, 0.5, 1 / 3, 0.25, 0.2, 0.01]
@@ -97,6 +159,15 @@ MODEL_JSON = json.dumps(
         "run_id": "@run:0@",
     }
 )
+SIGNED_JSON = json.dumps(
+    {
+        **json.loads(MODEL_JSON),
+        "signature": {"inputs": '[{"type": "double", "name": "a", "required": true}]', "params": None},
+        "model_size_bytes": 1,
+        "is_signature_from_type_hint": False,
+    }
+)
+ROWS = {"dataset_name": "rows", "dataset_digest": "1"}
 DATASET = {
     "dataset": {"name": "d", "digest": "1", "source_type": "local", "source": "{}"},
     "tags": [{"key": "mlflow.data.context", "value": "train"}],
@@ -123,12 +194,23 @@ PLAIN = [
     post("runs/delete-tag", **RUN, key="t"),
     post("runs/log-inputs", **RUN, datasets=[DATASET]),
     post("runs/log-model", **RUN, model_json=MODEL_JSON),
+    post("runs/log-model", **RUN, model_json=SIGNED_JSON),
     post("logged-models", **EXPERIMENT, name="lm", source_run_id="@run:0@", params=pairs(2), tags=pairs(2)),
     Call(
         "PATCH", f"{API}/logged-models/@model:0@", {"model_id": "@model:0@", "status": "LOGGED_MODEL_READY"}
     ),
     Call("GET", f"{API}/logged-models/@model:0@"),
     post("logged-models/search", experiment_ids=["@experiment:0@"], max_results=10),
+    post("logged-models/search", experiment_ids=["@experiment:0@"], filter="name = 'lm'"),
+    post("runs/log-metric", **RUN, key="one", value=0.5, timestamp=1, model_id="@model:0@"),
+    post("runs/log-metric", **RUN, key="one", value=0.5, timestamp=1, model_id="@model:0@"),
+    post("runs/log-metric", **RUN, key="two", value="NaN", timestamp=1, model_id="@model:0@", **ROWS),
+    post("runs/log-metric", **RUN, key="three", value=1, timestamp=1, **ROWS),
+    post("runs/log-batch", **RUN, metrics=[{**p, **ROWS} for p in of_model(9, run_id="@run:0@")]),
+    post("logged-models/@model:0@/params", model_id="@model:0@", params=[{"key": "late", "value": "1"}]),
+    Call("PATCH", f"{API}/logged-models/@model:0@/tags", {"tags": pairs(3, "w")}),
+    Call("DELETE", f"{API}/logged-models/@model:0@/tags/k2"),
+    Call("GET", f"{API}/logged-models/@model:0@"),
     post("runs/outputs", **RUN, models=[{"model_id": "@model:0@", "step": 1}]),
     Call("GET", f"{API}/runs/get", params=(("run_id", "@run:0@"),)),
     Call("GET", f"{API}/metrics/get-history", params=HISTORY),
@@ -153,6 +235,9 @@ PLAIN = [
     Call("GET", f"{API}/registered-models/get", params=(("name", "native model"),)),
     Call("GET", f"{API}/registered-models/alias", params=(("name", "native model"), ("alias", "champion"))),
     Call("GET", f"{API}/model-versions/get", params=(("name", "native model"), ("version", "1"))),
+    Call(
+        "GET", f"{API}/model-versions/get-download-uri", params=(("name", "native model"), ("version", "1"))
+    ),
     post("experiments/delete", **EXPERIMENT),
     post("experiments/restore", **EXPERIMENT),
 ]

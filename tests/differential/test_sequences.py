@@ -50,13 +50,16 @@ def run_session(twin: Twin, session: list[Call]) -> None:
         twin.ask(Call("POST", "/api/2.0/mlflow/experiments/create", {"name": f"{prefix} {name}"}))
     for start in (5, 7):
         twin.ask(Call("POST", f"{RUNS}/create", {"experiment_id": "@experiment:0@", "start_time": start}))
+    for name in ("m", "ünï"):
+        made = {"experiment_id": "@experiment:0@", "name": name, "source_run_id": "@run:0@"}
+        twin.ask(Call("POST", "/api/2.0/mlflow/logged-models", made))
     for call in session:
         twin.ask(renamed(call, prefix))
     read_all(twin)
 
 
 def read_all(twin: Twin) -> None:
-    """All runs of all experiments known, deleted ones too, and the histories of each run's first metrics."""
+    """All runs of all experiments known, deleted too, the histories of a few of their metrics, and models."""
     known = [f"@experiment:{n}@" for n in range(len(twin.sides[0].made["experiment"]))]
     body = {"experiment_ids": known, "run_view_type": "ALL", "max_results": 1000}
     found = twin.ask(Call("POST", f"{RUNS}/search", body))
@@ -66,6 +69,11 @@ def read_all(twin: Twin) -> None:
         for metric in run["data"].get("metrics", ())[:HISTORIES_MAX]:
             params = (("run_id", mark), ("metric_key", metric["key"]))
             twin.ask(Call("GET", "/api/2.0/mlflow/metrics/get-history", params=params))
+    for n in range(len(twin.sides[0].made["model"])):
+        twin.ask(
+            Call("GET", f"/api/2.0/mlflow/logged-models/@model:{n}@", params=(("allow_deleted", "true"),))
+        )
+        twin.ask(Call("GET", f"/api/2.0/mlflow/logged-models/@model:{n}@"))
 
 
 @settings(

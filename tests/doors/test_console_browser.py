@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from starlette.applications import Starlette
 
 from tallystick.core.facts import Fact, from_json, to_json
@@ -22,20 +20,14 @@ from tallystick.core.run.events import Run, RunState
 from tallystick.doors.console import console_missing, console_routes
 from tests.doors.test_console import BAD, GOOD, LIVE, PAGES, view_of
 from tests.fakes.life import NOW_MS, Life, build_life
+from tests.fakes.machine.chromium import DRIVES_CHROMIUM, chromium
 
-expect.set_options(timeout=60_000)  # a busy machine is no failure of the page
+__all__ = ["chromium"]
+
+pytestmark = DRIVES_CHROMIUM
 
 T = TypeVar("T")
 Scheme = Literal["light", "dark"]
-
-CHROMIUM = Path(os.environ.get("TALLY_CHROMIUM", "/usr/bin/chromium"))
-ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM} (TALLY_CHROMIUM)"),
-]
 
 CONTRAST = """() => {
   const parse = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
@@ -94,17 +86,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     server.should_exit = True
     thread.join(60)
     listener.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
-        except Error as wrong:
-            pytest.skip(f"Chromium does not start here: {wrong.message[:200]}")
-        yield browser
-        browser.close()
 
 
 def told(work: Coroutine[Any, Any, T]) -> T:
@@ -210,6 +191,51 @@ def test_a_hub_that_is_gone_is_said_and_the_page_comes_back(house: House, chromi
     expect(page.locator("#live")).to_contain_text("no answer from the hub")
     context.set_offline(False)
     expect(page.locator("#live")).to_have_text("live")
+    context.close()
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["in the open console", "in a new tab"])
+@pytest.mark.parametrize(
+    ("link", "at"),
+    [
+        ("/#/experiments/1/runs/0ab1", "/mlflow/#/experiments/1/runs/0ab1"),
+        ("/#/models/a%20b?x=1&y=%23", "/mlflow/#/models/a%20b?x=1&y=%23"),
+        ("/#/", "/mlflow/#/"),
+        # Links that somebody else wrote: they may lead to a page of MLflow's that is not there, no further.
+        ("/#//evil.example/a", "/mlflow/#//evil.example/a"),
+        ("/#/\\evil.example", "/mlflow/#/\\evil.example"),
+        ("/#/../../api/tally/status", "/mlflow/#/../../api/tally/status"),
+        ("/#/@evil.example:80/", "/mlflow/#/@evil.example:80/"),
+        ("/#/javascript:alert(1)", "/mlflow/#/javascript:alert(1)"),
+        # These stay.
+        ("/#main", "/#main"),
+        ("/#javascript:alert(1)", "/#javascript:alert(1)"),
+        ("/#https://evil.example/", "/#https://evil.example/"),
+        ("/#\\/evil.example", "/#\\/evil.example"),
+        ("/#%2F%2Fevil.example", "/#%2F%2Fevil.example"),
+        ("/?next=https://evil.example/#main", "/?next=https://evil.example/#main"),
+        ("/models#/experiments/1", "/models#/experiments/1"),
+        ("//evil.example/#/experiments/1", "//evil.example/#/experiments/1"),
+    ],
+)
+def test_a_link_that_mlflows_client_printed(
+    house: House, chromium: Browser, link: str, at: str, opened: bool
+) -> None:
+    context = context_of(chromium, 768)
+    page = context.new_page()
+    asked: list[str] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    if opened:
+        page.goto(house.url + "/")
+    page.goto(house.url + link)
+    expect(page).to_have_url(house.url + at)
+    page.evaluate("new Promise((then) => setTimeout(then))")  # whatever listens has been told by now
+    assert page.evaluate("location.href") == house.url + at
+    assert page.evaluate("[location.origin, location.protocol]") == [house.url, "http:"]
+    assert [url for url in asked if not url.startswith(house.url + "/")] == []
+    assert said == []
     context.close()
 
 

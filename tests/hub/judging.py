@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.judge import begin_judging, gather
-from tests.fakes.house import POLICY, events
+from tests.fakes.house import POLICY, events, until
 
-__all__ = ["answering", "failed_with", "judged", "left"]
+__all__ = ["answering", "failed_with", "interrupted", "judged", "left"]
 
 
 def answering(house, answer):
@@ -23,6 +27,23 @@ async def judged(house, model, data="", again=False, policy=POLICY, label="label
     if verdict.state.ended:
         return verdict
     return await gather(house, verdict, model, rows, policy, label)
+
+
+async def interrupted(house, model, begun):
+    """Judge, and cancel it once ``begun`` says so of the verdict; its key."""
+
+    async def judge(order, say):
+        say(progress=0.1)
+        await asyncio.Event().wait()
+
+    house.sandbox.table["judge"] = judge
+    verdict, rows = await begin_judging(house, model, "", POLICY, "label")
+    work = asyncio.create_task(gather(house, verdict, model, rows, POLICY, "label"))
+    await until(lambda: begun(verdict.key))
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    return verdict.key
 
 
 def left(house):

@@ -13,7 +13,7 @@ from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.judge import begin_judging, gather
 from tests.fakes.house import POLICY, add_model, add_run, add_table, events, evidence, until
 from tests.fakes.house.sandbox import Exit
-from tests.hub.judging import answering, failed_with, judged, left
+from tests.hub.judging import answering, failed_with, interrupted, judged, left
 
 PASSED, REFUSED, FAILED = VerdictState.PASSED, VerdictState.REFUSED, VerdictState.FAILED
 
@@ -216,18 +216,8 @@ async def test_a_model_whose_files_are_damaged_or_gone_is_a_failed_verdict(house
 
 
 async def test_an_interrupted_judgement_is_a_failed_verdict_and_its_worker_ends(house, model):
-    async def judge(order, say):
-        say(progress=0.1)
-        await asyncio.Event().wait()
-
-    house.sandbox.table["judge"] = judge
-    verdict, rows = await begin_judging(house, model, "", POLICY, "label")
-    work = asyncio.create_task(gather(house, verdict, model, rows, POLICY, "label"))
-    await until(lambda: verdict.key in house.progress)
-    work.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await work
-    assert (await house.get("verdict", verdict.key, Verdict)).error == "the judgement was interrupted"
+    key = await interrupted(house, model, lambda key: key in house.progress)
+    assert (await house.get("verdict", key, Verdict)).error == "the judgement was interrupted"
     assert [p.ended_by_hub for p in house.sandbox.started] == [True]
     assert left(house) == []
 

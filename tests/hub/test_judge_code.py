@@ -11,11 +11,10 @@ import pytest
 from tallystick.core.endpoint import wish
 from tallystick.core.errors import BadInput, Failed
 from tallystick.core.verdict import VerdictState
-from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.settle import Settler
-from tests.fakes.house import POLICY, add_model, add_run, evidence, until
+from tests.fakes.house import add_model, add_run, evidence
 from tests.fakes.house.sandbox import Exit
-from tests.hub.judging import answering, failed_with, judged, left
+from tests.hub.judging import answering, failed_with, interrupted, judged, left
 
 PASSED = VerdictState.PASSED
 
@@ -156,17 +155,7 @@ async def test_an_error_of_the_judge_ends_the_serving_process_too(house, coded):
 
 
 async def test_an_interrupted_judgement_ends_both_processes(house, coded):
-    async def judge(order, say):
-        say(progress=0.1)
-        await asyncio.Event().wait()
-
-    house.sandbox.table["judge"] = judge
-    verdict, rows = await begin_judging(house, coded, "", POLICY, "label")
-    work = asyncio.create_task(gather(house, verdict, coded, rows, POLICY, "label"))
-    await until(lambda: len(house.sandbox.alive()) == 2)
-    work.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await work
+    await interrupted(house, coded, lambda _: len(house.sandbox.alive()) == 2)
     assert house.sandbox.alive() == []
     assert left(house) == []
 

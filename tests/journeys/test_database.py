@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fakes.machine.bucket import bucket_at, moto_server
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
 from tests.fakes.old.database import make_old_mlflow
 from tests.journeys.conftest import RunningHub, start_hub, tally, wait_until
@@ -158,34 +159,10 @@ def test_workspaces_are_apart(tmp_path: Path) -> None:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client of boto3's on moto's server, whose variables a hub gets too; there is a bucket ``bucket``."""
-    boto3, _ = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    """A client of boto3's on moto's server, whose variables a hub gets too."""
     pytest.importorskip("obstore")
-    code = (
-        "import sys; from moto.server import ThreadedMotoServer as S; s = S('127.0.0.1', 0, verbose=False);"
-        "s.start(); print(s.get_host_and_port()[1], flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    ) as server:  # fmt: skip
-        assert server.stdin
-        assert server.stdout
-        endpoint = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        variables = {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "a",
-            "AWS_SECRET_ACCESS_KEY": "b",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="bucket")
+    with moto_server() as url, bucket_at(url, monkeypatch, region_in="AWS_DEFAULT_REGION") as client:
         yield client
-        client.close()
-        server.stdin.close()
-        server.wait(60)
 
 
 def test_artifacts_in_an_object_store(tmp_path: Path, bucket: Any) -> None:

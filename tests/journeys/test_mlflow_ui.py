@@ -15,18 +15,14 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.doors.test_console_browser import ARGS, CHROMIUM
+from tests.fakes.machine.chromium import DRIVES_CHROMIUM, chromium
 from tests.journeys.conftest import RunningHub, start_hub
 
-expect.set_options(timeout=60_000)  # a busy machine is no failure of the page
+__all__ = ["chromium"]
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM} (TALLY_CHROMIUM)"),
-]
+pytestmark = [*DRIVES_CHROMIUM, pytest.mark.slow]
 
 SESSION = """
 import json, time, mlflow
@@ -102,17 +98,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     hub = start_hub(tmp_path_factory.mktemp("pages") / "home")
     yield Filled(hub, python(hub, SESSION))
     hub.end()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
-        except Error as wrong:
-            pytest.skip(f"Chromium does not start here: {wrong.message[:200]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -198,7 +183,7 @@ def test_system_metrics_are_shown(filled: Filled, page: Page) -> None:
     said = python(filled.hub, SYSTEM)
     assert any(key.startswith("system/cpu") for key in said["keys"])
     page.goto(filled.url(f"/runs/{said['run']}/system-metrics"))
-    expect(page.get_by_text("system/cpu_utilization_percentage").first).to_be_visible()
+    expect(page.get_by_role("heading", name="cpu_utilization_percentage")).to_be_visible()
 
 
 def test_system_metrics_arrive_under_their_names(filled: Filled, page: Page) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fakes.machine.disk import mounted
 from tests.journeys.conftest import RunningHub, processes_of, start_hub, tally, wait_until
 
 ROWS = "a,b,label\n1.5,2,0\n2.5,3,1\n"
@@ -73,18 +74,8 @@ def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
 @pytest.fixture(params=["full", "read-only"])
 def bad_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A file system of 64 KiB, or one that is read-only; it needs leave to mount."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    options = "size=64k" if request.param == "full" else "ro"
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    yield request.param, place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk", "size=64k" if request.param == "full" else "ro") as place:
+        yield request.param, place
 
 
 def test_a_full_or_read_only_disk(bad_disk: tuple[str, Path]) -> None:

@@ -11,7 +11,6 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.fakes.machine.disk import make_read_only, mounted
 from tests.fakes.mlflow.postgres import PostgresServer
 from tests.journeys.conftest import RunningHub, processes_of, start_hub, tally, wait_until
 from tests.replay.writers import API, Writers, begun, check_record, check_sqlite
@@ -119,17 +119,8 @@ def test_a_database_that_another_process_locks(database: Path, tmp_path: Path) -
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB; it needs leave to mount."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk", "size=24m") as place:
+        yield place
 
 
 def test_a_full_disk(made: Path, small_disk: Path) -> None:
@@ -158,7 +149,7 @@ def test_a_full_disk(made: Path, small_disk: Path) -> None:
 def test_a_read_only_disk(made: Path, small_disk: Path, tmp_path: Path) -> None:
     """It is said at the start, and not once runs are lost."""
     database = shutil.copy(made, small_disk / "mlflow.db")
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    make_read_only(small_disk)
     done = tally(
         "up", "--home", str(tmp_path / "home"), "--port", "0", "--database", f"sqlite:///{database}", status=4
     )

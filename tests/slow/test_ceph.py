@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from tallystick.ports.files import Files
 from tallystick.ports.tile import Place
 from tallystick.proofs.files import FilesProof
 from tallystick.tiles.files.s3 import PART_BYTES, open_tile
+from tests.fakes.machine.bucket import bucket_at, uploads
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-mgr", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 MISSING = [name for name in PROGRAMS if not shutil.which(name)]
@@ -155,20 +155,9 @@ class TestCephFiles(FilesProof):
     @pytest.fixture(autouse=True)
     def client(self, gateway: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         """boto3's, on an empty bucket; afterwards no upload in parts may be left."""
-        import boto3
-
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", gateway)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
-        monkeypatch.setenv("AWS_REGION", "default")
-        client = boto3.client("s3", region_name="default")
-        client.create_bucket(Bucket="bucket")
-        for found in client.list_objects_v2(Bucket="bucket").get("Contents", []):
-            client.delete_object(Bucket="bucket", Key=found["Key"])
-        yield client
-        assert "Uploads" not in client.list_multipart_uploads(Bucket="bucket")
+        with bucket_at(gateway, monkeypatch, region="default") as client:
+            yield client
+            assert uploads(client) == []
 
     async def open(self, home: Path) -> Files:
         return open_tile(Place(home, {"artifact_store": "s3://bucket/some/prefix"}))

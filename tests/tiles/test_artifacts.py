@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tallystick.tiles.artifacts import reading
 from tallystick.tiles.artifacts.local import LocalArtifacts, open_tile
 from tallystick.tiles.artifacts.manifest import MARK, Entry, parse_manifest, write_manifest
 from tests.fakes.artifacts import MemoryArtifacts
+from tests.fakes.machine.process import killed_after
 
 
 def blob_path(home: Path, digest: str) -> Path:
@@ -198,15 +198,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def killed_after(lines: int, argv: list[str]) -> list[bytes]:
-    """What a process said that was killed as soon as it had said so many lines."""
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        said = [child.stdout.readline() for _ in range(lines)]
-        child.kill()
-        return said + child.stdout.readlines()
 
 
 async def test_killed_while_it_stores_it_keeps_what_it_acknowledged(home: Path, tmp_path: Path) -> None:

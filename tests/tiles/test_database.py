@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tallystick.ports.database import Row, Session, Source
+from tallystick.ports.database import IF_NEW, Row, Session, Source
 from tallystick.ports.tile import Place
 from tallystick.tiles.database import postgresql, sqlite
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
@@ -21,7 +21,6 @@ TABLE = """CREATE TABLE things (name VARCHAR(250) NOT NULL, value DOUBLE PRECISI
     at BIGINT NOT NULL, odd BOOLEAN NOT NULL, note TEXT, PRIMARY KEY (name, value, at, odd))"""
 COLUMNS = ("name", "value", "at", "odd", "note")
 ALL = "SELECT name, value, at, odd, note FROM things ORDER BY at, name, value"
-IF_NEW = "ON CONFLICT DO NOTHING"
 MANY = 3 * postgresql.COPY_MIN
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

@@ -21,6 +21,7 @@ from tallystick.tiles.ledger import sql
 from tallystick.tiles.ledger import sqlite as tile
 from tallystick.tiles.ledger.sqlite import FILE_NAME, SqliteLedger, open_tile
 from tests.fakes.ledger import MemoryLedger
+from tests.fakes.machine.process import killed_after
 
 T = "default"
 
@@ -148,15 +149,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def killed_after(lines: int, argv: list[str]) -> list[bytes]:
-    """What a process said that was killed as soon as it had said so many lines."""
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        said = [child.stdout.readline() for _ in range(lines)]
-        child.kill()
-        return said + child.stdout.readlines()
 
 
 @pytest.mark.parametrize("seed", range(5))

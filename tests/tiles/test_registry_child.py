@@ -238,9 +238,21 @@ async def test_closing_does_not_wait_for_it_to_rest(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- what it works on
 
 
-def test_a_password_is_in_no_message_of_its() -> None:
-    store = Store(database="postgresql+psycopg://ada:p%40ss@host/name")
-    assert store.without_password("bad p@ss, or p%40ss") == "bad ***, or ***"
+@pytest.mark.parametrize(
+    ("database", "text", "shown"),
+    [
+        ("postgresql+psycopg://ada:p%40ss@host/name", "bad p@ss, or p%40ss", "bad ***, or ***"),
+        (
+            "postgresql+psycopg://host/n?password=SEC",
+            "bad SEC in x?password=SEC",
+            "bad *** in x?password=***",
+        ),
+        ("postgresql+psycopg://u:p@h/n", "postgresql://u:p@h/n: p", "postgresql://u:***@h/n: ***"),
+        ("sqlite:////m.db", "sqlite:////m.db: locked", "sqlite:////m.db: locked"),
+    ],
+)
+def test_a_password_is_in_no_message_of_its(database: str, text: str, shown: str) -> None:
+    assert Store(database=database).without_password(text) == shown
 
 
 async def test_a_database_elsewhere_and_workspaces(tmp_path: Path) -> None:

@@ -139,6 +139,55 @@ def test_what_cannot_be_read_is_said_and_the_rest_comes(tmp_path: Path, old: Pat
     )
 
 
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """What links of a file store should never bring along."""
+    file = tmp_path / "ssh" / "id"
+    file.parent.mkdir()
+    file.write_text("PRIVATE")
+    return file
+
+
+def _texts(home: Path) -> str:
+    files = [p for p in home.rglob("*") if p.is_file()]
+    return " ".join(p.read_text("utf-8", "replace") for p in files)
+
+
+def test_links_that_lead_out_are_left_out_and_that_is_said(
+    tmp_path: Path, old: Path, runs: list[str], key: Path
+) -> None:
+    (folder,) = (old / "mlruns").glob(f"*/{runs[0]}")
+    (folder / "artifacts" / "key").symlink_to(key)
+    (folder / "artifacts" / "own").symlink_to(folder / "artifacts/deep/a.txt")
+    (folder / "artifacts" / "up").symlink_to("../../../../../ssh/id")
+    shutil.rmtree(folder.parent / runs[1] / "artifacts")
+    (folder.parent / runs[1] / "artifacts").symlink_to(key.parent)
+    (folder.parent / runs[2] / "params" / "key").symlink_to(key)
+    done = _bring(tmp_path / "home", old)
+    notes = "\n".join(done["notes"])
+    for left in ("artifacts/key", "artifacts/up", f"{runs[1]}/artifacts", f"{runs[2]}/params/key"):
+        assert f"{left}: is a link out of the file store, and was left out" in notes
+    assert done["brought"]["runs"] == 4, "a run is left out whose record is such a link"
+    (own,) = (tmp_path / "home").glob(f"mlartifacts/*/{runs[0]}/artifacts/own")
+    assert own.read_text() == "hello 0"
+    assert "PRIVATE" not in _texts(tmp_path / "home")
+
+
+def test_what_is_elsewhere_as_a_whole_is_left_out(tmp_path: Path, old: Path, runs: list[str]) -> None:
+    (run,) = (old / "mlruns").glob(f"*/{runs[0]}")
+    places = (old / "mlruns" / "0", run.parent / "tags", old / "mlruns" / "models" / "reg")
+    for n, place in enumerate(places):
+        place.mkdir(exist_ok=True)
+        shutil.move(place, tmp_path / f"away{n}")
+        place.symlink_to(tmp_path / f"away{n}")
+    done = _bring(tmp_path / "home", old)
+    notes = " ".join(done["notes"])
+    for place in places:
+        assert f"{place}: is a link out of the file store, and was left out" in notes
+    kept = [done["brought"].get(kind, 0) for kind in ("experiments", "runs", "registered models")]
+    assert kept == [2, 1, 0], "of an experiment without its own record nothing comes"
+
+
 def test_artifacts_go_where_the_hub_keeps_them(tmp_path: Path, old: Path, runs: list[str]) -> None:
     _bring(tmp_path / "home", old, artifact_store=str(tmp_path / "store"))
     assert [p.read_text() for p in (tmp_path / "store").glob(f"*/{runs[0]}/artifacts/deep/a.txt")] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import sqlite3
@@ -14,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from tallystick.core.errors import BadInput, Conflict, Damaged, Failed, NotSupported, TallyError, Unavailable
-from tallystick.settings import without_password
 from tallystick.wiring.database.address import address_of
 from tallystick.wiring.database.hold import hold
 from tallystick.wiring.database.schema import installed_mlflow
+from tests.fakes.machine.disk import make_read_only, mounted
 from tests.fakes.old.database import AT_2_0, AT_2_10, AT_3_0, make_old_mlflow
 from tests.wiring.talking import Person, rows_of
 
@@ -39,6 +40,7 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:////var/m.db", "sqlite:////var/m.db"),
         ("sqlite+pysqlite:////var/m.db", "sqlite:////var/m.db"),
         ("postgresql://ada:p%40ss@host:5433/runs?sslmode=require",) * 2,
+        ("postgresql://ada:a/b?c#d:100%@host/runs", "postgresql://ada:a%2Fb%3Fc%23d%3A100%25@host/runs"),
         ("postgres://host/runs", "postgresql://host/runs"),
         ("postgresql+psycopg2://host/runs", "postgresql://host/runs"),
     ):
@@ -56,6 +58,10 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgresql://ada:secret@host:port/runs", BadInput, "cannot be read"),
         ("postgresql://ada:secret@host", BadInput, "names no database"),
         ("ada:secret@host/runs", BadInput, "not the URL"),
+        ("postgresql://ada:s@secret@host/runs", BadInput, "write @ as %40"),
+        ("postgresql://ada:s@secret/t@host/runs", BadInput, "write @ as %40"),
+        ("postgresql://ada:s@cre?secret@host/runs", BadInput, "write @ as %40"),
+        ("postgresql://ada:\udc80secret", BadInput, "cannot be read"),
     ],
 )
 def test_what_is_no_address(tmp_path: Path, said: str, kind: type[TallyError], words: str) -> None:
@@ -68,20 +74,14 @@ def test_what_is_no_address(tmp_path: Path, said: str, kind: type[TallyError], w
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("sqlite:////var/m.db", "sqlite:////var/m.db"),
-        ("postgresql://host/runs", "postgresql://host/runs"),
-        ("postgresql://ada@host/runs", "postgresql://ada@host/runs"),
         ("postgresql://ada:secret@host/runs", "postgresql://ada:***@host/runs"),
-        ("postgresql://ada:s@cre/t@host/runs", "postgresql://ada:***@host/runs"),
-        (
-            "postgresql:///runs?user=a&password=secret&host=/s",
-            "postgresql:///runs?user=a&password=***&host=/s",
-        ),
+        ("postgresql://ada:a?secret@host/runs", "postgresql://ada:***@host/runs"),
+        ("postgresql:///runs?user=a&password=secret&host=/s", "postgresql:///runs?user=a&password=***"),
     ],
 )
 def test_a_password_is_never_shown(tmp_path: Path, url: str, shown: str) -> None:
-    assert without_password(url) == shown
     address = address_of(url, tmp_path)
+    assert str(address) == shown
     assert "secret" not in f"{address} {address!r}"
 
 
@@ -189,18 +189,10 @@ def test_a_locked_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A read-only file system with a database in it; it needs leave to mount."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    _newer(place / "m.db")
-    subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
-    yield place / "m.db"
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk") as place:
+        _newer(place / "m.db")
+        make_read_only(place)
+        yield place / "m.db"
 
 
 def test_a_read_only_one(tmp_path: Path, read_only: Path) -> None:
@@ -233,6 +225,26 @@ def test_a_hub_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.db")], check=False, timeout=60)
     assert (tmp_path / "m.db.tally-lock").exists()
     hold(tmp_path / "m.db", tmp_path).close()
+
+
+@pytest.mark.parametrize("planted", ["a link", "a link to nothing", "another name", "a pipe"])
+def test_what_is_planted_as_the_lock_is_not_written_to(tmp_path: Path, planted: str) -> None:
+    """In a shared folder anybody may put something beside a database."""
+    precious, lock = tmp_path / "precious", tmp_path / "m.db.tally-lock"
+    precious.write_text("mine")
+    if planted == "another name":
+        lock.hardlink_to(precious)
+    elif planted == "a pipe":
+        os.mkfifo(lock)
+    else:
+        lock.symlink_to(precious if planted == "a link" else tmp_path / "nothing")
+    with pytest.raises(
+        Unavailable, match=r"something else stands in the place of the lock.*m\.db\.tally-lock"
+    ):
+        hold(tmp_path / "m.db", tmp_path)
+    assert precious.read_text() == "mine"
+    assert not (tmp_path / "nothing").exists()
+    assert lock.is_symlink() or lock.exists(), "nor removed"
 
 
 # ---------------------------------------------------------------------- an older schema

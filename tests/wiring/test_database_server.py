@@ -12,7 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tallystick.core.errors import Conflict, Failed, MissingTile, Unavailable
+from tallystick.core.errors import BadInput, Conflict, Failed, MissingTile, NotSupported, Unavailable
+from tallystick.wiring.database.address import address_of
+from tallystick.wiring.database.backup import back_up
 from tallystick.wiring.database.schema import installed_mlflow
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
 from tests.fakes.old.database import AT_2_0, make_old_mlflow
@@ -111,6 +113,12 @@ def test_a_server_that_does_not_answer_and_a_database_that_is_not_there(
     assert "ada:***@" in str(wrong.value)
 
 
+def test_a_client_that_cannot_read_the_address_quotes_nothing_of_it(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot read it") as wrong:
+        Person().open(tmp_path / "home", "postgresql:///runs?password=a&secret")
+    assert "secret" not in str(wrong.value)
+
+
 def test_other_peoples_tables_and_none(tmp_path: Path, server: PostgresServer, old: str) -> None:
     server.create(f"{old}_x")
     database = Person().open(tmp_path / "home", server.url_of(f"{old}_x"))
@@ -130,12 +138,19 @@ def test_a_password_is_on_no_command_line(
     program = tmp_path / "bin" / "pg_dump"
     program.parent.mkdir()
     real = os.environ["PATH"]
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nPATH={real} exec pg_dump "$@"\n')
+    seen = f'echo "$@" >> {tmp_path}/said; [ -z "$PGSERVICEFILE" ] || cp "$PGSERVICEFILE" {tmp_path}/service'
+    program.write_text(f'#!/bin/sh\n{seen}\nPATH={real} exec pg_dump "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{real}")
     url = re.sub("//postgres@", "//postgres:very%20secret@", server.url_of(old))
+    url += f"{'&' if '?' in url else '?'}sslpass%77ord=another%20secret"
+    of_service = address_of(f"{url}&service=mine", tmp_path)
+    with pytest.raises(NotSupported, match=r"write sslpassword into the file of that service"):
+        back_up(of_service, tmp_path / "no.dump")
     somebody = Person(agrees=True)
     somebody.open(tmp_path / "home", url).close()
     said = (tmp_path / "said").read_text()
     assert "postgres@" in said
     assert "secret" not in said + somebody.text
+    assert (tmp_path / "service").read_text() == "[tally]\nsslpassword=another secret\n"
+    assert (tmp_path / "service").stat().st_mode & 0o077 == 0

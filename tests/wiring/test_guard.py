@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Message
 
 from tallystick.wiring.guard import Guard
 
@@ -55,6 +56,31 @@ async def test_let_in(method: str, headers: list[tuple[str, str]]) -> None:
         ("GET", [("Host", "127.0.0.1:5001")]),
         ("GET", [("Host", "127.0.0.1:5000.evil.example")]),
         ("GET", [("Host", "127.0.0.1:5000"), ("Host", "evil.example")]),
+        ("GET", [("Host", "127.0.0.1:5000"), ("Host", "127.0.0.1:5000")]),
+        ("GET", [("Host", "127.0.0.1:5000, 127.0.0.1:5000")]),
+        ("GET", [("Host", "")]),
+        (
+            "POST",
+            [
+                ("Host", "127.0.0.1:5000"),
+                ("Origin", "http://127.0.0.1:5000"),
+                ("Origin", "http://evil.example"),
+            ],
+        ),
+        ("POST", [("Host", "127.0.0.1:5000"), ("Origin", "")]),
+        (
+            "POST",
+            [("Host", "127.0.0.1:5000"), ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")],
+        ),
+        (
+            "GET",
+            [
+                ("Host", "127.0.0.1:5000"),
+                ("Sec-Fetch-Site", "cross-site"),
+                ("Sec-Fetch-Mode", "navigate"),
+                ("Sec-Fetch-Mode", "cors"),
+            ],
+        ),
         ("POST", [("Host", "127.0.0.1:5000"), ("Origin", "http://evil.example")]),
         ("POST", [("Host", "127.0.0.1:5000"), ("Origin", "null")]),
         ("POST", [("Host", "127.0.0.1:5000"), ("Origin", "http://https://127.0.0.1:5000")]),
@@ -75,3 +101,29 @@ async def test_let_in(method: str, headers: list[tuple[str, str]]) -> None:
 )
 async def test_kept_out(method: str, headers: list[tuple[str, str]]) -> None:
     assert await _ask(method, headers) == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([], 403),
+        ([(b"Host", b" LocalHost:5000 ")], 200),
+        ([(b"HOST", b"localhost:5000"), (b"oRIGIN", b"http://evil.example")], 403),
+        ([(b"host", b"localhost:5000"), (b"Host", b"localhost:5000")], 403),
+        ([(b"host", b"localhost:5000\xff")], 403),
+        ([(b"host", b"localhost:5000"), (b"user-agent", b"\xff"), (b"x", b"http://evil.example")], 200),
+    ],
+)
+async def test_names_count_however_they_are_spelled(headers: list[tuple[bytes, bytes]], status: int) -> None:
+    """As they arrive, when no client and no server has put them in order."""
+    said: list[Message] = []
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+    await APP(scope, receive, send)
+    assert said[0]["status"] == status

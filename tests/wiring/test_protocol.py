@@ -23,9 +23,19 @@ async def _size(request: Request) -> PlainTextResponse:
     return PlainTextResponse(str(len(await request.body())))
 
 
+async def _names(request: Request) -> PlainTextResponse:
+    """The headers, once the body is read; a body of one byte is answered without the rest."""
+    async for chunk in request.stream():
+        if len(chunk) == 1:
+            break
+    return PlainTextResponse(" ".join(sorted(request.headers)))
+
+
 @pytest_asyncio.fixture
 async def port() -> AsyncIterator[int]:
-    app = Starlette(routes=[Route("/", _size, methods=["GET", "POST"])])
+    app = Starlette(
+        routes=[Route("/", _size, methods=["GET", "POST"]), Route("/names", _names, methods=["POST"])]
+    )
     config = uvicorn.Config(app, http=BoundedHttp, lifespan="off", log_level="critical")
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -63,6 +73,48 @@ async def test_a_usual_request_and_a_large_body(port: int) -> None:
 async def test_a_head_that_does_not_end_is_cut_off(port: int, start: bytes) -> None:
     more = [b"a: b\r\n" * 4096 if start.endswith(b"\r\n") else b"y" * 24_576] * 8
     assert (await _send(port, start, *more))[:12] in (b"HTTP/1.1 431", b"closed")
+
+
+CHUNKED = b"POST /names HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"2\r\n{}\r\n0\r\n", b"a: b\r\n" * 4096),
+        (b"0\r\na", b"y" * 24_576),
+        (b"0\r\na: ", b"y" * 24_576),
+        (b"2;", b"y" * 24_576),
+        (b"2\r\n{}\r\n3;y=", b"y" * 24_576),
+        (b"1\r\n \r\n0\r\n", b"a: b\r\n" * 4096),
+    ],
+)
+async def test_what_follows_a_body_without_end_is_cut_off(port: int, start: bytes, more: bytes) -> None:
+    """Trailers, and what a chunk says of itself: neither may be as long as the sender likes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(60):
+            writer.write(CHUNKED.replace(b"connection: close\r\n", b"") + start)
+            while not writer.is_closing() and sent < 64 * 2**20:
+                writer.write(more)
+                await writer.drain()
+                sent += len(more)
+    writer.transport.abort()
+    assert sent < 64 * 2**20
+    del reader
+
+
+async def test_a_trailer_is_no_header(port: int) -> None:
+    answer = await _send(port, CHUNKED + b"2\r\n{}\r\n0\r\nx-mlflow-workspace: other\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\nconnection host transfer-encoding")
+
+
+async def test_many_small_chunks_pass(port: int) -> None:
+    """What chunks say of themselves is counted from one piece of the body to the next, not in all."""
+    chunks = b"1;some=extension\r\nx\r\n" * 20_000
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert (await _send(port, head, chunks, b"0\r\nsum: 1\r\n\r\n")).endswith(b"20000")
 
 
 async def test_a_head_that_takes_too_long_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,16 @@
     mlflow.set_tracking_uri("tally://127.0.0.1:5000")
 
 is all that a program needs. Everything goes to the hub as MLflow sends it, over HTTP; metrics alone are
-gathered and sent in the background, many at once. docs/client.md says what that promises.
+gathered and sent in the background, many at once. docs/client.md says what that promises. A loop that logs
+often may call :func:`log_metrics` in the place of ``mlflow.log_metrics``.
 
     store.py      the tracking store: MLflow's own over HTTP, with metrics through the buffer
+    metrics.py    log_metrics: MLflow's, for loops
     beside.py     MLflow's other stores (models, artifacts, workspaces, scorers), at the same address
     buffer.py     the points that wait, the thread that sends them, flush
     courier.py    one chunk of points to the hub: tried again, split, refused
     post.py       one request
-    wire.py       points as columns
+    wire.py       rows as blocks and columns
     settings.py   environment variables
 
 Nothing here imports the rest of tallystick.
@@ -20,11 +22,26 @@ Nothing here imports the rest of tallystick.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 # First of all: MLflow imports our store as it is imported itself. Begun from one of our modules instead, that
 # would find half a module.
 import mlflow  # noqa: F401 - for what it does, as said above
 
-__all__ = ["flush"]
+if TYPE_CHECKING:
+    from tallystick.client.metrics import log_metrics
+
+__all__ = ["flush", "log_metrics"]
+
+
+def __getattr__(name: str) -> Any:
+    """``log_metrics``, once it is asked for: it needs all of MLflow, which may be half imported by now."""
+    if name != "log_metrics":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tallystick.client.metrics import log_metrics
+
+    globals()[name] = log_metrics
+    return log_metrics
 
 
 def flush(timeout_s: float | None = None) -> None:

@@ -1,8 +1,8 @@
 """The points that wait, and the thread that sends them.
 
-A caller appends to a deque and goes on; that is all that logging costs. One daemon thread takes chunks from
-its other end. Points are counted as they are taken and as they are settled (durable, or refused for good), so
-"everything logged so far" is a number: what was taken, and what the queue holds.
+A caller appends to a chunk and goes on; that is all that logging costs. A chunk that is full makes room for
+the next, and one daemon thread takes them, the oldest first. Points are counted as they are put, taken, and
+settled (durable, or refused for good), so "everything logged so far" is a number.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from tallystick.client.courier import Courier
 from tallystick.client.settings import Limits
-from tallystick.client.wire import POINTS_MAX, Point
+from tallystick.client.wire import POINTS_MAX, Row, weigh
 
 __all__ = ["Buffer", "flush_all"]
 
 _NEVER = 1 << 62
 _LEAST_PAUSE_S = 0.05
+_AHEAD_S = 0.005
+"""As long as Python's own turns; in it, a long request is made and sent."""
 _SILENT_S = 3.0
 """A process that ends and still waits says so after this long."""
 _logger = logging.getLogger(__name__)
@@ -46,12 +48,15 @@ class Buffer:
 
     def _begin(self) -> None:
         """Empty, without a thread: as it is made, and in a child after a fork."""
-        self._queue: deque[Point] = deque()
-        self._room = self._limits.buffer_points
-        self._call_at = 1  # wake the sender when so many wait
-        self._taken = self._settled = 0
+        self._full: deque[tuple[list[Row], int]] = deque()  # chunks, and how many points each has
+        self._open: list[Row] = []
+        self._open_points = 0
+        self._call_at = 1  # wake the sender when so many points are there to be taken
+        self._put = 0  # as all above, with _filling held
+        self._taken = self._settled = 0  # by the sender alone
+        self._ahead_until = 0.0  # until then the sender goes ahead of callers
         self._hurry = 0  # how many wait in flush
-        self._taking = threading.Lock()
+        self._filling = threading.RLock()  # once more by a signal's handler that logs, in the same thread
         self._starting = threading.Lock()
         self._turn = threading.RLock()
         self._news = threading.Condition()
@@ -61,33 +66,43 @@ class Buffer:
 
     # -------------------------------------------------------------------------------------- the caller's side
 
-    def put(self, point: Point) -> None:
-        """Take a point; waits while the buffer is full. MlflowException: see :meth:`Courier.complain`."""
-        if self._courier.alarm:
-            self._courier.complain(point[0], self.waiting)
-        queue = self._queue
-        if len(queue) >= self._room:
-            self._wait_for_room()
-        queue.append(point)
-        if len(queue) >= self._call_at:
-            self._rouse()
+    def put(self, row: Row) -> None:
+        """Take a row; waits while the buffer is full. MlflowException: see :meth:`Courier.complain`."""
+        keys = row[1]
+        self._add((row,), 1 if type(keys) is str else len(keys))
 
-    def put_all(self, points: Sequence[Point]) -> None:
-        """Take points of one run, in one piece, as :meth:`put`; over the limit by no more than these."""
-        if not points:
-            return
+    def put_all(self, rows: Sequence[Row]) -> None:
+        """Take rows of one run, as :meth:`put`; over the limit by no more than these."""
+        points = weigh(rows)
+        if points > POINTS_MAX:
+            for row in rows:
+                self.put(row)
+        elif rows:
+            self._add(rows, points)
+
+    def _add(self, rows: Sequence[Row], points: int) -> None:
         if self._courier.alarm:
-            self._courier.complain(points[0][0], self.waiting)
-        if len(self._queue) >= self._room:
+            self._courier.complain(rows[0][0], self.waiting)
+        if self._put - self._settled >= self._limits.buffer_points:
             self._wait_for_room()
-        self._queue.extend(points)
-        if len(self._queue) >= self._call_at:
+        if self._ahead_until:
+            self._stand_back()
+        with self._filling:
+            # Ctrl-C comes after a call: so what is counted and what is there change before the next one ends.
+            if self._open_points + points > POINTS_MAX:
+                full = self._open, self._open_points
+                self._open, self._open_points = [], 0
+                self._full.append(full)
+            self._open_points += points
+            self._put += points
+            self._open.extend(rows)
+        if self._put - self._taken >= self._call_at:
             self._rouse()
 
     @property
     def waiting(self) -> int:
         """Points that were put and are neither durable nor refused."""
-        return len(self._queue) + self._taken - self._settled
+        return self._put - self._settled
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Return when everything put before is durable; MlflowException for anything refused or stuck."""
@@ -101,8 +116,7 @@ class Buffer:
 
     def settle(self, run_id: str = "") -> None:
         """As :meth:`flush`, and quick when nothing waits; of refusals only ``run_id``'s are raised."""
-        # In this order: what leaves the queue was counted as taken before.
-        if self._queue or self._taken != self._settled:
+        if self._put != self._settled:
             self._drain(None)
         if self._courier.alarm:
             self._courier.complain(run_id, self.waiting)
@@ -120,8 +134,7 @@ class Buffer:
 
     def _drain(self, timeout_s: float | None) -> bool:
         """Wait until what was put is settled, or the hub is away for too long; False when time is up."""
-        with self._taking:
-            target = self._taken + len(self._queue)
+        target = self._put
         seen = self._courier.tries
 
         def over() -> bool:
@@ -139,10 +152,18 @@ class Buffer:
 
     def _wait_for_room(self) -> None:
         self._rouse()
+        most = self._limits.buffer_points
         with self._news:
-            self._news.wait_for(lambda: len(self._queue) < self._room or self._courier.stuck)
+            self._news.wait_for(lambda: self._put - self._settled < most or self._courier.stuck)
         if self._courier.stuck:
             self._courier.complain(None, self.waiting)
+
+    def _stand_back(self) -> None:
+        """Let the sender go ahead: who keeps the interpreter busy makes it wait, and the hub with it."""
+        left = self._ahead_until - time.monotonic()
+        self._ahead_until = 0.0
+        if left > 0:
+            time.sleep(left)
 
     def _rouse(self) -> None:
         thread = self._thread
@@ -180,39 +201,46 @@ class Buffer:
         """Until a first point is there, and then until it is due, they are many, or somebody flushes."""
         self._wake.clear()
         self._call_at = 1
-        if not self._queue:
+        if not (self._open or self._full):
             self._wake.wait()
         self._call_at = self._brim
         due = time.monotonic() + self._limits.flush_ms / 1000
-        while not self._hurry and len(self._queue) < self._brim and (left := due - time.monotonic()) > 0:
+        while not self._hurry and self._few() and (left := due - time.monotonic()) > 0:
             self._wake.wait(left)
             self._wake.clear()
         self._call_at = _NEVER
 
+    def _few(self) -> bool:
+        return self._put - self._taken < self._brim
+
     def _send_queued(self) -> None:
         with self._turn:
-            while points := self._take():
-                self._deliver(points)
-                self._settled += len(points)
-                self._room = self._limits.buffer_points
+            while self._open or self._full:
+                rows, points = self._take()
+                if points >= self._brim:
+                    self._ahead_until = time.monotonic() + _AHEAD_S
+                self._deliver(rows)
+                self._settled += points
                 self._tell()
-                if not self._hurry and len(self._queue) < self._brim:
+                if not self._hurry and self._few():
                     return
 
-    def _take(self) -> list[Point]:
-        with self._taking:
-            count = min(len(self._queue), POINTS_MAX)
-            self._taken += count
-            points = [self._queue.popleft() for _ in range(count)]
-        self._room = self._limits.buffer_points - count
-        return points
+    def _take(self) -> tuple[list[Row], int]:
+        with self._filling:
+            if self._full:
+                rows, points = self._full.popleft()
+            else:
+                rows, points = self._open, self._open_points
+                self._open, self._open_points = [], 0
+            self._taken += points
+        return rows, points
 
-    def _deliver(self, points: list[Point]) -> None:
+    def _deliver(self, rows: list[Row]) -> None:
         try:
-            self._courier.deliver(points)
+            self._courier.deliver(rows)
         except Exception as error:  # whatever it is: a sender that dies would keep every caller waiting
             _logger.exception("metrics could not be sent")
-            self._courier.lose(points, "INTERNAL_ERROR", f"the client failed: {error!r}")
+            self._courier.lose(rows, "INTERNAL_ERROR", f"the client failed: {error!r}")
 
     def _pause(self, seconds: float) -> None:
         """Between two tries; whoever flushes need not wait for its end."""

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from tallystick.client.post import NotNow, Refused, TooLong
-from tallystick.client.wire import BODY_MAX, Point, by_run, by_workspace, encode
+from tallystick.client.wire import BODY_MAX, Row, by_run, by_workspace, encode, halves, weigh
 
 __all__ = ["Courier"]
 
@@ -58,9 +58,9 @@ class Courier:
         self.stuck = ""
         """Why nothing is taken, once that has gone on for too long; empty as soon as something is."""
 
-    def deliver(self, points: Sequence[Point]) -> None:
-        """Return when each of ``points`` is durable, or refused for good and noted."""
-        for workspace, some in by_workspace(points).items():
+    def deliver(self, rows: Sequence[Row]) -> None:
+        """Return when each of ``rows`` is durable, or refused for good and noted."""
+        for workspace, some in by_workspace(rows).items():
             self._deliver(some, workspace)
 
     def complain(self, run_id: str | None, waiting: int) -> None:
@@ -81,40 +81,39 @@ class Courier:
         if losses:
             raise _as_error(losses)
 
-    def lose(self, points: Sequence[Point], code: str, why: str) -> None:
-        """Note that ``points`` will never be taken."""
+    def lose(self, rows: Sequence[Row], code: str, why: str) -> None:
+        """Note that ``rows`` will never be taken."""
         with self._mind:
-            for run, some in by_run(points).items():
+            for run, some in by_run(rows).items():
                 known = self._losses.setdefault(run, _Loss(code, why, 0))
-                known.points += len(some)
+                known.points += weigh(some)
             self.alarm = True
         self._changed()
 
-    def _deliver(self, points: Sequence[Point], workspace: str | None) -> None:
-        body = encode(uuid.uuid4().hex, points)
+    def _deliver(self, rows: Sequence[Row], workspace: str | None) -> None:
+        body = encode(uuid.uuid4().hex, rows)
         try:
             if len(body) > BODY_MAX:
                 raise TooLong(f"a request of {len(body)} bytes")
             self._insist(body, workspace)
         except TooLong as why:
-            if len(points) == 1:
-                self.lose(points, "INVALID_PARAMETER_VALUE", str(why))
-            else:
-                half = len(points) // 2
-                self._deliver(points[:half], workspace)
-                self._deliver(points[half:], workspace)
+            parts = halves(rows)
+            if not parts:
+                self.lose(rows, "INVALID_PARAMETER_VALUE", str(why))
+            for part in parts:
+                self._deliver(part, workspace)
         except Refused as why:
-            self._narrow(points, workspace, why)
+            self._narrow(rows, workspace, why)
 
-    def _narrow(self, points: Sequence[Point], workspace: str | None, why: Refused) -> None:
-        """Find whose points were refused: those of the other runs go again, in batches of their own."""
-        runs = list(by_run(points).values())
+    def _narrow(self, rows: Sequence[Row], workspace: str | None, why: Refused) -> None:
+        """Find whose rows were refused: those of the other runs go again, in batches of their own."""
+        runs = list(by_run(rows).values())
         if len(runs) == 1:
-            self.lose(points, why.code, str(why))
+            self.lose(rows, why.code, str(why))
             return
         half = len(runs) // 2
         for some in (runs[:half], runs[half:]):
-            self._deliver([point for run in some for point in run], workspace)
+            self._deliver([row for run in some for row in run], workspace)
 
     def _insist(self, body: bytes, workspace: str | None) -> None:
         """Send one batch, under one id, until the hub answers for good."""

@@ -6,12 +6,13 @@ and nothing is imported that MLflow has not loaded by then, or that weighs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.store.tracking.rest_store import RestStore
+from mlflow.tracking.metric_value_conversion_utils import convert_metric_value_to_float_if_possible
 from mlflow.utils.async_logging.run_operations import RunOperations, get_combined_run_operations
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.validation import _validate_metric, _validate_run_id
@@ -21,13 +22,15 @@ from tallystick.client.address import http_of
 from tallystick.client.buffer import Buffer
 from tallystick.client.post import Post
 from tallystick.client.settings import Limits, read_limits
-from tallystick.client.wire import Point
+from tallystick.client.wire import Row
 
 __all__ = ["TallyStore", "open_store"]
 
 _INT64 = 1 << 63
 _KNOWN_MAX = 10_000
 """Names and runs that are remembered as valid; beyond that they are checked anew."""
+_SETS_MAX = 1_000
+"""Sets of names that are logged together, and how many names one has, at most."""
 
 
 def open_store(store_uri: str, artifact_uri: str | None = None, **_: Any) -> TallyStore:
@@ -51,6 +54,8 @@ class TallyStore(RestStore):
         self._buffer = Buffer(Post(self.get_host_creds), limits)
         self._keys: set[str] = set()
         self._runs: set[str] = set()
+        self._sets: dict[tuple[str, ...], str | tuple[str, ...]] = {}  # as they come, and as a row has them
+        self._without_models: set[str] = set()
 
     # ------------------------------------------------------------------------------------------- logging
 
@@ -65,10 +70,31 @@ class TallyStore(RestStore):
         self, run_id: str, metrics: Sequence[Metric], params: Sequence[Param], tags: Sequence[RunTag]
     ) -> None:
         """Buffer the metrics; params and tags are durable on return, as ever."""
-        points, rest = self._sort(run_id, metrics)
+        rows, rest = self._sort(run_id, metrics)
         if rest or params or tags:
             super().log_batch(run_id, rest, params, tags)
-        self._buffer.put_all(points)
+        self._buffer.put_all(rows)
+
+    def log_row(self, run_id: str, metrics: dict[str, Any], timestamp: int, step: int) -> bool:
+        """Buffer metrics of one time and step; False where that is for :meth:`log_batch` to do, or to refuse.
+
+        So it is with names that are logged together for the first time, and with unusual types of numbers.
+        """
+        keys = self._sets.get(tuple(metrics))
+        if not keys or not self._is_usual(run_id, timestamp, step):
+            return False
+        values = [*metrics.values()]
+        if not _are_floats(values):
+            values = list(map(convert_metric_value_to_float_if_possible, values))
+            if not _are_floats(values):
+                return False
+        told = values[0] if type(keys) is str else tuple(values)
+        self._buffer.put((run_id, keys, told, timestamp, step, get_request_workspace()))
+        return True
+
+    def has_no_models(self, run_id: str) -> bool:
+        """Whether this process has seen that no logged model is an output of the run, and has made none."""
+        return run_id in self._without_models
 
     def log_metric_async(self, run_id: str, metric: Metric) -> RunOperations:
         """As :meth:`log_metric`; the operation's ``wait`` returns when it is durable."""
@@ -78,9 +104,9 @@ class TallyStore(RestStore):
         self, run_id: str, metrics: Sequence[Metric], params: Sequence[Param], tags: Sequence[RunTag]
     ) -> RunOperations:
         """Metrics through the buffer, params and tags through MLflow's own queue."""
-        points, rest = self._sort(run_id, metrics)
-        self._buffer.put_all(points)
-        done = [RunOperations([_Durable(self._buffer, run_id)])] if points else []
+        rows, rest = self._sort(run_id, metrics)
+        self._buffer.put_all(rows)
+        done = [RunOperations([_Durable(self._buffer, run_id)])] if rows else []
         if rest or params or tags:
             done.append(super().log_batch_async(run_id, rest, params, tags))
         return get_combined_run_operations(done) if done else RunOperations([])
@@ -103,7 +129,10 @@ class TallyStore(RestStore):
     def get_run(self, run_id: str) -> Any:
         """As MLflow's, with what this process logged."""
         self._buffer.settle(run_id)
-        return super().get_run(run_id)
+        run = super().get_run(run_id)
+        if not (run.outputs and run.outputs.model_outputs):
+            self._remember(self._without_models, run.info.run_id)
+        return run
 
     def get_metric_history(
         self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None
@@ -132,47 +161,84 @@ class TallyStore(RestStore):
         self._buffer.settle()
         super().delete_experiment(experiment_id)
 
-    # -------------------------------------------------------------------------------------------- points
+    def log_outputs(self, run_id: str, models: list[Any]) -> None:
+        """As MLflow's."""
+        self._without_models.discard(run_id)
+        super().log_outputs(run_id, models)
 
-    def _sort(self, run_id: str, metrics: Iterable[Metric]) -> tuple[list[Point], list[Metric]]:
-        """Points to buffer, and metrics that go the usual way; each checked."""
-        points, rest = [], []
+    # ---------------------------------------------------------------------------------------------- rows
+
+    def _sort(self, run_id: str, metrics: Sequence[Metric]) -> tuple[Sequence[Row], list[Metric]]:
+        """Rows to buffer, and metrics that go the usual way; each checked."""
         workspace = get_request_workspace()
+        if row := self._row(run_id, metrics, workspace):
+            return (row,), []
+        points, rest = [], []
         for at, metric in enumerate(metrics):
             if _is_plain(metric):
                 points.append(self._point(run_id, metric, workspace, f"metrics[{at}]"))
             else:
                 rest.append(metric)
+        names = tuple([point[1] for point in points])
+        if 0 < len(names) == len(set(names)) <= _SETS_MAX:
+            if len(self._sets) >= _SETS_MAX:
+                self._sets.clear()
+            self._sets[names] = names if len(names) > 1 else names[0]
         return points, rest
 
-    def _point(self, run_id: str, metric: Metric, workspace: str | None, path: str = "") -> Point:
+    def _row(self, run_id: str, metrics: Sequence[Metric], workspace: str | None) -> Row | None:
+        """Metrics as one row, where that is quickly told: known names, one time and step, all floats."""
+        keys = self._sets.get(tuple([metric.key for metric in metrics]))
+        if type(keys) is not tuple:
+            return None
+        step, timestamp = metrics[0].step, metrics[0].timestamp
+        if not self._is_usual(run_id, timestamp, step):
+            return None
+        for metric in metrics:
+            if metric.step is not step or metric.timestamp is not timestamp or not _is_plain(metric):
+                return None
+        values = tuple([metric.value for metric in metrics])
+        return (run_id, keys, values, timestamp, step, workspace) if _are_floats(values) else None
+
+    def _point(
+        self, run_id: str, metric: Metric, workspace: str | None, path: str = ""
+    ) -> tuple[str, str, float, int, int, str | None]:
         key, value, timestamp, step = metric.key, metric.value, metric.timestamp, metric.step
         if (
             type(value) is float
-            and type(step) is int
-            and type(timestamp) is int
-            and 0 <= timestamp < _INT64
-            and -_INT64 <= step < _INT64
             and type(key) is str
             and key in self._keys
-            and type(run_id) is str
-            and run_id in self._runs
+            and self._is_usual(run_id, timestamp, step)
         ):
             return run_id, key, value, timestamp, step, workspace
         return self._odd_point(run_id, metric, workspace, path)
 
-    def _odd_point(self, run_id: str, metric: Metric, workspace: str | None, path: str) -> Point:
+    def _is_usual(self, run_id: Any, timestamp: Any, step: Any) -> bool:
+        """Whether a point may have these, as far as is known and needs no conversion."""
+        return (
+            type(step) is int
+            and type(timestamp) is int
+            and 0 <= timestamp < _INT64
+            and -_INT64 <= step < _INT64
+            and type(run_id) is str
+            and run_id in self._runs
+        )
+
+    def _odd_point(
+        self, run_id: str, metric: Metric, workspace: str | None, path: str
+    ) -> tuple[str, str, float, int, int, str | None]:
         """A first name or run, or unusual types: checked and converted as by MLflow's client and server."""
         _validate_run_id(run_id)
         _validate_metric(metric.key, metric.value, metric.timestamp, metric.step, path)
         sent = metric.to_proto()  # also refuses what does not fit into its types
-        if len(self._keys) >= _KNOWN_MAX:
-            self._keys.clear()
-        if len(self._runs) >= _KNOWN_MAX:
-            self._runs.clear()
-        self._keys.add(str(sent.key))
-        self._runs.add(str(run_id))
+        self._remember(self._keys, str(sent.key))
+        self._remember(self._runs, str(run_id))
         return str(run_id), str(sent.key), float(sent.value), int(sent.timestamp), int(sent.step), workspace
+
+    def _remember(self, known: set[str], name: str) -> None:
+        if len(known) >= _KNOWN_MAX:
+            known.clear()
+        known.add(name)
 
 
 class _Durable:
@@ -188,3 +254,7 @@ class _Durable:
 
 def _is_plain(metric: Metric) -> bool:
     return metric.model_id is None and metric.dataset_name is None
+
+
+def _are_floats(values: Sequence[Any]) -> bool:
+    return [*map(type, values)].count(float) == len(values)

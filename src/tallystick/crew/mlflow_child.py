@@ -12,13 +12,14 @@ import os
 import socket
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from tallystick.core.errors import Conflict, MissingTile
+from tallystick.core.errors import Conflict
 from tallystick.crew.desk import Desk, attend
+from tallystick.crew.mlflow.places import keep_places, keep_within
+from tallystick.crew.mlflow_loading import TELLS_NOBODY, loading_mlflow
 
 if TYPE_CHECKING:
     import uvicorn
@@ -37,8 +38,7 @@ def environment(database: str, artifacts: str, *, workspaces: bool = False) -> d
     ``artifacts`` is a URI.
     """
     return {
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
+        **TELLS_NOBODY,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_AI_GATEWAY": "false",
         "MLFLOW_ENABLE_WORKSPACES": str(workspaces).lower(),
@@ -61,10 +61,10 @@ def main(desk: Desk) -> Mapping[str, Any]:
         OSError
     ):  # what a client names without its whole path is below it, as with stock
         os.chdir(str(desk.order["folder"]))
-    os.environ |= environment(database, artifacts, workspaces=bool(desk.order["workspaces"]))
-    warnings.simplefilter("ignore")  # of what MLflow imports; nobody here could mend it
+    workspaces = bool(desk.order["workspaces"])
+    os.environ |= environment(database, artifacts, workspaces=workspaces)
     gc.disable()  # a third of the time of the import
-    app = _application(database, (artifacts, *desk.order["roots"]))
+    app = _application(database, (artifacts, *desk.order["roots"]), workspaces)
     gc.enable()
     gc.freeze()
 
@@ -87,17 +87,11 @@ def _artifacts(said: str) -> tuple[str, Path | None]:
     return folder.as_uri(), folder
 
 
-def _application(database: str, roots: tuple[str, ...]) -> Any:
-    try:
+def _application(database: str, roots: tuple[str, ...], workspaces: bool) -> Any:
+    with loading_mlflow("mlflow"):
         import uvicorn  # noqa: F401  # asked for here, so that its absence is told like MLflow's
         from mlflow.exceptions import MlflowException
         from mlflow.server import fastapi_app, handlers
-    except ImportError as missing:
-        raise MissingTile(
-            f"it needs the Python package {missing.name or missing}",
-            where="MLflow",
-            hint="pip install 'tallystick[mlflow]'",
-        ) from missing
     try:
         handlers.initialize_backend_stores(database, database, "mlflow-artifacts:/")
     except MlflowException as wrong:
@@ -108,49 +102,9 @@ def _application(database: str, roots: tuple[str, ...]) -> Any:
             where="MLflow's database",
             hint="back it up, then: mlflow db upgrade URL; or start the hub again, which offers both",
         ) from wrong
-    _keep_within(roots)
+    keep_within(roots, workspaces)
+    keep_places(handlers._get_tracking_store())
     return fastapi_app.app
-
-
-def _keep_within(roots: tuple[str, ...]) -> None:
-    """Let the server itself open artifacts in ``roots`` only, wherever an experiment or model says they are.
-
-    Anybody may create an experiment whose artifacts are at ``file:///etc``: a client then reads there
-    with its own rights, which is its affair, but this server must not read or write there on request.
-    """
-    from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
-
-    makers = cast(dict[str, Callable[..., Any]], get_registered_artifact_repositories())
-    for scheme, maker in list(makers.items()):
-        if scheme not in ("runs", "models", "mlflow-artifacts"):  # these lead to one of the others
-            makers[scheme] = _guarded(maker, roots)
-
-
-def _guarded(maker: Callable[..., Any], roots: tuple[str, ...]) -> Callable[..., Any]:
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
-
-    def make(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
-        if not any(_within(artifact_uri, root) for root in roots):
-            raise MlflowException(
-                f"The hub does not open artifacts at {artifact_uri}: it is outside its own artifacts",
-                error_code=PERMISSION_DENIED,
-            )
-        return maker(artifact_uri, tracking_uri=tracking_uri, registry_uri=registry_uri)
-
-    return make
-
-
-def _within(uri: str, root: str) -> bool:
-    from mlflow.utils import file_utils
-    from mlflow.utils import uri as uris
-
-    # MLflow's own reading counts, as it is MLflow that opens; it has no types here.
-    is_local, path_of = cast(Any, uris.is_local_uri), cast(Any, file_utils.local_file_uri_to_path)
-    if is_local(uri) and is_local(root):
-        return Path(path_of(uri)).resolve().is_relative_to(Path(path_of(root)).resolve())
-    plain = not any(part in uri for part in ("..", "%", "\\", "?", "#"))
-    return plain and f"{uri}/".startswith(root.rstrip("/") + "/")
 
 
 def _server(app: Any, ready: Callable[[], None]) -> uvicorn.Server:

@@ -7,34 +7,24 @@ and ``scratch``, an empty folder. The result: ``brought`` and ``there`` (counts 
 from __future__ import annotations
 
 import logging
-import os
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from tallystick.core.errors import MissingTile
 from tallystick.crew.desk import Desk, attend
 from tallystick.crew.filestore.bring import bring
 from tallystick.crew.filestore.outcome import Outcome
 from tallystick.crew.filestore.read import find_store, read_store
+from tallystick.crew.mlflow_loading import loading_mlflow
 
 __all__ = ["main"]
 
 
 def main(desk: Desk) -> Mapping[str, Any]:
     """Import; all of it or, on an error, none but copied artifacts."""
-    os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    warnings.simplefilter("ignore")  # of what MLflow imports; nobody here could mend it
     desk.progress(0.0, "loading MLflow")
-    try:
+    with loading_mlflow("mlflow,postgresql"):
         import mlflow.store.db.utils
-    except ImportError as missing:
-        raise MissingTile(
-            f"it needs the Python package {missing.name or missing}",
-            where="MLflow",
-            hint="pip install 'tallystick[mlflow,postgresql]'",
-        ) from missing
     outcome, told = Outcome(), _Told(desk)
     logging.getLogger("mlflow.store.fs2db").addHandler(outcome)
     mlruns = find_store(Path(desk.order["folder"]))

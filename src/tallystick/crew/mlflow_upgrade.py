@@ -7,14 +7,13 @@ Whoever sends this errand has made a backup before.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
-from tallystick.core.errors import Failed, MissingTile
+from tallystick.core.errors import Failed
 from tallystick.crew.desk import Desk, attend
+from tallystick.crew.mlflow_loading import loading_mlflow
 
 __all__ = ["main"]
 
@@ -23,19 +22,11 @@ _STEP = re.compile(r"^Running upgrade (\w*) -> (\w+)")
 
 def main(desk: Desk) -> Mapping[str, Any]:
     """Migrate; Failed names the migration that could not be carried out."""
-    os.environ |= {"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    warnings.simplefilter("ignore")  # of what MLflow imports; nobody here could mend it
     desk.progress(0.0, "loading MLflow")
-    try:
+    with loading_mlflow("mlflow,postgresql"):
         import mlflow.store.db.utils
         import sqlalchemy
         from alembic.script import ScriptDirectory
-    except ImportError as missing:
-        raise MissingTile(
-            f"it needs the Python package {missing.name or missing}",
-            where="MLflow",
-            hint="pip install 'tallystick[mlflow,postgresql]'",
-        ) from missing
     # As `mlflow db upgrade` does it; these have no types.
     utils = cast(Any, mlflow.store.db.utils)
     engine = utils.create_sqlalchemy_engine(str(desk.order["database"]))

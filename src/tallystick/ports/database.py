@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tallystick.core.errors import TallyError
 
-__all__ = ["Fault", "Row", "Session", "Source"]
+__all__ = ["IF_NEW", "Fault", "Row", "Session", "Source"]
 
 Row = tuple[Any, ...]
+IF_NEW = "ON CONFLICT DO NOTHING"
+"""The tail of :meth:`Session.put` that leaves alone what is there already; a tile may know a quicker way."""
 
 
 class Session(Protocol):
@@ -71,6 +73,8 @@ class Source(Protocol):
 
     where: str
     """The database as people may see it: without its password."""
+    writers: int
+    """How many sessions are worth having that write at once."""
 
     def connect(self, *, reading: bool) -> Session:
         """A new session; the driver's error when there is no such database, or it does not answer."""

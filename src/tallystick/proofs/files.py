@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tallystick.core.errors import BadInput, Conflict, NotFound
-from tallystick.ports.files import Files
+from tallystick.ports.files import FileInfo, Files
 
-__all__ = ["BAD_PATHS", "Broken", "FilesProof", "broken", "pieces", "read_all", "some_bytes"]
+__all__ = ["BAD_PATHS", "Broken", "FilesProof", "broken", "held", "pieces", "read_all", "some_bytes"]
 
 MIB = 1024 * 1024
 
@@ -80,6 +80,24 @@ async def broken(content: bytes, wrong: BaseException | None = None) -> AsyncIte
     async for piece in pieces(content):
         yield piece
     raise wrong or Broken
+
+
+async def held(
+    files: Files, path: str, content: bytes, end: bytes = b""
+) -> tuple[asyncio.Future[FileInfo], asyncio.Event]:
+    """An upload of which all of ``content`` has arrived; it goes on to its ``end`` once the event is set."""
+    arrived, more = asyncio.Event(), asyncio.Event()
+
+    async def arriving() -> AsyncIterator[bytes]:
+        async for piece in pieces(content):
+            yield piece
+        arrived.set()
+        await more.wait()
+        yield end
+
+    going = asyncio.ensure_future(files.put(path, arriving()))
+    await arrived.wait()
+    return going, more
 
 
 async def read_all(files: Files, path: str, start: int = 0, end: int | None = None) -> bytes:
@@ -250,16 +268,7 @@ class FilesProof(abc.ABC):
 
     async def test_an_upload_that_is_given_up_changes_nothing(self, files: Files) -> None:
         await files.put("a", pieces(b"old"))
-        arrived = asyncio.Event()
-
-        async def endless() -> AsyncIterator[bytes]:
-            async for piece in pieces(some_bytes(self.large)):
-                yield piece
-            arrived.set()
-            await asyncio.Event().wait()
-
-        going = asyncio.ensure_future(files.put("a", endless()))
-        await arrived.wait()
+        going, _ = await held(files, "a", some_bytes(self.large))
         going.cancel()
         with pytest.raises(asyncio.CancelledError):
             await going

@@ -11,6 +11,8 @@ from tallystick.core.errors import Refused
 
 __all__ = ["Guard"]
 
+_LOOKED_AT = frozenset((b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode"))
+
 
 class Guard:
     """Refuses what a web page of another origin could send (DNS rebinding, CSRF).
@@ -39,17 +41,19 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _wrong(self, scope: Scope) -> Refused | None:
-        headers: dict[bytes, list[str]] = {}
+        said: dict[bytes, list[str]] = {}
         for key, value in scope["headers"]:
-            headers.setdefault(key.lower(), []).append(value.decode("latin-1").strip().lower())
-        hosts = headers.get(b"host", [])
+            name = key.lower()
+            if name in _LOOKED_AT:
+                said.setdefault(name, []).append(value.decode("latin-1").strip().lower())
+        hosts = said.get(b"host", [])
         if len(hosts) != 1 or hosts[0] not in self.hosts:
             shown = ", ".join(hosts)[:100] or "none"
             return Refused(f"Host {shown!r} is not this hub", where="guard", hint=f"use {min(self.hosts)}")
-        for origin in headers.get(b"origin", []):
+        for origin in said.get(b"origin", []):
             if origin not in self.origins:
                 return Refused(f"Origin {origin[:100]!r} may not use this hub", where="guard")
-        sites, modes = headers.get(b"sec-fetch-site", []), headers.get(b"sec-fetch-mode", [])
+        sites, modes = said.get(b"sec-fetch-site", []), said.get(b"sec-fetch-mode", [])
         followed_link = scope["method"] in ("GET", "HEAD") and modes == ["navigate"]
         if any(site not in ("same-origin", "none") for site in sites) and not followed_link:
             return Refused("a page of another site may not use this hub", where="guard")

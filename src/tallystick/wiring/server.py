@@ -44,6 +44,8 @@ __all__ = ["serve"]
 MIB = 2**20
 GRACE_S = 5
 CONNECTIONS_MAX = 2000
+SEND_BYTES = 256 * 1024
+"""What the system holds of an answer that is on its way, doubled by itself; its own limit is 4 MiB."""
 GARBAGE_OBJECTS = 20_000
 """Made and not yet gone before Python looks for cycles; at its own 700 it would search every long answer."""
 _OTHER_FILES = 512
@@ -82,6 +84,8 @@ def _listen(host: str, port: int) -> socket.socket:
     # Named TCP, as asyncio switches Nagle off for such alone: an answer in two parts would take 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Each connection has it from here: thousands of slow readers must fit.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
     try:
         listener.bind((host, port))
     except OSError as wrong:

@@ -112,7 +112,7 @@ class _Counted(BoundedHttp):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS_MAX:
+        if len(self.there()) > CONNECTIONS_MAX:
             transport.abort()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.differential.twin import Call
 
-__all__ = ["API", "BATCHES", "RUN", "SPELLINGS", "pairs", "points", "post"]
+__all__ = ["API", "BATCHES", "RUN", "SPELLINGS", "of_model", "pairs", "points", "post"]
 
 API = "/api/2.0/mlflow"
 RUN = {"run_id": "@run:0@"}
@@ -19,6 +19,10 @@ def post(route: str, **body: Any) -> Call:
 
 def points(count: int, key: str = "m") -> list[dict[str, Any]]:
     return [{"key": f"{key}{n}", "value": n, "timestamp": 1, "step": 0} for n in range(count)]
+
+
+def of_model(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{**point, "model_id": "@model:0@", **more} for point in points(count)]
 
 
 def pairs(count: int, value: str = "v") -> list[dict[str, str]]:
@@ -59,6 +63,23 @@ BATCHES: dict[str, dict[str, Any]] = {
     "null for a list": {"metrics": None, "params": None, "tags": None},
     "a run's name": {"tags": [{"key": "mlflow.runName", "value": "renamed"}]},
     "an empty name": {"tags": [{"key": "mlflow.runName", "value": ""}]},
+    "a point with a model twice": {"metrics": [*of_model(1), *of_model(1)]},
+    "a point with a model twice, two values": {"metrics": [*of_model(1), *of_model(1, value=5)]},
+    "a point with a model twice, two runs": {"metrics": [*of_model(1), *of_model(1, run_id="@run:1@")]},
+    "a point with a model twice, not a number": {"metrics": of_model(1, value="NaN") * 2},
+    "zeros of a model": {"metrics": [*of_model(1, value=0.0), *of_model(1, value=-0.0)]},
+    "a point with a model and one without": {"metrics": [*of_model(1), *points(1), *points(2)]},
+    "infinities of a model": {"metrics": [*of_model(1, value="-Infinity"), *of_model(2, value="Infinity")]},
+    "a model that nobody made": {
+        "metrics": [*of_model(2), *of_model(1, model_id="m-none")],
+        "params": pairs(1),
+    },
+    "a dataset without its digest": {"metrics": of_model(1, dataset_name="d")},
+    "a dataset without a model": {"metrics": of_model(1, model_id="", dataset_name="d", dataset_digest="1")},
+    "half a dataset without a model": {"metrics": of_model(1, model_id="", dataset_digest="1")},
+    "a dataset's long name": {"metrics": of_model(1, dataset_name="d" * 501, dataset_digest="1")},
+    "a model and a bad param": {"metrics": of_model(1), "params": pairs(1, "x" * 6001)},
+    "1000 with a model": {"metrics": of_model(1000)},
     "points with a model": {
         "metrics": [
             {**p, "model_id": "@model:0@", "dataset_name": "d", "dataset_digest": "1"} for p in points(2)

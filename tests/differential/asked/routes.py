@@ -14,6 +14,8 @@ from tests.differential.asked.values import (
     a_model,
     a_pair,
     a_point,
+    a_point_again,
+    a_signed_model,
     a_text,
     a_whole,
     body_of,
@@ -28,12 +30,27 @@ from tests.differential.asked.values import (
 
 __all__ = ["Routes", "reads", "writes"]
 
+FILTERS = [
+    "name = 'm'",
+    "name='m'",
+    "name= 'm'",
+    "name ='m'",
+    "name = 'none'",
+    "name = 'ünï'",
+    "name = 'm.1'",
+]
 Routes = dict[str, tuple[str, int, st.SearchStrategy[Any]]]
 
 
 def writes(prefix: str) -> Routes:
     """Route: method, weight and bodies. Experiments and models are named after ``prefix``."""
-    return {**_run_writes(), **_experiment_writes(prefix), **_model_writes(prefix)}
+    return {
+        **_run_writes(),
+        **_run_links(),
+        **_experiment_writes(prefix),
+        **_model_writes(),
+        **_registered_writes(prefix),
+    }
 
 
 def _run_writes() -> Routes:
@@ -67,7 +84,7 @@ def _run_writes() -> Routes:
         "runs/log-metric": (
             "POST",
             8,
-            st.tuples(body_of(run()), a_point(model=True)).map(lambda two: two[0] | two[1]),
+            st.tuples(body_of(run()), a_point(model=True) | a_point_again()).map(lambda two: two[1] | two[0]),
         ),
         "runs/log-parameter": (
             "POST",
@@ -79,8 +96,19 @@ def _run_writes() -> Routes:
         "runs/log-batch": (
             "POST",
             6,
-            body_of(run(), metrics=few(a_point()), params=few(a_pair()), tags=few(a_pair())),
+            body_of(
+                run(),
+                metrics=few(a_point()) | few(a_point(model=True)) | few(a_point_again()),
+                params=few(a_pair()),
+                tags=few(a_pair()),
+            ),
         ),
+    }
+
+
+def _run_links() -> Routes:
+    """What runs have to do with data and models."""
+    return {
         "runs/log-inputs": (
             "POST",
             2,
@@ -91,7 +119,7 @@ def _run_writes() -> Routes:
             2,
             body_of(run(), models=few(body_of({"model_id": ref("model")}, step=a_whole()), 2)),
         ),
-        "runs/log-model": ("POST", 1, body_of({**run(), "model_json": a_model()})),
+        "runs/log-model": ("POST", 2, body_of({**run(), "model_json": a_model() | a_signed_model()})),
     }
 
 
@@ -127,8 +155,8 @@ def _experiment_writes(prefix: str) -> Routes:
     }
 
 
-def _model_writes(prefix: str) -> Routes:
-    """Logged and registered models."""
+def _model_writes() -> Routes:
+    """Logged models."""
     return {
         "logged-models": (
             "POST",
@@ -158,8 +186,30 @@ def _model_writes(prefix: str) -> Routes:
                 }
             ),
         ),
-        "logged-models/@model:1@/tags": ("PATCH", 1, body_of({"tags": few(a_pair(), 2)})),
+        "logged-models/@model:1@/tags": (
+            "PATCH",
+            2,
+            body_of(
+                {"tags": few(a_pair(), 2)}, model_id=mostly(["@model:1@"], ["@model:0@", "", 5, None], 3)
+            ),
+        ),
+        "logged-models/@model:0@/tags": ("PATCH", 1, body_of({}, tags=few(a_pair(), 2))),
+        "logged-models/@model:0@/tags/lr": ("DELETE", 2, st.none()),
+        "logged-models/@model:1@/tags/a%20b": ("DELETE", 1, st.none()),
+        "logged-models/@model:0@/params": (
+            "POST",
+            2,
+            body_of(
+                {"model_id": mostly(["@model:0@"], ["@model:1@", "", 5, None], 6)}, params=few(a_pair(), 2)
+            ),
+        ),
         "logged-models/@model:1@": ("DELETE", 1, st.none()),
+    }
+
+
+def _registered_writes(prefix: str) -> Routes:
+    """Registered models."""
+    return {
         "registered-models/create": (
             "POST",
             1,
@@ -279,7 +329,11 @@ def _model_reads(prefix: str) -> Routes:
         "logged-models/search": (
             "POST",
             1,
-            body_of({"experiment_ids": st.just(["@experiment:0@"])}, max_results=st.sampled_from([1, 2, 50])),
+            body_of(
+                {"experiment_ids": st.just(["@experiment:0@"])},
+                max_results=st.sampled_from([1, 2, 50]),
+                filter=st.sampled_from(FILTERS),
+            ),
         ),
         "registered-models/get": ("GET", 1, body_of({"name": names(prefix)})),
         "registered-models/alias": (
@@ -288,6 +342,11 @@ def _model_reads(prefix: str) -> Routes:
             body_of({"name": names(prefix), "alias": st.sampled_from(["champion", "none"])}),
         ),
         "model-versions/get": (
+            "GET",
+            1,
+            body_of({"name": names(prefix), "version": st.sampled_from(["1", "2", "x"])}),
+        ),
+        "model-versions/get-download-uri": (
             "GET",
             1,
             body_of({"name": names(prefix), "version": st.sampled_from(["1", "2", "x"])}),

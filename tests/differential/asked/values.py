@@ -16,6 +16,8 @@ __all__ = [
     "a_number",
     "a_pair",
     "a_point",
+    "a_point_again",
+    "a_signed_model",
     "a_text",
     "a_whole",
     "body_of",
@@ -161,8 +163,8 @@ def a_point(model: bool = False) -> st.SearchStrategy[Any]:
     if model:
         optional |= {
             "model_id": ref("model"),
-            "dataset_name": st.just("data"),
-            "dataset_digest": st.just("d1"),
+            "dataset_name": mostly(["data"], ["other", "", None, "d" * 501, 5]),
+            "dataset_digest": mostly(["d1"], ["d2", "", None, "d" * 37, 5]),
         }
     return st.fixed_dictionaries(
         {"key": a_key(), "value": a_number(), "timestamp": a_whole()}, optional=optional
@@ -198,6 +200,50 @@ def a_dataset() -> st.SearchStrategy[Any]:
         {"key": st.just("mlflow.data.context"), "value": st.sampled_from(["train", "eval"])}
     )
     return body_of({"dataset": inner}, tags=few(context, 1))
+
+
+def a_point_again() -> st.SearchStrategy[Any]:
+    """Of a model, in one of few places, so that it often meets another."""
+    return st.fixed_dictionaries(
+        {
+            "key": st.sampled_from(["loss", "acc"]),
+            "value": st.sampled_from([0, 1, -0.0, "NaN", "Infinity"]),
+            "timestamp": st.sampled_from([1, 2]),
+            "model_id": st.sampled_from(["@model:0@", "@model:0@", "@model:1@"]),
+        },
+        optional={
+            "dataset_name": st.just("data"),
+            "dataset_digest": st.just("d1"),
+            "run_id": st.sampled_from(["@run:0@", "@run:1@"]),
+        },
+    )
+
+
+_TENSOR = '[{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 3]}}]'
+_SIGNATURES: list[Any] = [
+    {"inputs": '[{"type": "long", "name": "a", "required": true}]', "outputs": _TENSOR, "params": None},
+    {"inputs": '[{"type": "double"}, {"type": "string"}]'},
+    None,
+]
+_ODD_SIGNATURES: list[Any] = [
+    {},
+    "x",
+    {"inputs": "[]"},
+    {"inputs": "x"},
+    {"inputs": '[{"type": "long"}, {"type": "long", "name": "a"}]'},
+    {"inputs": '[{"type": "no type"}]'},
+    {"inputs": '[{"type": "long", "required": false}]'},
+    {"outputs": '[{"type": "array", "items": {"type": "long"}}]'},
+    {"params": '[{"name": "p", "type": "long", "default": 1, "shape": null}]'},
+]
+
+
+def a_signed_model() -> st.SearchStrategy[Any]:
+    """An MLmodel file with a signature."""
+    plain = {"artifact_path": "m", "flavors": {"sklearn": {"code": None}}, "run_id": "@run:0@"}
+    plain |= {"utc_time_created": "2020-01-01 00:00:00.000000", "model_size_bytes": 5, "metadata": {"a": 1}}
+    signed = mostly(_SIGNATURES, _ODD_SIGNATURES, 2)
+    return signed.map(lambda one: json.dumps({**plain, "signature": one}))
 
 
 def a_model() -> st.SearchStrategy[Any]:

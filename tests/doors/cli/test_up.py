@@ -66,6 +66,23 @@ def test_a_password_is_not_listed(desk, monkeypatch):
         assert "secret" not in said.out + said.err
 
 
+def test_a_password_on_the_command_line_is_warned_of(capsys, monkeypatch, tmp_path):
+    def warned(*words):
+        tally = Tally(lambda *_: None, bring=lambda *_: {"brought": {}, "there": {}, "notes": []})
+        assert answer(tally, list(words)) == 0
+        said = capsys.readouterr()
+        assert "secret" not in said.out + said.err
+        return "can read the password in --database" in said.err
+
+    monkeypatch.chdir(tmp_path)
+    for words in (["up"], ["import", "."]):
+        assert warned(*words, "--database", URL)
+        assert warned(*words, "--database", "postgresql:///runs?sslpassword=secret")
+        assert not warned(*words, "--database", "postgresql://ada@host/runs")
+    monkeypatch.setenv("TALLY_DATABASE", URL)
+    assert not warned("up")
+
+
 def test_what_an_import_came_to(capsys, tmp_path):
     done = {"brought": {"runs": 1234, "models": 1}, "there": {"experiments": 2}, "notes": ["run x: no"]}
     asked = []

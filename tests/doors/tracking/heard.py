@@ -86,6 +86,8 @@ class Hub:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if method == "GET":
             return await self.http.get(where, params=said, headers=named)
+        if said is None and raw is None:
+            return await self.http.request(method, where, headers=named)
         body = json.dumps(said).encode() if raw is None else raw
         return await self.http.request(
             method, where, content=body, headers={"content-type": "application/json", **named}

@@ -15,7 +15,7 @@ from mlflow.server.handlers import get_endpoints
 from mlflow.utils.proto_json_utils import message_to_json
 from mlflow.utils.search_utils import SearchLoggedModelsPaginationToken, SearchUtils
 
-from tallystick.core.tracking import asks, entries
+from tallystick.core.tracking import asks, entries, model_asks
 from tallystick.core.tracking.asks import NotPlain
 from tallystick.doors.tracking import answers
 from tallystick.doors.tracking.table import _ROUTES
@@ -233,9 +233,11 @@ def model(of: entries.LoggedModel) -> Any:
 def test_logged_models() -> None:
     for one in MODELS:
         same(answers.logged_model(None, one), service_pb2.GetLoggedModel.Response(model=model(one)))
-    ask = asks.SearchLoggedModels((3, 12))
+    ask = model_asks.SearchLoggedModels((3, 12))
     message = service_pb2.SearchLoggedModels.Response(models=[model(m) for m in MODELS])
     same(answers.logged_models(ask, entries.Page(MODELS, None)), message)
+    with pytest.raises(NotPlain):
+        answers.logged_models(model_asks.SearchLoggedModels((3, 12), name="m"), entries.Page(MODELS, 100))
     message.next_page_token = SearchLoggedModelsPaginationToken(["3", "12"], offset=100).encode()
     same(answers.logged_models(ask, entries.Page(MODELS, 100)), message)
 
@@ -287,6 +289,12 @@ def test_registered_models(*, full: bool) -> None:
     for one in VERSIONS:
         message = model_registry_pb2.GetModelVersion.Response(model_version=version(one).to_proto())
         same(answers.model_version(None, one), message)
+    for where, source, told in (("s3://x", "y", "s3://x"), (None, "y", "y"), ("", "y", "y"), (None, "", "")):
+        one = VERSIONS[0]._replace(storage_location=where, source=source)
+        message = model_registry_pb2.GetModelVersionDownloadUri.Response(artifact_uri=told)
+        same(answers.download_uri(None, one), message)
+    with pytest.raises(NotPlain):
+        answers.download_uri(None, VERSIONS[1])
     found = entries.RegisteredModel("m", 5, 6, "text", [("a", "b")], [("best", "3")], VERSIONS)
     if not full:
         found = entries.RegisteredModel("m", None, None, "", [], [], [])
@@ -316,8 +324,9 @@ def test_native_paths_are_mlflows() -> None:
     known = {
         (method, path) for path, _, methods in get_endpoints() for method in methods if isinstance(path, str)
     }
-    ours = {(method.removesuffix(" {id}"), path.decode(), " " in method) for method, path in _ROUTES}
-    for method, path, named in ours:
+    ours = {(method.removesuffix(" {id}"), path.decode()) for method, path in _ROUTES}
+    for method, path in ours:
         if path.startswith(("/mlflow/", "/api/tally/")) or path.endswith("/get-history-bulk"):
             continue
-        assert (method, path + ("/<model_id>" if named else "")) in known, (method, path)
+        theirs = path.replace("{id}", "<model_id>").replace("{key}", "<tag_key>")
+        assert (method, theirs) in known, (method, path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from tallystick.core.tracking import asks
 from tallystick.core.tracking.asks import Columns, LogColumns
+from tallystick.doors.tracking import columns as told
 from tallystick.doors.tracking.columns import PATH, POINTS_MAX
 from tests.doors.tracking.heard import RUN, Heard, Hub
 from tests.fakes.mlflow.tracking import FakeTracking
@@ -22,6 +25,13 @@ COLUMNS: dict[str, Any] = {
     "steps": [0, -1],
 }
 BATCH: dict[str, Any] = {"batch_id": "b-1_X", "runs": [COLUMNS]}
+
+BLOCK: dict[str, Any] = {
+    "names": ["a", "b"],
+    "values": [[1, 2], [3, 4]],
+    "timestamps": [8, 9],
+    "steps": [0, 1],
+}
 
 
 def one(**odd: Any) -> dict[str, Any]:
@@ -52,6 +62,29 @@ async def test_keys_may_be_said_once_each() -> None:
     )
 
 
+async def test_keys_with_the_same_times_and_steps_may_be_a_block() -> None:
+    hub = Hub(Heard())
+    blocks = [BLOCK, {**BLOCK, "names": ["c"], "values": [["-Infinity", 5]]}]
+    said = {**BATCH, "runs": [{"run_id": RUN, "blocks": blocks}]}
+    assert (await hub.call("POST", WHERE, said)).json() == {"points": 6}
+    assert hub.record.asked[0][0].runs == (
+        (
+            RUN,
+            Columns(
+                ["a", "a", "b", "b", "c", "c"], [1.0, 2.0, 3.0, 4.0, -math.inf, 5.0], [8, 9] * 3, [0, 1] * 3
+            ),
+        ),
+    )
+
+
+async def test_a_run_may_have_columns_and_blocks() -> None:
+    hub = Hub(Heard())
+    said = one(values=[1, 2], blocks=[BLOCK])
+    assert (await hub.call("POST", WHERE, said)).json() == {"points": 6}
+    (_, columns), *_ = hub.record.asked[0][0].runs
+    assert (columns.keys, columns.steps) == (["a", "b", "a", "a", "b", "b"], [0, -1, 0, 1, 0, 1])
+
+
 ODD: list[Any] = [
     {},
     [],
@@ -71,6 +104,23 @@ ODD: list[Any] = [
     one(timestamps=[1, -1]),
     one(timestamps=[1, 1.5]),
     one(steps=[0, 2**63]),
+    {**BATCH, "runs": [{"run_id": RUN, "keys": ["a"]}]},
+    *(
+        {**BATCH, "runs": [{"run_id": RUN, "blocks": [{**BLOCK, **odd}]}]}
+        for odd in (
+            {"names": ["a"]},
+            {"names": ["a", "../b"]},
+            {"names": ["a", "b", "c"]},
+            {"values": [[1, 2], [3]]},
+            {"values": [[1, 2], [3, "nan"]]},
+            {"values": [[1, 2], [3, None]]},
+            {"timestamps": [8]},
+            {"timestamps": [8, -1]},
+            {"steps": [0]},
+            {"steps": [0, 2**63]},
+            {"extra": 1},
+        )
+    ),
 ]
 
 
@@ -95,7 +145,12 @@ async def test_as_many_points_as_are_allowed_and_no_more() -> None:
         keys = {"names": ["k"], "of": [0] * count}
         said = one(keys=keys, values=[0.25] * count, timestamps=[1] * count, steps=[*range(count)])
         assert (await hub.call("POST", WHERE, said)).status_code == status
-    assert len(hub.record.asked) == 1
+        rows = [*range(count // 5)]
+        block = {"names": [*"abcde"], "values": [[0.25] * len(rows)] * 5, "timestamps": rows, "steps": rows}
+        more = [block] if status == 200 else [block, BLOCK]
+        said = {**BATCH, "runs": [{"run_id": RUN, "blocks": more}]}
+        assert (await hub.call("POST", WHERE, said)).status_code == status
+    assert len(hub.record.asked) == 2
 
 
 async def test_a_body_beyond_the_limit_is_too_large() -> None:
@@ -129,3 +184,15 @@ async def test_before_the_record_is_ready_a_batch_is_to_be_sent_again() -> None:
     hub.record.is_ready = False
     answer = await hub.call("POST", WHERE, BATCH)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("name", ["keys", "values", "timestamps", "steps", "blocks"])
+async def test_no_list_is_read_beyond_the_limit(name: str) -> None:
+    """Three million short keys in 16 MiB would weigh hundreds of MiB, once they are Python's."""
+    hub = Hub(Heard())
+    items: dict[str, Any] = {"keys": "k", "values": 0.5, "timestamps": 1, "steps": 1, "blocks": BLOCK}
+    said = one(**{name: [items[name]] * (POINTS_MAX + 1)})
+    with pytest.raises(msgspec.ValidationError, match=rf"length <= {POINTS_MAX}"):
+        told.read(json.dumps(said).encode())
+    if name != "blocks":
+        assert (await hub.call("POST", WHERE, said)).status_code == 400

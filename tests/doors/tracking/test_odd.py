@@ -14,6 +14,8 @@ POINT = {"run_id": RUN, "key": "loss", "value": 0.5, "timestamp": 7}
 TAGS = [{"key": "a", "value": "b"}]
 TOKEN = base64.b64encode(b'{"offset": 100}').decode()
 MODEL = "m-" + RUN
+OF_MODEL = {"key": "m", "value": 1, "timestamp": 1, "model_id": MODEL}
+TENSOR = '{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 3]}}'
 MODEL_JSON = {"artifact_path": "model", "flavors": {}, "run_id": RUN, "utc_time_created": "2026-01-01"}
 DATASET = {"name": "rows", "digest": "d", "source_type": "local", "source": "{}"}
 ODD: list[tuple[str, str, Any]] = [
@@ -36,8 +38,15 @@ ODD: list[tuple[str, str, Any]] = [
             {"run_id": "a b"},
             {"run_uuid": "another"},
             {"runId": RUN},
-            {"model_id": MODEL},
+            {"model_id": None},
+            {"model_id": 5},
+            {"model_id": "a b"},
             {"dataset_name": "d"},
+            {"dataset_digest": "d"},
+            {"model_id": MODEL, "dataset_digest": "d"},
+            {"model_id": MODEL, "dataset_name": "d" * 501, "dataset_digest": "d"},
+            {"model_id": MODEL, "dataset_name": "d", "dataset_digest": "d" * 37},
+            {"model_id": MODEL, "dataset_name": "d\0", "dataset_digest": "d"},
             {"extra": 1},
             *(
                 {"key": key}
@@ -68,10 +77,18 @@ ODD: list[tuple[str, str, Any]] = [
             "tags": TAGS,
         },
     ),
-    (
-        "POST",
-        "runs/log-batch",
-        {"run_id": RUN, "metrics": [{"key": "m", "value": 1, "timestamp": 1, "model_id": MODEL}]},
+    *(
+        ("POST", "runs/log-batch", {"run_id": RUN, "metrics": [OF_MODEL, OF_MODEL | odd]})
+        for odd in (
+            {"model_id": 5},
+            {"model_id": "/"},
+            {"model_id": None},
+            {"dataset_name": "d"},
+            {"dataset_name": "d", "dataset_digest": "d" * 37},
+            {"model": MODEL},
+            {"value": "x"},
+            {"key": "a:b/../c"},
+        )
     ),
     ("POST", "runs/log-parameter", {"run_id": RUN, "key": "k", "value": "v" * 6001}),
     ("POST", "runs/log-parameter", {"run_id": RUN, "key": "k", "value": "a\0b"}),
@@ -92,7 +109,26 @@ ODD: list[tuple[str, str, Any]] = [
     ("POST", "runs/log-inputs", {"run_id": RUN, "datasets": [{"dataset": {**DATASET, "digest": "d" * 37}}]}),
     ("POST", "runs/log-inputs", {"run_id": RUN, "datasets": [{"dataset": DATASET, "tags": TAGS * 2}]}),
     ("POST", "runs/log-model", {"run_id": RUN, "model_json": "{"}),
-    ("POST", "runs/log-model", {"run_id": RUN, "model_json": json.dumps({**MODEL_JSON, "signature": {}})}),
+    *(
+        ("POST", "runs/log-model", {"run_id": RUN, "model_json": json.dumps({**MODEL_JSON, **odd})})
+        for odd in (
+            {"signature": {}},
+            {"signature": "inputs"},
+            {"signature": {"inputs": "[]"}},
+            {"signature": {"inputs": "no JSON"}},
+            {"signature": {"inputs": '[{"type": "decimal"}]'}},
+            {"signature": {"inputs": '[{"type": "array", "items": {"type": "long"}}]'}},
+            {"signature": {"inputs": '[{"type": "long", "name": "a"}, {"type": "long"}]'}},
+            {"signature": {"inputs": '[{"type": "long", "required": false}]'}},
+            {"signature": {"inputs": '[{"type": "tensor"}]'}},
+            {"signature": {"outputs": f"[{TENSOR}, {TENSOR}]"}},
+            {"signature": {"outputs": TENSOR}},
+            {"signature": {"outputs": f"[{TENSOR}]", "params": "[]"}},
+            {"resources": "a/file.yaml"},
+            {"never_heard_of": 1},
+            {"flavors": None},
+        )
+    ),
     ("GET", "runs/get", None),
     ("GET", "runs/get", {"run_id": [RUN, RUN]}),
     ("GET", "runs/get", {"run_id": RUN, "x": "1"}),
@@ -123,7 +159,33 @@ ODD: list[tuple[str, str, Any]] = [
     ("POST", "experiments/set-experiment-tag", {"experiment_id": "1", "key": "mlflow.trace.archiveNow"}),
     ("POST", "experiments/set-experiment-tag", {"experiment_id": "1", "key": "k", "value": "v" * 20_001}),
     ("POST", "logged-models", {"experiment_id": "0", "name": "a/b"}),
-    ("POST", "logged-models/search", {"experiment_ids": ["0"], "filter": "name = 'x'"}),
+    *(
+        ("POST", "logged-models/search", {"experiment_ids": ["0"], "filter": filter_})
+        for filter_ in (
+            "name != 'x'",
+            "name = 'it''s'",
+            "name = 'x' AND name = 'y'",
+            "name = x",
+            "name  =  'x'",
+        )
+    ),
+    ("POST", f"logged-models/{MODEL}/params", {"params": TAGS}),
+    ("POST", f"logged-models/{MODEL}/params", {"model_id": "m-other", "params": TAGS}),
+    ("POST", f"logged-models/{MODEL}/params", {"model_id": MODEL, "params": TAGS * 2}),
+    (
+        "POST",
+        f"logged-models/{MODEL}/params",
+        {"model_id": MODEL, "params": [{"key": "k", "value": "v" * 6001}]},
+    ),
+    ("PATCH", f"logged-models/{MODEL}/tags", {"model_id": "m-other", "tags": TAGS}),
+    ("PATCH", f"logged-models/{MODEL}/tags", {"tags": TAGS * 2}),
+    ("PATCH", f"logged-models/{MODEL}/tags", {"tags": {"a": "b"}}),
+    ("PATCH", f"logged-models/{MODEL}/tags", [TAGS]),
+    ("DELETE", f"logged-models/{MODEL}/tags/a%20b", None),
+    ("DELETE", f"logged-models/{MODEL}/tags/a?x=1", None),
+    ("DELETE", f"logged-models/{MODEL}/tags/a", {"model_id": MODEL}),
+    ("DELETE", f"logged-models/{MODEL}/tags/{'a' * 251}", None),
+    ("GET", "model-versions/get-download-uri", {"name": "m", "version": "1.0"}),
     ("POST", "logged-models/search", {"experiment_ids": ["0"], "order_by": [{"field_name": "name"}]}),
     ("PATCH", f"logged-models/{MODEL}", {"model_id": "m-other", "status": 2}),
     ("PATCH", f"logged-models/{MODEL}", {"model_id": MODEL, "status": 0}),
@@ -139,7 +201,7 @@ async def test_what_is_odd_reaches_mlflow_as_it_came(method: str, path: str, sai
     hub = Hub(Heard())
     answer = await hub.call(method, path, said)
     assert (answer.status_code, hub.record.asked) == (299, [])
-    assert hub.behind.bodies == [b"" if method == "GET" else json.dumps(said).encode()]
+    assert hub.behind.bodies == [b"" if method == "GET" or said is None else json.dumps(said).encode()]
 
 
 HOSTILE = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from typing import Any
@@ -11,189 +10,10 @@ import httpx
 import pytest
 
 from tallystick.core.errors import Unavailable
-from tallystick.core.tracking import asks
-from tallystick.core.tracking.entries import DatasetInput, ModelOutput
 from tallystick.doors.tracking.table import find
 from tallystick.doors.tracking.words import new_name
-from tests.doors.tracking.heard import HOST, NOW_MS, RUN, Heard, Hub, asked
-
-POINT = {"run_id": RUN, "key": "loss", "value": 0.5, "timestamp": 7}
-TAGS = [{"key": "a", "value": "b"}]
-TOKEN = base64.b64encode(b'{"offset": 100}').decode()
-MODEL = "m-" + RUN
-MODEL_JSON = {
-    "artifact_path": "model",
-    "flavors": {"spark": {"config": {"x": 1}, "code": None}, "python_function": {"env": 1.0}},
-    "run_id": RUN,
-    "utc_time_created": "2026-01-01",
-    "mlflow_version": "3",
-}
-MODEL_KEPT = {
-    "run_id": RUN,
-    "artifact_path": "model",
-    "utc_time_created": "2026-01-01",
-    "model_uuid": None,
-    "flavors": {"spark": {"code": None}, "python_function": {"env": 1.0}},
-}
-DATASET = {"name": "rows", "digest": "d", "source_type": "local", "source": "{}", "schema": "[]"}
-PLAIN: list[tuple[str, str, dict[str, Any], Any]] = [
-    ("POST", "runs/log-metric", POINT, asks.LogMetric(RUN, "loss", 0.5, 7, 0)),
-    (
-        "POST",
-        "runs/log-metric",
-        {**POINT, "run_uuid": RUN, "step": -3},
-        asks.LogMetric(RUN, "loss", 0.5, 7, -3),
-    ),
-    (
-        "POST",
-        "runs/log-metric",
-        {**POINT, "value": "-Infinity"},
-        asks.LogMetric(RUN, "loss", -math.inf, 7, 0),
-    ),
-    ("POST", "runs/log-metric", {**POINT, "value": 3}, asks.LogMetric(RUN, "loss", 3.0, 7, 0)),
-    (
-        "POST",
-        "runs/log-batch",
-        {
-            "run_id": RUN,
-            "metrics": [{"key": "x/y", "value": "Infinity", "timestamp": 1, "step": 2, "run_id": RUN}],
-            "params": [{"key": "lr", "value": ""}],
-            "tags": [*TAGS, {"key": "a"}, {"key": "mlflow.runName", "value": "n"}],
-        },
-        asks.LogBatch(
-            RUN,
-            asks.Columns(["x/y"], [math.inf], [1], [2]),
-            (("lr", ""),),
-            (("a", "b"), ("a", ""), ("mlflow.runName", "n")),
-        ),
-    ),
-    ("POST", "runs/log-batch", {"run_id": RUN}, asks.LogBatch(RUN, asks.Columns([], [], [], []))),
-    (
-        "POST",
-        "runs/log-parameter",
-        {"run_uuid": RUN, "key": "k", "value": "é" * 6000},
-        asks.LogParam(RUN, "k", "é" * 6000),
-    ),
-    ("POST", "runs/set-tag", {"run_id": RUN, "key": "k", "value": "v"}, asks.SetTag(RUN, "k", "v")),
-    ("POST", "runs/delete-tag", {"run_id": RUN, "key": "k"}, asks.DeleteTag(RUN, "k")),
-    (
-        "POST",
-        "runs/update",
-        {"run_id": RUN, "run_uuid": RUN, "status": "FINISHED", "end_time": 9, "run_name": "n"},
-        asks.UpdateRun(RUN, "FINISHED", 9, "n"),
-    ),
-    ("POST", "runs/update", {"run_id": RUN, "status": 4}, asks.UpdateRun(RUN, "FAILED")),
-    ("POST", "runs/delete", {"run_id": RUN}, asks.MoveRun(RUN, "deleted", NOW_MS)),
-    ("POST", "runs/restore", {"run_id": RUN}, asks.MoveRun(RUN, "active", NOW_MS)),
-    (
-        "POST",
-        "runs/log-inputs",
-        {
-            "run_id": RUN,
-            "datasets": [{"dataset": DATASET, "tags": [{"key": "mlflow.data.context", "value": "train"}]}],
-            "models": [{"model_id": MODEL}],
-        },
-        asks.LogInputs(
-            RUN,
-            (DatasetInput("rows", "d", "local", "{}", "[]", None, [("mlflow.data.context", "train")]),),
-            (MODEL,),
-        ),
-    ),
-    (
-        "POST",
-        "runs/outputs",
-        {"run_id": RUN, "models": [{"model_id": MODEL, "step": 4}]},
-        asks.LogOutputs(RUN, (ModelOutput(MODEL, 4),)),
-    ),
-    (
-        "POST",
-        "runs/log-model",
-        {"run_id": RUN, "model_json": json.dumps(MODEL_JSON)},
-        asks.LogModel(RUN, json.dumps(MODEL_KEPT)),
-    ),
-    ("GET", "runs/get", {"run_id": RUN, "run_uuid": RUN}, asks.GetRun(RUN)),
-    (
-        "POST",
-        "runs/search",
-        {"experiment_ids": ["0", "17"], "run_view_type": "ALL", "max_results": 5, "page_token": TOKEN},
-        asks.SearchRuns((0, 17), (), ("active", "deleted"), (), 5, 100),
-    ),
-    (
-        "GET",
-        "metrics/get-history",
-        {"run_id": RUN, "metric_key": "a b+c", "max_results": 3, "page_token": TOKEN},
-        asks.History(RUN, "a b+c", 3, 100),
-    ),
-    ("GET", "metrics/get-history", {"run_uuid": RUN, "metric_key": "ü"}, asks.History(RUN, "ü")),
-    (
-        "GET",
-        "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
-        {"run_id": [RUN, "b"], "metric_key": "k", "max_results": 99_999},
-        asks.HistoryBulk((RUN, "b"), "k", 25_000),
-    ),
-    (
-        "GET",
-        "/mlflow/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval",
-        {"run_ids": [RUN], "metric_key": "k", "start_step": -1, "end_step": 4, "max_results": 320},
-        asks.HistoryInterval((RUN,), "k", 320, -1, 4),
-    ),
-    (
-        "POST",
-        "experiments/create",
-        {"name": "n", "tags": TAGS},
-        asks.CreateExperiment("n", "", NOW_MS, (("a", "b"),)),
-    ),
-    ("GET", "experiments/get", {"experiment_id": "12"}, asks.GetExperiment(12)),
-    ("GET", "experiments/get-by-name", {"experiment_name": "a & b"}, asks.GetExperiment(None, "a & b")),
-    (
-        "GET",
-        "experiments/search",
-        {"max_results": 10, "view_type": "DELETED_ONLY"},
-        asks.SearchExperiments((), ("deleted",), (), 10),
-    ),
-    ("POST", "experiments/search", {"max_results": 10}, asks.SearchExperiments((), ("active",), (), 10)),
-    (
-        "POST",
-        "experiments/update",
-        {"experiment_id": "1", "new_name": "m"},
-        asks.RenameExperiment(1, "m", NOW_MS),
-    ),
-    ("POST", "experiments/delete", {"experiment_id": "1"}, asks.MoveExperiment(1, "deleted", NOW_MS)),
-    ("POST", "experiments/restore", {"experiment_id": "1"}, asks.MoveExperiment(1, "active", NOW_MS)),
-    (
-        "POST",
-        "experiments/set-experiment-tag",
-        {"experiment_id": "1", "key": "k", "value": "v" * 20_000},
-        asks.SetExperimentTag(1, "k", "v" * 20_000),
-    ),
-    (
-        "POST",
-        "experiments/delete-experiment-tag",
-        {"experiment_id": "1", "key": "k"},
-        asks.DeleteExperimentTag(1, "k"),
-    ),
-    ("GET", f"logged-models/{MODEL}", None, asks.GetLoggedModel(MODEL)),
-    (
-        "PATCH",
-        f"logged-models/{MODEL}",
-        {"model_id": MODEL, "status": "LOGGED_MODEL_READY"},
-        asks.FinalizeLoggedModel(MODEL, 2, NOW_MS),
-    ),
-    (
-        "POST",
-        "logged-models/search",
-        {"experiment_ids": ["3"], "filter": ""},
-        asks.SearchLoggedModels((3,), 50, 0),
-    ),
-    ("GET", "registered-models/get", {"name": "m"}, asks.GetRegisteredModel("m")),
-    ("GET", "model-versions/get", {"name": "m", "version": "3"}, asks.GetModelVersion("m", 3)),
-    (
-        "GET",
-        "registered-models/alias",
-        {"name": "m", "alias": "Best"},
-        asks.GetModelVersion("m", alias="Best"),
-    ),
-]
+from tests.doors.tracking.heard import HOST, Heard, Hub, asked
+from tests.doors.tracking.plain_calls import MODEL, PLAIN, POINT, TAGS
 
 
 @pytest.mark.parametrize(("method", "path", "said", "ask"), PLAIN, ids=[f"{m}-{p}" for m, p, _, _ in PLAIN])
@@ -249,6 +69,19 @@ async def test_headers_say_whether_a_call_is_plain(headers: dict[str, str], nati
     assert (await asked("POST", "runs/log-metric", POINT, **headers) is not None) is native
 
 
+@pytest.mark.parametrize(("headers", "native"), HEADERS)
+async def test_headers_matter_where_there_is_no_body_too(headers: dict[str, str], native: bool) -> None:
+    found = await asked("DELETE", f"logged-models/{MODEL}/tags/a", None, **headers)
+    assert (found is not None) is (native or "content_type" in headers)
+
+
+async def test_points_of_a_model_that_are_no_numbers_are_each_other_ones() -> None:
+    """MLflow takes what is there twice for one, but NaN is unlike NaN, and in one place that is an error."""
+    point = {"key": "a", "value": "NaN", "timestamp": 1, "model_id": MODEL}
+    ask = await asked("POST", "runs/log-batch", {"run_id": POINT["run_id"], "metrics": [point, point]})
+    assert len(ask.of_models) == 2
+
+
 async def test_a_header_said_twice_is_not_plain() -> None:
     hub = Hub(Heard())
     twice = [("content-type", "application/json")] * 2
@@ -259,7 +92,7 @@ async def test_a_header_said_twice_is_not_plain() -> None:
 async def test_a_query_beside_a_body_and_a_body_beside_a_query_are_not_plain() -> None:
     hub = Hub(Heard())
     await hub.call("POST", "/api/2.0/mlflow/runs/log-metric?run_id=x", POINT)
-    await hub.http.request("GET", f"/api/2.0/mlflow/runs/get?run_id={RUN}", content=b"{}")
+    await hub.http.request("GET", f"/api/2.0/mlflow/runs/get?run_id={POINT['run_id']}", content=b"{}")
     for query in ("run_id=a=b", "run_id", "run_id=%FF", "run%5Fid=a&&", ""):
         await hub.call("GET", f"/api/2.0/mlflow/runs/get?{query}")
     assert (hub.record.asked, len(hub.behind.bodies)) == ([], 7)
@@ -292,6 +125,16 @@ async def test_twins_are_native_and_other_spellings_are_not() -> None:
         ("GET", "/api/2.0/mlflow/logged-models/m-1"),
         ("GET", f"/api/2.0/mlflow/logged-models/{MODEL}/artifacts/directories"),
         ("DELETE", f"/api/2.0/mlflow/logged-models/{MODEL}"),
+        ("DELETE", f"/api/2.0/mlflow/logged-models/{MODEL}/tags"),
+        ("DELETE", f"/api/2.0/mlflow/logged-models/{MODEL}/tags/"),
+        ("DELETE", f"/api/2.0/mlflow/logged-models/{MODEL}/tags/.."),
+        ("DELETE", f"/api/2.0/mlflow/logged-models/{MODEL}/tags/a/b"),
+        ("DELETE", f"/api/2.0/mlflow/logged-models/{MODEL}/tags/a%2Fb"),
+        ("DELETE", "/api/2.0/mlflow/logged-models/{id}/tags/{key}"),
+        ("PATCH", "/api/2.0/mlflow/logged-models/{id}/tags"),
+        ("PATCH", f"/api/2.0/mlflow/logged-models/{MODEL}/tags/a"),
+        ("POST", f"/api/2.0/mlflow/logged-models/{MODEL}/params/a"),
+        ("POST", f"/api/2.0/mlflow/runs/{MODEL}/params"),
     ]:
         assert find(method, path.encode()) is None, (method, path)
 
@@ -328,3 +171,12 @@ async def test_an_answer_looks_as_mlflows() -> None:
         "x-content-type-options": "nosniff",
         "x-frame-options": "SAMEORIGIN",
     }
+
+
+async def test_an_order_of_more_than_mlflow_could_join_is_refused_at_once() -> None:
+    """MLflow would take minutes over it, and then fail."""
+    hub = Hub(Heard())
+    said = {"experiment_ids": ["0"], "order_by": [f"tags.t{n}" for n in range(101)]}
+    answer = await hub.call("POST", "runs/search", said)
+    assert (answer.status_code, hub.behind.bodies, hub.record.asked) == (400, [], [])
+    assert "at most 100" in answer.text

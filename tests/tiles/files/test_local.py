@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,25 +19,23 @@ from tallystick.core.errors import BadInput, Conflict, NotFound, Unavailable
 from tallystick.crew.mlflow_child import sweep
 from tallystick.ports.files import Files
 from tallystick.ports.tile import Place
-from tallystick.proofs.files import MIB, Broken, FilesProof, broken, pieces, read_all, sha256, some_bytes
+from tallystick.proofs.files import (
+    MIB,
+    Broken,
+    FilesProof,
+    broken,
+    held,
+    pieces,
+    read_all,
+    sha256,
+    some_bytes,
+)
 from tallystick.tiles.files.local import LocalFiles, open_tile
 
 
 class TestLocalFiles(FilesProof):
     async def open(self, home: Path) -> Files:
         return open_tile(Place(home))
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "artifacts"
-
-
-@pytest.fixture
-async def files(root: Path) -> AsyncIterator[LocalFiles]:
-    files = open_tile(Place(root.parent, {"artifact_store": str(root)}))
-    yield files
-    await files.close()
 
 
 def names_below(root: Path) -> list[str]:
@@ -186,16 +183,7 @@ async def test_a_wrong_digest_after_going_on_keeps_nothing(files: LocalFiles, ro
 
 
 async def test_while_one_uploads_nobody_goes_on_with_it(files: LocalFiles) -> None:
-    arrived, more = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield some_bytes(MIB)
-        arrived.set()
-        await more.wait()
-        yield b"end"
-
-    going = asyncio.ensure_future(files.put("a", slow()))
-    await arrived.wait()
+    going, more = await held(files, "a", some_bytes(MIB), b"end")
     assert await files.partial("a") == MIB  # its connection may be dead: whoever asks again finds out
     with pytest.raises(Conflict, match="going on"):
         await files.put("a", pieces(b"x"), offset=MIB)
@@ -206,15 +194,7 @@ async def test_while_one_uploads_nobody_goes_on_with_it(files: LocalFiles) -> No
 
 
 async def test_what_is_old_is_swept_but_not_what_is_under_way(files: LocalFiles, root: Path) -> None:
-    arrived, more = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield some_bytes(MIB)
-        arrived.set()
-        await more.wait()
-
-    going = asyncio.ensure_future(files.put("slow", slow()))
-    await arrived.wait()
+    going, more = await held(files, "slow", some_bytes(MIB))
     with pytest.raises(Broken):
         await files.put("old", broken(some_bytes(MIB)))
     staging = root / ".artifact.uploading.tally"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
-import select
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -18,65 +15,33 @@ import pytest
 from tallystick.core.errors import BadInput, Unavailable
 from tallystick.ports.files import Files
 from tallystick.ports.tile import Place
-from tallystick.proofs.files import MIB, ODD_NAMES, Broken, FilesProof, broken, pieces, read_all, some_bytes
+from tallystick.proofs.files import (
+    MIB,
+    ODD_NAMES,
+    Broken,
+    FilesProof,
+    broken,
+    held,
+    pieces,
+    read_all,
+    some_bytes,
+)
 from tallystick.tiles.files import s3 as tile
 from tallystick.tiles.files.s3 import PART_BYTES, S3Files, open_tile
-
-SERVER = """
-import sys, threading
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print("port", server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
+from tests.fakes.machine.bucket import bucket_at, keys, moto_server, uploads
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """moto's address; it ends with its stdin."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        assert server.stdout is not None
-        assert server.stdin is not None
-        assert select.select([server.stdout], [], [], 60)[0], "moto did not start"
-        found = re.fullmatch(r"port (\d+)\n", server.stdout.readline())
-        assert found
-        yield f"http://127.0.0.1:{found[1]}"
-        server.stdin.close()
-        server.wait(60)
+    with moto_server() as url:
+        yield url
 
 
 @pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """boto3's client, to look behind the tile's back; the variables are set, and the bucket is empty."""
-    import boto3
-
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    client = boto3.client("s3", region_name="us-east-1")
-    client.create_bucket(Bucket="bucket")
-    for key in keys(client):
-        client.delete_object(Bucket="bucket", Key=key)
-    return client
-
-
-def keys(client: Any) -> list[str]:
-    return [o["Key"] for o in client.list_objects_v2(Bucket="bucket").get("Contents", [])]
-
-
-def uploads(client: Any) -> list[str]:
-    """What is sent in parts and neither made an object nor given up."""
-    return [u["Key"] for u in client.list_multipart_uploads(Bucket="bucket").get("Uploads", [])]
+def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """boto3's client on the tile's bucket, which is empty."""
+    with bucket_at(endpoint, monkeypatch) as client:
+        yield client
 
 
 def opened(url: str = "s3://bucket/some/prefix") -> S3Files:
@@ -147,16 +112,7 @@ async def test_what_breaks_late_leaves_no_parts(s3: Any) -> None:
         await files.put("a", broken(some_bytes(3 * PART_BYTES)))
     with pytest.raises(BadInput):
         await files.put("a", pieces(some_bytes(3 * PART_BYTES)), sha256="0" * 64)
-    arrived = asyncio.Event()
-
-    async def endless() -> AsyncIterator[bytes]:
-        async for piece in pieces(some_bytes(3 * PART_BYTES)):
-            yield piece
-        arrived.set()
-        await asyncio.Event().wait()
-
-    going = asyncio.ensure_future(files.put("a", endless()))
-    await arrived.wait()
+    going, _ = await held(files, "a", some_bytes(3 * PART_BYTES))
     going.cancel()
     with pytest.raises(asyncio.CancelledError):
         await going
@@ -167,15 +123,7 @@ async def test_too_many_large_uploads_wait_and_are_told_so(s3: Any, monkeypatch:
     monkeypatch.setattr(tile, "_UPLOADS_MAX", 1)
     monkeypatch.setattr(tile, "_WAIT_S", 0.05)
     files = opened()
-    arrived, more = asyncio.Event(), asyncio.Event()
-
-    async def slow() -> AsyncIterator[bytes]:
-        yield some_bytes(MIB)
-        arrived.set()
-        await more.wait()
-
-    going = asyncio.ensure_future(files.put("slow", slow()))
-    await arrived.wait()
+    going, more = await held(files, "slow", some_bytes(MIB))
     with pytest.raises(Unavailable, match="too many"):
         await files.put("large", pieces(some_bytes(MIB)))
     await files.put("small", pieces(b"x"))

@@ -12,7 +12,7 @@ import pytest
 
 from tallystick.ports.tile import Place
 from tallystick.ports.tracking import Tracking
-from tallystick.proofs.tracking import TrackingProof
+from tallystick.proofs.tracking.whole import TrackingProof
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
 from tests.fakes.mlflow.record import open_record
 from tests.fakes.mlflow.schema import SCHEMA, postgres_schema, sqlite_schema

@@ -29,7 +29,7 @@ from tallystick.core.tracking.asks import (
 from tallystick.ports.database import Fault
 from tallystick.ports.tile import Place
 from tallystick.ports.tracking import DEFAULT_WORKSPACE as W
-from tallystick.proofs.tracking import begin, points, run_id
+from tallystick.proofs.tracking.record import begin, points, run_id
 from tallystick.tiles.database import postgresql, sqlite
 from tallystick.tiles.tracking import writer
 from tallystick.tiles.tracking.record import Record
@@ -136,7 +136,7 @@ async def test_a_locked_database_is_unavailable(record: Record, path: Path, monk
     [("query_only = ON", "the database cannot be written"), ("max_page_count = 1", "the disk is full")],
 )
 async def test_a_database_that_cannot_be_written(record: Record, path: Path, pragma: str, said: str) -> None:
-    session = record._writer._session
+    session = record._writers[0]._session
     assert session is not None
     session.run(f"PRAGMA {pragma}")
     big = LogBatch(R, points(*(("x" * 250 + str(n), 1.0, n, n) for n in range(1000))))

@@ -17,17 +17,15 @@ from sqlalchemy import String, create_engine, text
 
 from tallystick.core.errors import Unavailable
 from tallystick.core.tracking.asks import (
-    GetModelVersion,
-    GetRegisteredModel,
     GetRun,
     History,
     HistoryBulk,
     HistoryInterval,
     NotPlain,
     SearchExperiments,
-    SearchLoggedModels,
     SearchRuns,
 )
+from tallystick.core.tracking.model_asks import GetModelVersion, GetRegisteredModel, SearchLoggedModels
 from tallystick.core.tracking.search import read_orders
 from tallystick.ports.database import Session
 from tallystick.tiles.database.sqlite import SqliteSource

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from tallystick.core.tracking.asks import (
+from tallystick.core.tracking.asks import NotPlain
+from tallystick.core.tracking.model_asks import (
     GetLoggedModel,
     GetModelVersion,
     GetRegisteredModel,
-    NotPlain,
     SearchLoggedModels,
 )
 from tests.tiles.tracking_reads.both import Both, same_pages
@@ -23,15 +23,21 @@ from tests.tiles.tracking_reads.parts import told_model
 def test_logged_models(both: Both) -> None:
     for ids, size in itertools.product([(1,), (1, 2, 3), (9,)], [1, 4, 100]):
         _search_models(both, ids, size)
+    names = {one.name for one in both.store.search_logged_models(["1", "2", "3"])}
+    assert len(names) > 1
+    for name in [*sorted(names), "none", min(names).upper()]:
+        _search_models(both, (1, 2, 3), 2, name)
 
 
-def _search_models(both: Both, ids: tuple[int, ...], size: int) -> None:
+def _search_models(both: Both, ids: tuple[int, ...], size: int, name: str = "") -> None:
+    words = f"name = '{name}'" if name else None
+
     def theirs(token: str | None) -> tuple[list[Any], str | None]:
         named = [str(number) for number in ids]
-        found = both.store.search_logged_models(named, max_results=size, page_token=token)
+        found = both.store.search_logged_models(named, words, max_results=size, page_token=token)
         return list(found), found.token
 
-    same_pages(theirs, lambda offset: both.ask(SearchLoggedModels(ids, size, offset)), told_model)
+    same_pages(theirs, lambda offset: both.ask(SearchLoggedModels(ids, size, offset, name)), told_model)
 
 
 def test_a_logged_model(both: Both) -> None:

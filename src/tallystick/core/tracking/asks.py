@@ -1,5 +1,7 @@
 """What can be asked of MLflow's record natively: only the plain cases, each one a value.
 
+Of experiments and runs; ``model_asks`` goes on with models.
+
 An ask is well formed before it is made: names, lengths and limits were checked by whoever made it, as
 MLflow checks them (``mlflow/utils/validation.py``). What the record alone can know (is the run there, and
 active?) is found out as the ask is carried out; where that is not a plain yes, the ask changes nothing and
@@ -8,17 +10,15 @@ active?) is found out as the ask is carried out; where that is not a plain yes, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tallystick.core.tracking.entries import (
     DatasetInput,
     Experiment,
-    LoggedModel,
     ModelOutput,
-    ModelVersion,
+    ModelPoint,
     Page,
-    RegisteredModel,
     Run,
     RunPoint,
 )
@@ -28,15 +28,10 @@ __all__ = [
     "Ask",
     "Columns",
     "CreateExperiment",
-    "CreateLoggedModel",
     "CreateRun",
     "DeleteExperimentTag",
     "DeleteTag",
-    "FinalizeLoggedModel",
     "GetExperiment",
-    "GetLoggedModel",
-    "GetModelVersion",
-    "GetRegisteredModel",
     "GetRun",
     "History",
     "HistoryBulk",
@@ -54,7 +49,6 @@ __all__ = [
     "Read",
     "RenameExperiment",
     "SearchExperiments",
-    "SearchLoggedModels",
     "SearchRuns",
     "SetExperimentTag",
     "SetTag",
@@ -118,13 +112,16 @@ class LogBatch(Write[None]):
     """Points, params and tags of one run, all or nothing. Param keys are unique within ``params``.
 
     A param that is there with another value is not plain; with the same value it stays. Of tags with one
-    key the last counts. ``mlflow.runName`` among the tags also names the run.
+    key the last counts. ``mlflow.runName`` among the tags also names the run. What ``points`` say of logged
+    models too is in ``of_models``, and kept with those; a model that is not there, in this workspace, and a
+    point that differs from one in its place (by model, key, time, step and run), are not plain.
     """
 
     run_id: str
     points: Columns
     params: Items = ()
     tags: Items = ()
+    of_models: tuple[ModelPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,29 +265,6 @@ class DeleteExperimentTag(Write[None]):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class CreateLoggedModel(Write[LoggedModel]):
-    """A new logged model, PENDING, in an active experiment. ``model_id`` and ``name`` are new."""
-
-    model_id: str
-    experiment_id: int
-    name: str
-    now_ms: int
-    source_run_id: str | None = None
-    model_type: str | None = None
-    params: Items = ()
-    tags: Items = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FinalizeLoggedModel(Write[LoggedModel]):
-    """A status (MLflow's number) for a logged model that is not deleted."""
-
-    model_id: str
-    status: int
-    now_ms: int
-
-
 # ------------------------------------------------------------------------------------------------------ reads
 
 
@@ -363,35 +337,3 @@ class HistoryInterval(Read[list[RunPoint]]):
     max_results: int
     start_step: int | None = None
     end_step: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GetLoggedModel(Read[LoggedModel]):
-    """A logged model that is not deleted; not plain otherwise."""
-
-    model_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchLoggedModels(Read[Page]):
-    """Logged models of experiments that are not deleted, the newest first."""
-
-    experiment_ids: tuple[int, ...]
-    max_results: int = 100
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class GetRegisteredModel(Read[RegisteredModel]):
-    """A registered model by name; not plain when there is none."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class GetModelVersion(Read[ModelVersion]):
-    """A version by number, or by alias where ``alias`` is given; not plain when there is none."""
-
-    name: str
-    version: int = 0
-    alias: str = field(default="")

@@ -14,6 +14,7 @@ __all__ = [
     "LoggedModel",
     "LoggedModelMetric",
     "ModelOutput",
+    "ModelPoint",
     "ModelVersion",
     "Page",
     "Pairs",
@@ -62,6 +63,18 @@ class ModelOutput(NamedTuple):
 
     model_id: str
     step: int
+
+
+class ModelPoint(NamedTuple):
+    """One value of a metric as a run says it of a logged model, measured on a dataset where that is named."""
+
+    model_id: str
+    key: str
+    value: float
+    timestamp_ms: int
+    step: int
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
 
 
 class Run(NamedTuple):

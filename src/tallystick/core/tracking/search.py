@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["Condition", "Order", "read_conditions", "read_orders"]
+__all__ = ["ORDERS_MAX", "Condition", "Order", "read_conditions", "read_orders"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Order:
 
 MAX_TEXT_LENGTH = 8000
 """Longer texts could meet the tokeniser's own limit of 10,000 tokens."""
+ORDERS_MAX = 100
+"""More than MLflow could ever join: SQLite joins 64 tables at most."""
 
 _RUN_KINDS = {
     **dict.fromkeys(("metric", "metrics"), "metric"),
@@ -115,12 +117,13 @@ _NAME = rf"(?:(?P<prefix>[a-z]+)\.)?(?:{_KEY})"
 _SINGLE = r"'(?:[^'\\]|\\(?!'))*'(?!')"
 _DOUBLE = r"\"(?:[^\"\\]|\\(?!\"))*\"(?!\")"
 _ITEM = r"(?:'[^'\\\n\r]*'(?!')|\"[^\"\\\n\r]*\"(?!\"))"
+_ITEMS = rf"{_ITEM}(?:[ ]*,[ ]*{_ITEM})*(?:[ ]*,)?"
 _CLAUSE = re.compile(
     rf"[ \t\n]*{_NAME}(?:"
     rf"[ \t\n]*(?P<sign>[<>]=?|!?=)[ \t\n]*(?P<right>{_SINGLE}|{_DOUBLE}|[-+.0-9eE]+)"
     rf"|[ \t\n]+(?P<like>I?LIKE)[ \t\n]+(?P<pattern>{_SINGLE}|{_DOUBLE})"
     rf"|[ \t\n]+(?P<null>IS[ ]+NULL|IS[ ]+NOT[ ]NULL)"
-    rf"|[ \t\n]+(?P<within>(?:NOT[ ]+)?IN)[ \t\n]*\((?P<items>[ ]*{_ITEM}(?:[ ]*,[ ]*{_ITEM})*[ ]*,?[ ]*)\)"
+    rf"|[ \t\n]+(?P<within>(?:NOT[ ]+)?IN)[ \t\n]*\((?P<items>[ ]*{_ITEMS}[ ]*)\)"
     r")(?=[ \t\n]|$)",
     re.IGNORECASE | re.ASCII,
 )
@@ -158,20 +161,26 @@ def _read_conditions(text: str, entity: str) -> tuple[Condition, ...] | None:
     return None
 
 
-@lru_cache(maxsize=1024)
 def read_orders(texts: tuple[str, ...], entity: str) -> tuple[Order, ...] | None:
     """What to order by, as ``metrics.loss DESC``; None for what is not plain."""
-    found: list[Order] = []
+    if len(texts) > ORDERS_MAX or sum(map(len, texts)) > MAX_TEXT_LENGTH:
+        return None
+    return _read_orders(texts, entity)
+
+
+@lru_cache(maxsize=1024)
+def _read_orders(texts: tuple[str, ...], entity: str) -> tuple[Order, ...] | None:
+    found: dict[tuple[str, str], Order] = {}
     for text in texts:
         order = _order(text, _GRAMMARS[entity])
-        if order is None or any((order.kind, order.key) == (one.kind, one.key) for one in found):
+        if order is None or (order.kind, order.key) in found:
             return None
-        found.append(order)
-    return tuple(found)
+        found[order.kind, order.key] = order
+    return tuple(found.values())
 
 
 def _order(text: str, grammar: _Grammar) -> Order | None:
-    match = _ORDER.fullmatch(text) if len(text) <= MAX_TEXT_LENGTH and not _ODD.search(text) else None
+    match = _ORDER.fullmatch(text) if not _ODD.search(text) else None
     named = _name(match, grammar) if match is not None else None
     if match is None or named is None:
         return None

@@ -39,7 +39,7 @@ def bring(
         new = _New(Join(read, db, outcome), addresses)
     for number, (folder, target) in enumerate(addresses.folders.items()):
         told(0.7 * number / len(addresses.folders), f"artifacts {number + 1:,} of {len(addresses.folders):,}")
-        outcome.brought["files"] += keep(store, folder, target, outcome)
+        outcome.brought["files"] += keep(store, folder, target, mlruns, outcome)
     told(0.7, f"{len(new.runs):,} runs and what belongs to them")
     with engine.begin() as db:
         join = Join(read, db, outcome)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from tallystick.crew.filestore.links import LEFT_OUT, leads_out
 from tallystick.crew.filestore.outcome import Outcome
 
-__all__ = ["Addresses", "copy_folder", "keep"]
+__all__ = ["Addresses", "copy_files", "keep"]
 
 ROOT = "mlflow-artifacts:/"
 UNFINISHED = ".artifact.uploading."
@@ -73,22 +74,24 @@ def _local_path(uri: str) -> Path | None:
     return Path(os.path.normpath(cast(Any, file_utils.local_file_uri_to_path)(uri)))
 
 
-def keep(store: str, folder: Path, target: str, outcome: Outcome) -> int:
+def keep(store: str, folder: Path, target: str, mlruns: Path, outcome: Outcome) -> int:
     """Copy ``folder`` to ``target`` in the artifacts' store, a folder or ``s3://...``; how many files."""
+    files = list(_files(folder, mlruns, outcome))
     if "://" not in store:
-        return copy_folder(folder, Path(store, target), outcome)
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    files = [file for file in folder.rglob("*") if file.is_file()]
+        return copy_files(files, folder, Path(store, target))
     if files:
-        cast(Any, get_artifact_repository)(store).log_artifacts(str(folder), target)
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        there = cast(Any, get_artifact_repository)(store)
+        for file in files:  # one by one, as MLflow does it with a folder
+            there.log_artifact(str(file), Path(target, file.relative_to(folder).parent).as_posix())
     return len(files)
 
 
-def copy_folder(folder: Path, target: Path, outcome: Outcome) -> int:
+def copy_files(files: Iterable[Path], folder: Path, target: Path) -> int:
     """Copy every file that is not there yet with the same size; a name that is there is there whole."""
     copied = 0
-    for source in _files(folder, outcome):
+    for source in files:
         place = target / source.relative_to(folder)
         if place.is_file() and place.stat().st_size == source.stat().st_size:
             continue
@@ -100,14 +103,20 @@ def copy_folder(folder: Path, target: Path, outcome: Outcome) -> int:
     return copied
 
 
-def _files(folder: Path, outcome: Outcome) -> Iterable[Path]:
-    """The files below, links to files among them; links to folders and to nowhere are noted and left out."""
+def _files(folder: Path, mlruns: Path, outcome: Outcome) -> Iterable[Path]:
+    """The files below, links to files of the store among them; all other links are noted and left out."""
+    if leads_out(folder, mlruns):
+        outcome.note(f"{folder}: {LEFT_OUT}")
+        return
     for at, names, files in os.walk(folder):
         for name in names:
             if Path(at, name).is_symlink():
                 outcome.note(f"{Path(at, name)}: is a link to a folder, and was left out")
         for name in sorted(files):
-            if Path(at, name).is_file():
-                yield Path(at, name)
+            path = Path(at, name)
+            if not path.is_file():
+                outcome.note(f"{path}: is no file, and was left out")
+            elif path.is_symlink() and leads_out(path, mlruns):
+                outcome.note(f"{path}: {LEFT_OUT}")
             else:
-                outcome.note(f"{Path(at, name)}: is no file, and was left out")
+                yield path

@@ -7,11 +7,12 @@ read by itself here, into a database that nobody has seen; ``join.py`` goes on f
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from tallystick.core.errors import BadInput
+from tallystick.crew.filestore.links import LEFT_OUT, link_out
 from tallystick.crew.filestore.outcome import Outcome
 
 __all__ = ["find_store", "read_store"]
@@ -49,11 +50,11 @@ def read_store(mlruns: Path, scratch: Path, outcome: Outcome, told: Callable[[fl
     cast(Any, utils)._initialize_tables(engine)
     experiments = list(for_each_experiment(mlruns))
     with Session(engine) as session:
-        reader = _Reader(session, scratch, outcome)
+        reader = _Reader(session, mlruns, scratch, outcome)
         for number, (folder, experiment_id) in enumerate(experiments):
             told(number / len(experiments), f"reading experiment {number + 1} of {len(experiments)}")
             reader.experiment(folder, experiment_id)
-        reader.models(mlruns)
+        reader.models()
         session.commit()
     return engine
 
@@ -61,10 +62,11 @@ def read_store(mlruns: Path, scratch: Path, outcome: Outcome, told: Callable[[fl
 class _Reader:
     """Reads into one session; what fails leaves nothing there, and a note."""
 
-    def __init__(self, session: Any, scratch: Path, outcome: Outcome) -> None:
+    def __init__(self, session: Any, mlruns: Path, scratch: Path, outcome: Outcome) -> None:
         from mlflow.store.fs2db._utils import MigrationStats
 
         self._session = session
+        self._mlruns = mlruns
         self._scratch = scratch
         self._outcome = outcome
         self._stats = MigrationStats()
@@ -79,10 +81,13 @@ class _Reader:
         if not (folder / FileStore.META_DATA_FILE_NAME).is_file():
             self._outcome.note(f"{what}: it has no meta.yaml, and was left out")
             return
+        runs = [name for name in list_subdirs(folder) if name not in own.RESERVED_FOLDERS]
+        if self._leads_out(folder, runs):
+            return
         if not self._tried(what, lambda: own._migrate_one_experiment(session, folder, experiment_id, stats)):
             return
-        for name in list_subdirs(folder):
-            if name not in own.RESERVED_FOLDERS and (folder / name / FileStore.META_DATA_FILE_NAME).is_file():
+        for name in runs:
+            if (folder / name / FileStore.META_DATA_FILE_NAME).is_file():
                 self._run(folder / name, number)
         parts: tuple[tuple[str, Callable[[], None]], ...] = (
             ("datasets", lambda: own._migrate_datasets_for_experiment(session, folder, number, stats)),
@@ -97,6 +102,9 @@ class _Reader:
     def _run(self, folder: Path, experiment_id: int) -> None:
         from mlflow.store.fs2db._tracking import _migrate_one_run
 
+        if self._leads_out(folder):
+            return
+
         def read(place: Path) -> None:
             _migrate_one_run(self._session, place, experiment_id, self._stats)
 
@@ -108,14 +116,22 @@ class _Reader:
                 f"run {folder.name}: lines of metrics that cannot be read were left out: {dropped}"
             )
 
-    def models(self, mlruns: Path) -> None:
+    def models(self) -> None:
         from mlflow.store.fs2db import _registry as own
 
         def read(folder: Path) -> None:
             own._migrate_one_registered_model(self._session, folder, self._stats)
 
-        for folder in own.list_registered_models(mlruns):
-            self._tried(f"registered model {folder.name}", lambda folder=folder: read(folder))  # type: ignore[misc]  # mypy has no types for a lambda's defaults
+        for folder in own.list_registered_models(self._mlruns):
+            if not self._leads_out(folder):
+                self._tried(f"registered model {folder.name}", lambda folder=folder: read(folder))  # type: ignore[misc]  # mypy has no types for a lambda's defaults
+
+    def _leads_out(self, folder: Path, without: Sequence[str] = ()) -> bool:
+        """Whether a link of its record does; then nothing is read of it, and that is noted."""
+        link = link_out(folder, self._mlruns, without)
+        if link:
+            self._outcome.note(f"{link}: {LEFT_OUT}" + (f", with all of {folder}" if link != folder else ""))
+        return bool(link)
 
     def _tried(self, what: str, read: Callable[[], None]) -> bool:
         """Whether it could be read. A folder may hold anything: whatever is wrong there, the rest goes on."""

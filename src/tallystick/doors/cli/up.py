@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from tallystick.core.errors import BadInput
+from tallystick.core.tracking.address import without_password
 from tallystick.doors.cli.context import Tally, agreed, common
-from tallystick.settings import describe, without_password
+from tallystick.settings import describe
 
 __all__ = ["COMMANDS"]
 
@@ -34,6 +35,16 @@ def _record(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _warn_if_seen(database: str | None) -> None:
+    """Say so where a password stands on the command line, as long as the program runs."""
+    if database and without_password(database) != database:
+        click.echo(
+            "warning: whoever is on this machine can read the password in --database (ps shows it);"
+            " say the URL in the variable TALLY_DATABASE, or leave the password to ~/.pgpass",
+            err=True,
+        )
+
+
 @click.command()
 @_record
 @click.option("--artifact-roots", metavar="FOLDERS", help="Further folders that MLflow's pages may show.")
@@ -48,6 +59,7 @@ def up(tally: Tally, /, home: str | None, upgrade_database: bool, **flags: Any) 
 
     With --database it goes on with a database that MLflow has made, of any version from 2.0 on.
     """
+    _warn_if_seen(flags["database"])
     tally.serve(tally.settings(home=home or tally.home, **flags), click.echo, agreed(upgrade_database))
 
 
@@ -64,6 +76,7 @@ def bring(tally: Tally, /, folder: Path, home: str | None, upgrade_database: boo
     """
     if not folder.is_dir():
         raise BadInput("no such folder", where=str(folder))
+    _warn_if_seen(flags["database"])
     settings = tally.settings(home=home or tally.home, **flags)
     done = tally.bring(settings, folder.absolute(), tally.screen.say, agreed(upgrade_database))
     lines = [f"imported from {folder}: {_counted(done['brought'])}"]

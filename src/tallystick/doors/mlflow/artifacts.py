@@ -44,6 +44,8 @@ __all__ = ["STALLED_S", "artifact_routes"]
 
 STALLED_S = 60.0
 """How long an upload may bring nothing: then it is cut off, so that another can go on with it."""
+_SLICE_BYTES = 128 * 1024
+"""What is sent of a file at a time."""
 _FOLDER = "/mlflow-artifacts/artifacts"
 _BASES = tuple(f"{mount}{api}/2.0{_FOLDER}" for mount in ("", "/mlflow") for api in ("/api", "/ajax-api"))
 _WORKSPACE = b"x-mlflow-workspace"
@@ -214,7 +216,7 @@ class _Download(StreamingResponse):
     def __init__(
         self, first: bytes, rest: AsyncGenerator[bytes], status: int, headers: dict[str, str]
     ) -> None:
-        super().__init__(_chained(first, rest), status, headers)
+        super().__init__(_sliced(first, rest), status, headers)
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -228,10 +230,13 @@ async def _all(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         yield chunk
 
 
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
+async def _sliced(piece: bytes | None, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """All from ``piece`` on: what is handed over at a time waits, as a copy, for whoever reads slowly."""
+    while piece is not None:
+        for start in range(0, len(piece), _SLICE_BYTES):
+            yield piece[start : start + _SLICE_BYTES]
+        piece = None  # let go of before the next is there
+        piece = await anext(rest, None)
 
 
 def _checked(path: str) -> str:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from tallystick.doors.mlflow.paths import Target, check_open, target_of
-from tallystick.doors.mlflow.relay import MlflowServer, check_origin, guarded, relay
+from tallystick.doors.mlflow.relay import Gaps, MlflowServer, check_origin, guarded, relay
 
 __all__ = ["METHODS", "ROOTS", "Native", "mlflow_routes", "relaying"]
 
@@ -38,12 +38,12 @@ class Native(Protocol):
         ...
 
 
-def relaying(lane: Native | None, method: str, target: Target) -> contextlib.AbstractContextManager[None]:
-    """While a call is with MLflow's own server: one that writes has the native lane leave it gaps."""
+def relaying(lane: Native | None, method: str, target: Target) -> Gaps:
+    """For a call to MLflow's own server: one that writes has the native lane leave it gaps meanwhile."""
     reads = method in ("GET", "HEAD", "OPTIONS") or target.path.endswith("/search")
     if lane is None or reads or "/mlflow-artifacts/" in target.path:
-        return contextlib.nullcontext()
-    return lane.relaying()
+        return contextlib.nullcontext
+    return lane.relaying
 
 
 def mlflow_routes(child: MlflowServer, lane: Native | None = None) -> list[BaseRoute]:
@@ -87,7 +87,6 @@ async def _pass_on(child: MlflowServer, lane: Native | None, request: Request, m
         if (request.method, target.path) == ("GET", _GATEWAY_ASKED):
             return JSONResponse({"endpoints": []})
         check_open(target)
-        with relaying(lane, request.method, target):
-            return await relay(child, request, target, mount)
+        return await relay(child, request, target, mount, relaying(lane, request.method, target))
 
     return await guarded(request, go)

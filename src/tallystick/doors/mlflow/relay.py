@@ -1,43 +1,35 @@
-"""One request passed on to MLflow's server and its answer passed back, both as streams."""
+"""One request passed on to MLflow's server and its answer passed back, streams where they are long."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote_from_bytes, urlsplit
 
 import httpx
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from tallystick.core.errors import Failed, Refused, TallyError, TooLarge, Unavailable
+from tallystick.core.errors import Refused, TallyError, Unavailable
+from tallystick.doors.mlflow.answer import HOP_BY_HOP, passed_back
+from tallystick.doors.mlflow.bodies import body_of, turns_of
 from tallystick.doors.mlflow.paths import Target
 
-__all__ = ["START_S_MAX", "MlflowServer", "ask", "check_origin", "error_answer", "guarded", "relay"]
+__all__ = ["START_S_MAX", "Gaps", "MlflowServer", "ask", "check_origin", "error_answer", "guarded", "relay"]
 
 START_S_MAX = 60.0
+GAPS_S_MAX = 60.0
+"""How long gaps are left for one call: what takes longer finds the record's lock without."""
 _TRIES = 3
 _TIMEOUT = httpx.Timeout(connect=10, read=300, write=60, pool=60)
-_HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding upgrade".split()
-)
 _NOT_FOR_MLFLOW = frozenset(
     # Who asks, and with what right, is the hub's affair; where it was asked, MLflow must not rely on.
     b"authorization cookie expect forwarded host origin proxy-authorization referer x-real-ip".split()
 )
-_NOT_FROM_MLFLOW = frozenset((b"date", b"server", b"set-cookie", b"content-security-policy"))
 _QUERY_SAFE = "".join(map(chr, range(0x21, 0x7F)))
-_PAGE_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'; base-uri 'self'; form-action 'self'; "
-    "object-src 'none'"
-)
-"""MLflow's pages need inline scripts; they need nothing from any other host."""
-_FILE_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""An artifact is somebody's file: opened as a page it must not act in the hub's name."""
 _CODES = {
     400: "INVALID_PARAMETER_VALUE",
     403: "PERMISSION_DENIED",
@@ -47,6 +39,10 @@ _CODES = {
     501: "NOT_IMPLEMENTED",
     503: "TEMPORARILY_UNAVAILABLE",
 }
+
+
+Gaps = Callable[[], AbstractContextManager[None]]
+"""Has the native lane leave gaps while MLflow's own server writes."""
 
 
 class MlflowServer(Protocol):
@@ -85,6 +81,26 @@ async def guarded(request: Request, go: Callable[[], Awaitable[Response]]) -> Re
         return error_answer(request, wrong)
 
 
+class _Gap:
+    """The gaps for one call: from when all of it is sent until it is answered, and not for longer."""
+
+    def __init__(self, gaps: Gaps = nullcontext) -> None:
+        self._gaps = gaps
+        self._left = ExitStack()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._timer is None:
+            self._left.enter_context(self._gaps())
+            self._timer = asyncio.get_running_loop().call_later(GAPS_S_MAX, self._left.close)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._left.close()
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """A request as it is sent: ``target`` is its path and query as bytes, ``where`` says it in errors."""
@@ -94,6 +110,8 @@ class _Call:
     headers: list[tuple[bytes, bytes]]
     body: AsyncIterator[bytes] | bytes | None
     where: str
+    gap: _Gap = field(default_factory=_Gap)
+    chunked: bool = False
 
     @property
     def repeatable(self) -> bool:
@@ -103,37 +121,43 @@ class _Call:
     def made(self) -> httpx.Request:
         """Made by hand: the client's own headers and cookies are not the asker's."""
         extensions = {"timeout": _TIMEOUT.as_dict(), "target": self.target}
+        # MLflow takes a body without a length for none: it is to see what it would have seen.
+        content = _once(self.body) if self.chunked and isinstance(self.body, bytes) else self.body
         return httpx.Request(
-            self.method, "http://localhost/", headers=self.headers, content=self.body, extensions=extensions
+            self.method, "http://localhost/", headers=self.headers, content=content, extensions=extensions
         )
 
 
-async def relay(server: MlflowServer, request: Request, target: Target, mount: str = "") -> Response:
-    """Send ``request`` on as a request for ``target``.
+async def relay(
+    server: MlflowServer, request: Request, target: Target, mount: str = "", gaps: Gaps = nullcontext
+) -> Response:
+    """Send ``request`` on as a request for ``target``, with ``gaps`` once it is on its way as a whole.
 
-    Unavailable when MLflow's server does not start, answer or hold out, TooLarge for a body over
-    the target's limit. ``mount`` is put before paths that the answer redirects to.
+    Unavailable when MLflow's server does not start, answer or hold out, or has no turn left for what is
+    long, TooLarge for a body over the target's limit, TookTooLong for one that stalls. ``mount`` is put
+    before paths that the answer redirects to.
     """
-    body = _body_of(request, target)
+    turns, gap = turns_of(server), _Gap(gaps)
     sent = target.raw + _query_of(request)
     try:
-        answer = await _sent(
-            server, _Call(request.method, sent, _headers_of(request), body, target.path[:200])
-        )
+        async with body_of(request, target, turns, gap.begin) as body:
+            chunked = "transfer-encoding" in request.headers
+            call = _Call(request.method, sent, _headers_of(request), body, target.path[:200], gap, chunked)
+            answer = await _sent(server, call)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody reads it
-    return _Answer(answer, target, mount)
+    return await passed_back(answer, target, mount, turns)
 
 
 async def ask(
-    server: MlflowServer, method: str, target: Target, body: bytes | None = None
+    server: MlflowServer, method: str, target: Target, body: bytes | None = None, gaps: Gaps = nullcontext
 ) -> tuple[int, bytes]:
     """One call in the hub's own words, with ``body`` as JSON: the answer's status and its whole body.
 
     Nothing of the asker's reaches MLflow but what the caller put into ``body``. Errors as :func:`relay`.
     """
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-    call = _Call(method, target.raw, headers, body, target.path[:200])
+    call = _Call(method, target.raw, headers, body, target.path[:200], _Gap(gaps))
     answer = await _sent(server, call)
     try:
         return answer.status_code, await answer.aread()
@@ -166,8 +190,14 @@ async def _client(server: MlflowServer, dead: httpx.AsyncClient | None = None) -
         raise Unavailable("MLflow's server is still starting", where="MLflow", hint="try again") from None
 
 
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
 async def _send(client: httpx.AsyncClient, call: _Call) -> httpx.Response:
     try:
+        if isinstance(call.body, bytes | None):  # else it is the body that says when it is through
+            call.gap.begin()
         return await client.send(call.made(), stream=True)
     except httpx.ConnectError:
         raise
@@ -177,6 +207,8 @@ async def _send(client: httpx.AsyncClient, call: _Call) -> httpx.Response:
         if call.repeatable:
             raise _Broken from wrong
         raise _ended(call) from wrong
+    finally:
+        call.gap.end()
 
 
 def _ended(call: _Call) -> Unavailable:
@@ -192,69 +224,8 @@ def _query_of(request: Request) -> bytes:
 
 def _headers_of(request: Request) -> list[tuple[bytes, bytes]]:
     named = {name.strip().lower().encode() for name in request.headers.get("connection", "").split(",")}
-    dropped = _HOP_BY_HOP | _NOT_FOR_MLFLOW | named
+    dropped = HOP_BY_HOP | _NOT_FOR_MLFLOW | named
     if "transfer-encoding" in request.headers:  # of two lengths the stream's is true
         dropped |= {b"content-length"}
     kept = [(k, v) for k, v in request.headers.raw if k not in dropped and not k.startswith(b"x-forwarded")]
     return [(b"host", b"localhost"), *kept]
-
-
-def _body_of(request: Request, target: Target) -> AsyncIterator[bytes] | None:
-    length = request.headers.get("content-length", "")
-    if "transfer-encoding" not in request.headers and length in ("", "0"):
-        return None
-    if length.isdigit() and int(length) > target.body_bytes_max:
-        raise _too_large(target)
-    return _bounded(request, target)
-
-
-async def _bounded(request: Request, target: Target) -> AsyncIterator[bytes]:
-    seen = 0
-    async for chunk in request.stream():
-        seen += len(chunk)
-        if seen > target.body_bytes_max:
-            raise _too_large(target)
-        yield chunk
-
-
-def _too_large(target: Target) -> TooLarge:
-    return TooLarge(f"a body is at most {target.body_bytes_max} bytes here", where=target.path[:200])
-
-
-class _Answer(StreamingResponse):
-    """MLflow's answer; whoever goes away while it streams ends the stream on MLflow's side too."""
-
-    def __init__(self, answer: httpx.Response, target: Target, mount: str) -> None:
-        super().__init__(_whole(answer, target), answer.status_code)
-        self._answer = answer
-        dropped = _HOP_BY_HOP | _NOT_FROM_MLFLOW
-        headers = [(k.lower(), v) for k, v in answer.headers.raw if k.lower() not in dropped]
-        self.raw_headers = [(k, _moved(v, mount) if k == b"location" else v) for k, v in headers]
-        self.raw_headers += _policy(answer, target)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._answer.aclose()
-
-
-async def _whole(answer: httpx.Response, target: Target) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in answer.aiter_raw():
-            yield chunk
-    except httpx.TransportError as wrong:  # raised on, so that the asker's connection breaks too
-        raise Failed("MLflow's server ended in the middle of its answer", where=target.path[:200]) from wrong
-
-
-def _moved(location: bytes, mount: str) -> bytes:
-    path = location.removeprefix(b"http://localhost")
-    return mount.encode() + path if path.startswith(b"/") else path
-
-
-def _policy(answer: httpx.Response, target: Target) -> list[tuple[bytes, bytes]]:
-    if target.is_artifact or answer.headers.get("content-disposition", "").startswith("attachment"):
-        return [(b"content-security-policy", _FILE_POLICY.encode())]
-    if answer.headers.get("content-type", "").startswith("text/html"):
-        return [(b"content-security-policy", _PAGE_POLICY.encode())]
-    return []

@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tallystick.core.errors import BadInput, Refused, TooLarge, Unavailable
+from tallystick.core.errors import BadInput, Refused, TookTooLong, TooLarge, Unavailable
+from tallystick.doors.mlflow.bodies import STALLED_S
 from tallystick.doors.mlflow.own import Own
 from tallystick.doors.mlflow.paths import Target, target_of
 from tallystick.doors.mlflow.proxy import METHODS, Native, relaying
@@ -128,8 +129,7 @@ class _Door:
             head = ((b"content-type", b"application/json"),)
             if found := await self._lane.answer(route, head, b"", sent or b""):
                 return found
-        with relaying(self._lane, method, target):
-            return await ask(self._child, method, target, sent)
+        return await ask(self._child, method, target, sent, relaying(self._lane, method, target))
 
     async def _upload(self, request: Request, target: Target) -> Response:
         model_id = self._own.model_of(target.path.removeprefix(_FILES + "/"))
@@ -157,10 +157,13 @@ async def _body(request: Request) -> dict[str, Any]:
     """A request's body, a JSON object; nothing is an empty one."""
     raw = b""
     try:
-        async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > STEP_BODY_BYTES_MAX:
-                raise TooLarge(f"a body is at most {STEP_BODY_BYTES_MAX} bytes here", where="MLflow")
+        async with asyncio.timeout(STALLED_S):
+            async for chunk in request.stream():
+                raw += chunk
+                if len(raw) > STEP_BODY_BYTES_MAX:
+                    raise TooLarge(f"a body is at most {STEP_BODY_BYTES_MAX} bytes here", where="MLflow")
+    except TimeoutError:
+        raise TookTooLong("the body stalled", where="MLflow") from None
     except ClientDisconnect:
         raise BadInput("the body broke off", where="MLflow") from None
     try:

@@ -17,9 +17,9 @@ from tallystick.core.tracking import entries
 from tallystick.core.tracking.asks import NotPlain
 
 __all__ = [
-    "created_experiment", "created_run", "got_run", "history", "history_bulk", "history_interval",
-    "logged_model", "logged_models", "model_version", "no_experiment", "nothing", "one_experiment",
-    "registered_model", "some_experiments", "some_runs", "updated_run",
+    "created_experiment", "created_run", "download_uri", "got_run", "history", "history_bulk",
+    "history_interval", "logged_model", "logged_models", "model_version", "no_experiment", "nothing",
+    "one_experiment", "registered_model", "some_experiments", "some_runs", "updated_run",
 ]  # fmt: skip
 
 Object = dict[str, Any]
@@ -220,9 +220,11 @@ def logged_model(_: Any, model: entries.LoggedModel) -> bytes:
 
 
 def logged_models(ask: Any, page: Any) -> bytes:
-    """Logged models; the token repeats what was asked, as MLflow's does."""
+    """Logged models; the token repeats what was asked, as MLflow's does: a filter too, in its own words."""
     told = _lists(models=[_logged_model(m) for m in page.items])
     if page.next_offset is not None:
+        if ask.name:
+            raise NotPlain
         asked: Object = {"experiment_ids": [str(e) for e in ask.experiment_ids], "filter_string": None}
         said = json.dumps(asked | {"order_by": None, "offset": page.next_offset})
         told["next_page_token"] = base64.b64encode(said.encode()).decode()
@@ -236,6 +238,14 @@ def _told_version(of: entries.ModelVersion) -> Object:
 def model_version(_: Any, version: entries.ModelVersion) -> bytes:
     """A version of a registered model."""
     return _json({"model_version": _told_version(version)})
+
+
+def download_uri(_: Any, version: entries.ModelVersion) -> bytes:
+    """Where the files of a version are."""
+    where = version.storage_location or version.source
+    if where is None:
+        raise NotPlain
+    return _json({"artifact_uri": where})
 
 
 def registered_model(_: Any, model: entries.RegisteredModel) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tallystick.core.errors import BadInput, TallyError, TooLarge
+from tallystick.core.errors import BadInput, TallyError, TooLarge, Unavailable
 from tallystick.doors.tracking.lane import Lane
 from tallystick.doors.tracking.table import Route
 
@@ -18,7 +18,8 @@ __all__ = ["BODY_S", "NativeFront"]
 BODY_S = 30.0
 """For a body that does not come in one piece."""
 HELD_BYTES_MAX = 128 * 1024 * 1024
-"""Of bodies that are still arriving, all together; beyond it they stream to MLflow's own server."""
+"""Of bodies that came in pieces, all together, until each has its answer; whatever comes then streams to
+MLflow's own server, or is told to come again."""
 _HEAD: list[tuple[bytes, bytes]] = [
     (b"content-type", b"application/json"),
     (b"x-content-type-options", b"nosniff"),
@@ -26,6 +27,8 @@ _HEAD: list[tuple[bytes, bytes]] = [
 ]
 
 
+Taken = tuple[Message, tuple[int, bytes] | None]
+"""What came, as far as it was read, and the lane's answer, if it has one."""
 ErrorAnswer = Callable[[Request, TallyError], ASGIApp]
 """An error as MLflow's clients read it."""
 
@@ -52,16 +55,12 @@ class NativeFront:
             return
         try:
             message = await receive()
-            if message.get("more_body"):
-                message = await self._whole(route, message, receive)
-            if message["type"] == "http.disconnect":
-                return
-            answer = None
-            if not message.get("more_body"):
-                body = message.get("body", b"")
-                answer = await self._lane.answer(route, scope["headers"], scope["query_string"], body)
+            take = self._pieces if message.get("more_body") else self._answer
+            message, answer = await take(route, scope, message, receive)
         except TallyError as wrong:
             await self._error_answer(Request(scope), wrong)(scope, receive, send)
+            return
+        if message["type"] == "http.disconnect":
             return
         if answer is None:
             await self._app(scope, _replayed(message, receive), send)
@@ -71,8 +70,15 @@ class NativeFront:
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": told})
 
-    async def _whole(self, route: Route, message: Message, receive: Receive) -> Message:
-        """The rest of a body as one message; with ``more_body`` where it is too long to be held."""
+    async def _answer(self, route: Route, scope: Scope, message: Message, _: Receive) -> Taken:
+        """What the lane says to a body that came in one piece."""
+        if message["type"] == "http.disconnect":
+            return message, None
+        body = message.get("body", b"")
+        return message, await self._lane.answer(route, scope["headers"], scope["query_string"], body)
+
+    async def _pieces(self, route: Route, scope: Scope, message: Message, receive: Receive) -> Taken:
+        """The same for a body in pieces; one that is too long to be held goes on as far as it came."""
         parts: list[bytes] = [message["body"]]
         held = len(message["body"])
         self._held += held
@@ -83,18 +89,21 @@ class NativeFront:
                 ):
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return message
+                        return message, None
                     parts.append(message.get("body", b""))
                     held += len(parts[-1])
                     self._held += len(parts[-1])
+            more = message.get("more_body", False)
+            if route.own and held > route.body_bytes_max:
+                raise TooLarge(f"a body is at most {route.body_bytes_max} bytes here", where="columns")
+            if route.own and more:
+                raise Unavailable("too much arrives at once", where="columns", hint="try again in a moment")
+            whole: Message = {"type": "http.request", "body": b"".join(parts), "more_body": more}
+            return (whole, None) if more else await self._answer(route, scope, whole, receive)
         except TimeoutError:
             raise BadInput("the body did not arrive in time", where="MLflow") from None
         finally:
             self._held -= held
-        too_long = held > route.body_bytes_max or message.get("more_body", False)
-        if too_long and route.own:
-            raise TooLarge(f"a body is at most {route.body_bytes_max} bytes here", where="columns")
-        return {"type": "http.request", "body": b"".join(parts), "more_body": message.get("more_body", False)}
 
 
 def _length_of(scope: Scope) -> int:

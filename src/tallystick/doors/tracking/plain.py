@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from tallystick.core.tracking.asks import Items, NotPlain
 
 __all__ = [
     "Body", "Int32", "Int64", "Millis", "Pair", "between", "body", "bounded", "experiment_id", "items",
-    "key", "number", "one_of", "run", "run_id", "text", "unique",
+    "key", "number", "one_of", "reader", "run", "run_id", "text", "unique",
 ]  # fmt: skip
 
 Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
@@ -46,6 +46,22 @@ def body(**fields: Any) -> type[msgspec.Struct]:
     """A struct of these fields, each a type, or a type and its default."""
     typed = [(name, *of) if isinstance(of, tuple) else (name, of) for name, of in fields.items()]
     return msgspec.defstruct("Body", typed, bases=(Body,), kw_only=True)
+
+
+def reader(kind: type[msgspec.Struct], *rarer: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+    """What reads a body as a ``kind``, or else as one of the ``rarer`` ones, which say more."""
+    read = msgspec.json.Decoder(kind).decode
+    if not rarer:
+        return read
+    otherwise = reader(*rarer)
+
+    def read_either(raw: bytes) -> Any:
+        try:
+            return read(raw)
+        except msgspec.ValidationError:
+            return otherwise(raw)
+
+    return read_either
 
 
 def key(said: str) -> str:

@@ -10,13 +10,13 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from tallystick.core.errors import BadInput
 from tallystick.core.tracking import asks
-from tallystick.core.tracking.search import read_conditions, read_orders
+from tallystick.core.tracking.search import ORDERS_MAX, read_conditions, read_orders
 from tallystick.doors.tracking import plain
 
 __all__ = [
-    "ModelsToken", "history", "history_bulk", "history_interval", "model_version", "query_reader",
-    "search_experiments", "search_logged_models", "search_runs",
+    "history", "history_bulk", "history_interval", "query_reader", "search_experiments", "search_runs",
 ]  # fmt: skip
 
 _SEARCH_MAX = 50_000
@@ -25,8 +25,6 @@ _STAGES = {"ACTIVE_ONLY": ("active",), "DELETED_ONLY": ("deleted",), "ALL": ("ac
 _VIEWS: dict[Any, tuple[str, ...]] = _STAGES | dict(enumerate(_STAGES.values(), 1))
 _WHOLE = re.compile(r"-?[0-9]{1,10}")
 _OFFSET = re.compile(rb'\{"offset": ([1-9][0-9]{0,14})\}')
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_ALIAS = re.compile(r"(?!v[0-9]+$)(?!latest$)[\w\-]{1,255}", re.IGNORECASE)
 
 
 def query_reader(kind: type[msgspec.Struct]) -> Callable[[bytes], Any]:
@@ -71,6 +69,8 @@ def search_experiments(said: Any, _: Any) -> asks.SearchExperiments:
 
 
 def _search(said: Any, entity: str) -> Any:
+    if len(said.order_by) > ORDERS_MAX:  # MLflow would take minutes over them, and then fail
+        raise BadInput(f"order_by has {len(said.order_by)} entries, at most {ORDERS_MAX}", where="search")
     conditions = read_conditions(said.filter, entity) if said.filter else ()
     orders = read_orders(tuple(said.order_by), entity)
     if conditions is None or orders is None:
@@ -102,36 +102,3 @@ def history_interval(said: Any, _: Any) -> asks.HistoryInterval:
         raise asks.NotPlain
     run_ids, key = tuple(map(plain.run_id, said.run_ids)), plain.text(said.metric_key, 250, 1)
     return asks.HistoryInterval(run_ids, key, plain.between(said.max_results, 2500), start, end)
-
-
-class ModelsToken(plain.Body):
-    """Where a search of logged models goes on, as MLflow says it."""
-
-    experiment_ids: list[str]
-    filter_string: None
-    order_by: None
-    offset: int
-
-
-def search_logged_models(said: Any, _: Any) -> asks.SearchLoggedModels:
-    """The plain listing of logged models, the newest first."""
-    plain.bounded(0, said.filter or "")
-    offset = 0
-    if said.page_token:
-        token = msgspec.json.decode(base64.b64decode(said.page_token, validate=True), type=ModelsToken)
-        offset = plain.between(token.offset, _INT32_MAX if token.experiment_ids == said.experiment_ids else 0)
-    experiment_ids = tuple(map(plain.experiment_id, said.experiment_ids))
-    return asks.SearchLoggedModels(experiment_ids, plain.between(said.max_results, 1000), offset)
-
-
-def model_version(said: Any, _: Any) -> asks.GetModelVersion:
-    """A version by number, or by an alias that is no word of MLflow's own."""
-    by_alias = hasattr(said, "alias")
-    if not (_ALIAS.fullmatch(said.alias) if by_alias else _VERSION.fullmatch(said.version)):
-        raise asks.NotPlain
-    name = plain.text(said.name, 256, 1)
-    return (
-        asks.GetModelVersion(name, alias=said.alias)
-        if by_alias
-        else asks.GetModelVersion(name, int(said.version))
-    )

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from tallystick.core.tracking import asks
-from tallystick.doors.tracking import answers, columns, plain, reads, writes
+from tallystick.core.tracking import asks, model_asks
+from tallystick.doors.tracking import answers, columns, models, plain, reads, writes
 from tallystick.doors.tracking.plain import Int32, Int64, Millis, Pair, body, experiment_id, key, run_id
 
 __all__ = ["BODY_BYTES_MAX", "Ask", "Route", "find"]
@@ -23,13 +23,16 @@ BODY_BYTES_MAX = 1_000_000
 """MLflow's limit for a batch; a longer body of any call streams to MLflow's own server."""
 
 Ask = asks.Read[Any] | asks.Write[Any]
-Row = tuple[type[msgspec.Struct], Callable[[Any, Callable[[], int]], Ask], Callable[[Any, Any], bytes]]
+Kind = type[msgspec.Struct]
+Row = tuple[Kind | tuple[Kind, ...], Callable[[Any, Callable[[], int]], Ask], Callable[[Any, Any], bytes]]
 
 _RUN = {"run_id": (str | None, None), "run_uuid": (str | None, None)}
 _TAGS: Any = (list[Pair], [])
 _TEXT = (str, "")
 _TEXTS: Any = (list[str], [])
 _MAYBE = (str | None, None)
+_OF_MODEL = {"model_id": _TEXT, "dataset_name": _TEXT, "dataset_digest": _TEXT}
+_VERSION = body(name=str, version=str)
 _VIEW = (str | int, "ACTIVE_ONLY")
 _PAGE = {"filter": _MAYBE, "order_by": _TEXTS, "page_token": _MAYBE}
 _EXPERIMENT = body(experiment_id=str)
@@ -41,12 +44,15 @@ _EXPERIMENTS: Row = (
 
 _TABLE: dict[str, Row] = {
     "POST runs/log-metric": (
-        body(key=str, value=float | str, timestamp=Millis, step=(Int64, 0), **_RUN),
-        lambda s, _: asks.LogMetric(plain.run(s), key(s.key), plain.number(s.value), s.timestamp, s.step),
+        body(key=str, value=float | str, timestamp=Millis, step=(Int64, 0), **_RUN, **_OF_MODEL),
+        writes.log_metric,
         answers.nothing,
     ),
     "POST runs/log-batch": (
-        body(run_id=str, metrics=(list[writes.Metric], []), params=_TAGS, tags=_TAGS),
+        (  # what is said of models takes longer to read
+            body(run_id=str, metrics=(list[writes.Metric], []), params=_TAGS, tags=_TAGS),
+            body(run_id=str, metrics=list[writes.ModelMetric], params=_TAGS, tags=_TAGS),
+        ),
         writes.log_batch,
         answers.nothing,
     ),
@@ -151,31 +157,47 @@ _TABLE: dict[str, Row] = {
     ),
     "POST logged-models": (
         body(experiment_id=str, name=_TEXT, model_type=_TEXT, source_run_id=_TEXT, params=_TAGS, tags=_TAGS),
-        writes.create_logged_model,
+        models.create_logged_model,
         answers.logged_model,
     ),
     "GET logged-models/{id}": (
         body(model_id=str),
-        lambda s, _: asks.GetLoggedModel(run_id(s.model_id)),
+        lambda s, _: model_asks.GetLoggedModel(run_id(s.model_id)),
         answers.logged_model,
     ),
     "PATCH logged-models/{id}": (
         body(model_id=str, status=str | int),
-        writes.finalize_logged_model,
+        models.finalize_logged_model,
         answers.logged_model,
+    ),
+    "POST logged-models/{id}/params": (
+        body(model_id=str, params=_TAGS),
+        models.log_model_params,
+        answers.nothing,
+    ),
+    "PATCH logged-models/{id}/tags": (
+        body(model_id=_MAYBE, tags=_TAGS),
+        models.set_model_tags,
+        answers.nothing,
+    ),
+    "DELETE logged-models/{id}/tags/{key}": (
+        body(model_id=str, key=str),
+        models.delete_model_tag,
+        answers.nothing,
     ),
     "POST logged-models/search": (
         body(experiment_ids=list[str], max_results=(Int32, 50), filter=_MAYBE, page_token=_MAYBE),
-        reads.search_logged_models,
+        models.search_logged_models,
         answers.logged_models,
     ),
     "GET registered-models/get": (
         body(name=str),
-        lambda s, _: asks.GetRegisteredModel(plain.text(s.name, 256, 1)),
+        lambda s, _: model_asks.GetRegisteredModel(plain.text(s.name, 256, 1)),
         answers.registered_model,
     ),
-    "GET model-versions/get": (body(name=str, version=str), reads.model_version, answers.model_version),
-    "GET registered-models/alias": (body(name=str, alias=str), reads.model_version, answers.model_version),
+    "GET model-versions/get": (_VERSION, models.model_version, answers.model_version),
+    "GET model-versions/get-download-uri": (_VERSION, models.model_version, answers.download_uri),
+    "GET registered-models/alias": (body(name=str, alias=str), models.model_version, answers.model_version),
 }
 _ROOTS = ("/api", "/ajax-api", "/mlflow/api", "/mlflow/ajax-api")
 _PAGES_ONLY = "metrics/get-history-bulk"
@@ -186,7 +208,8 @@ _PAGES_ONLY = "metrics/get-history-bulk"
 class Route:
     """A native route: ``read`` takes a body, or a query where there is none (``has_body``).
 
-    ``path_id`` is what the path names, where it names something. An ``own`` one is not MLflow's: there is
+    ``path_id`` is the model that the path names, where it names one, and ``path_query`` all that it names,
+    as a query. One that only ``gets`` may be asked from anywhere. An ``own`` one is not MLflow's: there is
     nobody to relay it to.
     """
 
@@ -195,32 +218,39 @@ class Route:
     ask: Callable[[Any, Callable[[], int]], Ask]
     write: Callable[[Any, Any], bytes]
     path_id: str = ""
+    path_query: bytes = b""
     body_bytes_max: int = BODY_BYTES_MAX
     own: bool = False
+    gets: bool = False
 
 
 def _routes() -> Iterator[tuple[tuple[str, bytes], Route]]:
     for said, (kind, ask, write) in _TABLE.items():
         method, path = said.split()
-        if path.endswith("/{id}"):  # such a method has nobody, so that only ``find`` finds it
-            method, path = f"{method} {{id}}", path.removesuffix("/{id}")
-        has_body = not method.startswith("GET")
-        read = msgspec.json.Decoder(kind).decode if has_body else reads.query_reader(kind)
+        gets, has_body = method == "GET", method not in ("GET", "DELETE")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        read = plain.reader(*kinds) if has_body else reads.query_reader(kinds[0])
+        if "{id}" in path:  # such a method has nobody, so that only ``find`` finds it
+            method = f"{method} {{id}}"
         roots = ("/ajax-api", "/mlflow/ajax-api") if path == _PAGES_ONLY else _ROOTS
         for root in roots:
-            yield (method, f"{root}/2.0/mlflow/{path}".encode()), Route(has_body, read, ask, write)
-    ours = Route(True, columns.read, columns.ask, columns.answer, "", columns.BODY_BYTES_MAX, own=True)
+            yield (method, f"{root}/2.0/mlflow/{path}".encode()), Route(has_body, read, ask, write, gets=gets)
+    ours = Route(
+        True, columns.read, columns.ask, columns.answer, body_bytes_max=columns.BODY_BYTES_MAX, own=True
+    )
     yield ("POST", columns.PATH), ours
 
 
 _ROUTES = dict(_routes())
-_NAMED = re.compile(rb"(/.+)/(m-[0-9a-f]{32})")
+_NAMED = re.compile(rb"(/.+)/(m-[0-9a-f]{32})(?:(/params|/tags)(?:/([A-Za-z0-9_][A-Za-z0-9_.\-]*))?)?")
 
 
 def find(method: str, path: bytes) -> Route | None:
     """The route of an undecoded path, if it is native."""
     route = _ROUTES.get((method, path))
     if route is None and (named := _NAMED.fullmatch(path)):
-        route = _ROUTES.get((f"{method} {{id}}", named[1]))
-        return route and replace(route, path_id=named[2].decode())
+        start, model_id, part, tag = named.groups(b"")
+        route = _ROUTES.get((f"{method} {{id}}", start + b"/{id}" + part + (b"/{key}" if tag else b"")))
+        said = b"model_id=" + model_id + (b"&key=" + tag if tag else b"")
+        return route and replace(route, path_id=model_id.decode(), path_query=said)
     return route

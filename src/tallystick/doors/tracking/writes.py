@@ -1,37 +1,32 @@
-"""Bodies that take more than a line to become an ask. ``said`` is a body that was read."""
+"""Bodies that take more than a line to become an ask, but for models'. ``said`` is a body that was read."""
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import isnan
 from typing import Any
 
-import msgspec
-
 from tallystick.core.tracking import asks
-from tallystick.core.tracking.entries import DatasetInput, ModelOutput
-from tallystick.doors.tracking import plain
+from tallystick.core.tracking.entries import DatasetInput, ModelOutput, ModelPoint
+from tallystick.core.tracking.rules import RUN_NAME, TAG_CHARS_MAX
+from tallystick.doors.tracking import model_file, plain
 from tallystick.doors.tracking.words import new_name
 
 __all__ = [
-    "PARAM_MAX", "Dataset", "DatasetIn", "Metric", "ModelIn", "ModelOut", "create_experiment",
-    "create_logged_model", "create_run", "delete_experiment", "delete_run", "experiment_tag",
-    "finalize_logged_model", "log_batch", "log_inputs", "log_model", "log_outputs", "rename_experiment",
-    "restore_experiment", "restore_run", "run_tag", "update_run",
+    "PARAM_MAX", "Dataset", "DatasetIn", "Metric", "ModelIn", "ModelMetric", "ModelOut",
+    "create_experiment", "create_run", "delete_experiment", "delete_run", "experiment_tag", "log_batch",
+    "log_inputs", "log_metric", "log_model", "log_outputs", "rename_experiment", "restore_experiment",
+    "restore_run", "run_tag", "update_run",
 ]  # fmt: skip
 
 PARAM_MAX = 6000
-_TAG_MAX = 8000
 _NAME_MAX = 250
 _MANY = 1000
-_RUN_NAME = "mlflow.runName"
 _ODD_EXPERIMENT_TAGS = ("mlflow.customView.", "mlflow.trace.")
 """MLflow has rules of its own for these."""
 _STATUSES = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 _STATUS: dict[Any, str | None] = {None: None} | {s: s for s in _STATUSES} | dict(enumerate(_STATUSES, 1))
-_MODEL_STATUSES = ("LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED")
-_MODEL_STATUS: dict[Any, int] = {s: n for n, s in enumerate(_MODEL_STATUSES, 1)} | {n: n for n in (1, 2, 3)}
 Now = Callable[[], int]
 
 
@@ -43,6 +38,14 @@ class Metric(plain.Body):
     timestamp: plain.Millis
     step: plain.Int64 = 0
     run_id: str = ""
+
+
+class ModelMetric(Metric):
+    """One that may be said of a logged model too, measured on a dataset."""
+
+    model_id: str = ""
+    dataset_name: str = ""
+    dataset_digest: str = ""
 
 
 class Dataset(plain.Body):
@@ -75,22 +78,11 @@ class ModelOut(ModelIn):
     step: plain.Int64 = 0
 
 
-_ModelFile = plain.body(  # as far as it is plain: a signature is read by MLflow only
-    run_id=str,
-    artifact_path=str,
-    utc_time_created=str,
-    model_uuid=(str | None, None),
-    flavors=dict[str, Any],
-    mlflow_version=(str | None, None),
-    signature=(None, None),
-)
-
-
 def run_tag(said: Any) -> tuple[str, str]:
     """A run's tag; an empty name means nothing to MLflow."""
-    if said.key == _RUN_NAME:
+    if said.key == RUN_NAME:
         return said.key, plain.text(said.value, _NAME_MAX, 1)
-    return plain.key(said.key), plain.text(said.value, _TAG_MAX)
+    return plain.key(said.key), plain.text(said.value, TAG_CHARS_MAX)
 
 
 def experiment_tag(said: Any) -> tuple[str, str]:
@@ -98,6 +90,15 @@ def experiment_tag(said: Any) -> tuple[str, str]:
     if said.key.startswith(_ODD_EXPERIMENT_TAGS):
         raise asks.NotPlain
     return plain.key(said.key), plain.text(said.value, 20_000)
+
+
+def log_metric(said: Any, _: Now) -> asks.LogMetric | asks.LogBatch:
+    """A point; one that is said of a logged model too is a batch of one."""
+    run_id, key, value = plain.run(said), plain.key(said.key), plain.number(said.value)
+    if said.model_id or said.dataset_name or said.dataset_digest:
+        points = asks.Columns([key], [value], [said.timestamp], [said.step])
+        return asks.LogBatch(run_id, points, (), (), _of_models((said,), (value,)))
+    return asks.LogMetric(run_id, key, value, said.timestamp, said.step)
 
 
 def log_batch(said: Any, _: Now) -> asks.LogBatch:
@@ -114,14 +115,33 @@ def log_batch(said: Any, _: Now) -> asks.LogBatch:
     for key in set(points.keys):
         plain.key(key)
     params, tags = plain.items(said.params, PARAM_MAX), tuple(map(run_tag, said.tags))
-    return asks.LogBatch(plain.run_id(said.run_id), points, params, tags)
+    of_models = said.metrics and type(said.metrics[0]) is ModelMetric
+    more = (_of_models(said.metrics, points.values),) if of_models else ()
+    return asks.LogBatch(plain.run_id(said.run_id), points, params, tags, *more)
+
+
+def _of_models(said: Sequence[Any], values: Sequence[float]) -> tuple[ModelPoint, ...]:
+    """What is said of logged models. A dataset has both name and digest, or is none.
+
+    MLflow drops a point that is there twice, alike in all that is said of it; NaN is unlike NaN.
+    """
+    points: dict[tuple[Any, ...], ModelPoint] = {}
+    for metric, value in zip(said, values, strict=True):
+        if bool(metric.dataset_name) != bool(metric.dataset_digest):
+            raise asks.NotPlain
+        name, digest = plain.text(metric.dataset_name, 500), plain.text(metric.dataset_digest, 36)
+        if metric.model_id:
+            what = (plain.run_id(metric.model_id), metric.key, value, metric.timestamp, metric.step)
+            point = ModelPoint(*what, name or None, digest or None)
+            points.setdefault((*point, metric.run_id, len(points) if isnan(value) else -1), point)
+    return tuple(points.values())
 
 
 def create_run(said: Any, _: Now) -> asks.CreateRun:
     """A run, with the name it was given as a field or as a tag, or a new one."""
     plain.bounded(_MANY, said.tags)
     tags = dict(plain.unique(map(run_tag, said.tags)))
-    tagged = tags.pop(_RUN_NAME, "")
+    tagged = tags.pop(RUN_NAME, "")
     name = said.run_name or tagged or new_name()
     if tagged not in ("", name):
         raise asks.NotPlain
@@ -179,15 +199,8 @@ def log_outputs(said: Any, _: Now) -> asks.LogOutputs:
 
 
 def log_model(said: Any, _: Now) -> asks.LogModel:
-    """The part of an MLmodel file that MLflow keeps, in its order."""
-    model: Any = msgspec.json.decode(said.model_json, type=_ModelFile)
-    plain.text(model.utc_time_created, _NAME_MAX, 1)
-    kept: dict[str, Any] = {name: getattr(model, name) for name in _ModelFile.__struct_fields__[:4]}
-    kept["flavors"] = {
-        name: {k: v for k, v in flavor.items() if k != "config"} if isinstance(flavor, dict) else flavor
-        for name, flavor in json.loads(said.model_json)["flavors"].items()
-    }
-    return asks.LogModel(plain.run_id(said.run_id), plain.text(json.dumps(kept), _TAG_MAX))
+    """The part of an MLmodel file that MLflow keeps."""
+    return asks.LogModel(plain.run_id(said.run_id), model_file.kept_of(said.model_json))
 
 
 def create_experiment(said: Any, now: Now) -> asks.CreateExperiment:
@@ -211,26 +224,3 @@ def delete_experiment(said: Any, now: Now) -> asks.MoveExperiment:
 def restore_experiment(said: Any, now: Now) -> asks.MoveExperiment:
     """And out of it."""
     return asks.MoveExperiment(plain.experiment_id(said.experiment_id), "active", now())
-
-
-def create_logged_model(said: Any, now: Now) -> asks.CreateLoggedModel:
-    """A logged model; what is left out is empty in MLflow's record, not absent."""
-    plain.bounded(_MANY, said.params, said.tags)
-    if any(ch in said.name for ch in "/:.%\"'"):
-        raise asks.NotPlain
-    return asks.CreateLoggedModel(
-        f"m-{uuid.uuid4().hex}",
-        plain.experiment_id(said.experiment_id),
-        plain.text(said.name, 500) or new_name(),
-        now(),
-        plain.run_id(said.source_run_id) if said.source_run_id else "",
-        plain.text(said.model_type, 500),
-        plain.items(said.params, PARAM_MAX),
-        plain.items(said.tags, _TAG_MAX),
-    )
-
-
-def finalize_logged_model(said: Any, now: Now) -> asks.FinalizeLoggedModel:
-    """A logged model is whole, or has failed."""
-    status = plain.one_of(_MODEL_STATUS, said.status)
-    return asks.FinalizeLoggedModel(plain.run_id(said.model_id), status, now())

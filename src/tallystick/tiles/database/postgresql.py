@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tallystick.core.errors import BadInput
-from tallystick.ports.database import Fault, Row, Session
+from tallystick.ports.database import IF_NEW, Fault, Row, Session
 from tallystick.ports.tile import Place
 from tallystick.tiles.database.faults import meaning_of_postgresql
 
@@ -29,7 +29,6 @@ DEFAULTS = {
 LOCK_WAIT = "SET lock_timeout = '20s'"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-IF_NEW = "ON CONFLICT DO NOTHING"
 COPY_MIN = 64
 """Rows from which on a ``COPY`` is worth its two or three messages."""
 
@@ -44,6 +43,8 @@ def open_tile(place: Place) -> PostgresqlSource:
 
 class PostgresqlSource:
     """Sessions with one database. BadInput where ``url`` is none of PostgreSQL's."""
+
+    writers = 2  # each session keeps one core of the server busy, and this process less than a quarter of one
 
     def __init__(self, url: str) -> None:
         import psycopg.conninfo

@@ -70,6 +70,8 @@ def _path_of(url: str) -> Path:
 class SqliteSource:
     """Sessions with one file."""
 
+    writers = 1
+
     def __init__(self, path: Path) -> None:
         self.where = str(path)
 

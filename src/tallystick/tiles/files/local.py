@@ -13,10 +13,10 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import aclosing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tallystick.core.errors import BadInput
 from tallystick.ports.files import CHUNK_BYTES, FileInfo
@@ -64,17 +64,22 @@ class LocalFiles:
         if offset < 0:
             raise BadInput(f"{offset} is no number of bytes", where=path)
         self._sweep_sometimes()
-        upload = await self._do(path, Upload, self._tree, segments, offset, bool(sha256))
+        last: Future[Any]
+        last = opening = self._begin(path, Upload, self._tree, segments, offset, bool(sha256))
         try:
-            async with aclosing(gathered(content, _WRITE_BYTES, cut_off=True)) as pieces:
-                async for piece in pieces:
-                    await self._do(path, upload.write, piece)
-            return await self._do(path, upload.publish, sha256.lower())
-        except BadInput:
-            upload.drop()
-            raise
+            upload = await _end_of(opening)
+            try:
+                async with aclosing(gathered(content, _WRITE_BYTES, cut_off=True)) as pieces:
+                    async for piece in pieces:
+                        last = self._begin(path, upload.write, piece)
+                        await _end_of(last)
+                last = publishing = self._begin(path, upload.publish, sha256.lower())
+                return await _end_of(publishing)
+            except BadInput:
+                upload.drop()
+                raise
         finally:
-            await self._do(path, upload.end)
+            await self._do(path, _let_go, opening, last, Upload.end)
 
     async def partial(self, path: str) -> int:
         """Bytes kept; of an upload that is going on too, as its connection may be dead."""
@@ -87,17 +92,20 @@ class LocalFiles:
     async def read(self, path: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """A file's bytes, of the file that was there at the first one."""
         _check_range(path, start, end)
-        opened = await self._do(path, self._tree.open, _file(path), writing=False)
+        last: Future[Any]
+        last = opening = self._begin(path, self._tree.open, _file(path), writing=False)
         try:
+            opened = await _end_of(opening)
             while end is None or start < end:
                 wanted = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - start)
-                piece = await self._do(path, os.pread, opened, wanted, start, writing=False)
+                last = reading = self._begin(path, os.pread, opened, wanted, start, writing=False)
+                piece = await _end_of(reading)
                 if not piece:
                     return
                 start += len(piece)
                 yield piece
         finally:
-            os.close(opened)
+            last.add_done_callback(lambda last: _let_go(opening, last, os.close))
 
     async def list(self, path: str = "") -> Sequence[FileInfo]:
         """What is right below a folder: files and folders, no links."""
@@ -118,19 +126,35 @@ class LocalFiles:
             self._threads.submit(self._tree.sweep, KEPT_S_MAX)
 
     async def _do(self, path: str, work: Callable[..., T], *args: object, writing: bool = True) -> T:
-        """Do it in a thread. It is awaited to its end whatever happens: nothing is closed under its feet."""
+        """Do it in a thread."""
+        return await _end_of(self._begin(path, work, *args, writing=writing))
+
+    def _begin(self, path: str, work: Callable[..., T], *args: object, writing: bool = True) -> Future[T]:
+        """Have it done in a thread, whether or not anybody waits for it."""
 
         def carried_out() -> T:
             with disk_errors(path, writing):
                 return work(*args)
 
-        going = asyncio.get_running_loop().run_in_executor(self._threads, carried_out)
-        try:
-            return await asyncio.shield(going)
-        except asyncio.CancelledError:
-            while not going.done():
-                await asyncio.wait([going])
-            raise
+        return self._threads.submit(carried_out)
+
+
+async def _end_of(job: Future[T]) -> T:
+    """What comes of it. It goes on when nobody waits any more: a thread cannot be stopped in the middle."""
+    going = asyncio.wrap_future(job)
+    going.add_done_callback(lambda done: done.exception())  # it is known, also where nobody asks for it
+    await asyncio.wait([going])
+    return going.result()
+
+
+def _let_go(opening: Future[T], last: Future[Any], close: Callable[[T], None]) -> None:
+    """Close what was opened, if it was, once the last job with it has ended: it may still wait for a thread.
+
+    In a thread this is no deadlock: the threads take jobs in order, so that one has begun already.
+    """
+    wait([last])
+    if not opening.exception():
+        close(opening.result())
 
 
 def _file(path: str) -> Segments:

@@ -13,11 +13,11 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from tallystick.core.errors import BadInput, MissingTile, TallyError, Unavailable
+from tallystick.core.tracking.address import cleaned
 from tallystick.core.wall import Wall
 from tallystick.ports.sandbox import Sandbox
 from tallystick.tiles.registry.life import Life
@@ -64,11 +64,8 @@ class Store:
         return str(Path(url.removeprefix("sqlite:///")).parent) if url.startswith("sqlite:") else ""
 
     def without_password(self, text: str) -> str:
-        """``text`` of the server's, without the database's password, should it be in there."""
-        given = urlsplit(self.database).netloc.rpartition("@")[0].partition(":")[2]
-        for secret in {given, unquote(given)} - {""}:
-            text = text.replace(secret, "***")
-        return text
+        """``text`` of the server's, without the database's passwords, should they be in there."""
+        return cleaned(text, self.database)
 
 
 class MlflowChild:

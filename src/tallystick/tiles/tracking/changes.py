@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import posixpath
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import urlparse, urlunparse
 
 from tallystick.core.tracking.asks import (
     CreateExperiment,
@@ -22,15 +19,12 @@ from tallystick.core.tracking.asks import (
     Write,
 )
 from tallystick.core.tracking.entries import Run
+from tallystick.core.tracking.rules import MODELS_LOGGED, RUN_NAME, under, with_model
 from tallystick.ports.database import Row, Session
 from tallystick.ports.tracking import DEFAULT_WORKSPACE
 from tallystick.tiles.tracking import sql
 
-__all__ = ["CHANGES", "RUN_NAME", "Roots", "active_experiment", "active_run", "under"]
-
-RUN_NAME = "mlflow.runName"
-MODELS_LOGGED = "mlflow.log-model.history"
-TAG_CHARS_MAX = 8000
+__all__ = ["CHANGES", "Roots", "active_experiment", "active_run"]
 
 
 class Roots(NamedTuple):
@@ -38,20 +32,6 @@ class Roots(NamedTuple):
 
     artifact_root: str
     workspaces: bool
-
-
-def under(location: str | None, *parts: str) -> str:
-    """``parts`` as a path below ``location``, as MLflow appends them; NotPlain if it has a query."""
-    if not location or any(mark in location for mark in "?#;"):
-        raise NotPlain
-    path = "/".join(parts)
-    told = urlparse(location)
-    if not told.scheme:
-        return posixpath.join(location, path)
-    if told.path.startswith("/"):
-        return urlunparse(told._replace(path=posixpath.join(told.path, path)))
-    rest = told._replace(scheme="", path=posixpath.join(told.path, path))
-    return f"{told.scheme}:{urlunparse(rest)}"
 
 
 def active_run(session: Session, run_id: str, workspace: str) -> Row:
@@ -102,15 +82,7 @@ def _delete_tag(session: Session, ask: DeleteTag, workspace: str, roots: Roots) 
 def _log_model(session: Session, ask: LogModel, workspace: str, roots: Roots) -> None:
     active_run(session, ask.run_id, workspace)
     found = session.rows(sql.TAG, (MODELS_LOGGED, ask.run_id))
-    try:
-        told = json.loads(found[0][0]) if found else []
-    except (TypeError, ValueError):
-        raise NotPlain from None
-    if not isinstance(told, list):
-        raise NotPlain
-    text = json.dumps([*told, json.loads(ask.model_json)])
-    if len(text) > TAG_CHARS_MAX:
-        raise NotPlain
+    text = with_model(found[0][0] if found else None, ask.model_json)
     sql.TAGS.put(session, [(MODELS_LOGGED, text, ask.run_id)])
 
 

@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from tallystick.core.tracking.asks import NotPlain, SearchExperiments, SearchRuns
 from tallystick.core.tracking.entries import Page
+from tallystick.core.tracking.rules import RUN_NAME
 from tallystick.core.tracking.search import Condition, Order
 from tallystick.ports.database import Session
 from tallystick.tiles.tracking import sql
-from tallystick.tiles.tracking.runs import RUN_NAME, among, load_runs, tell_experiments
+from tallystick.tiles.tracking.runs import among, load_runs, tell_experiments
 
 __all__ = ["search_experiments", "search_runs"]
 

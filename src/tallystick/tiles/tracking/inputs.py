@@ -6,18 +6,19 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from tallystick.core.tracking.asks import (
-    CreateLoggedModel,
-    FinalizeLoggedModel,
-    LogInputs,
-    LogOutputs,
-    NotPlain,
-    Write,
-)
+from tallystick.core.tracking.asks import LogInputs, LogOutputs, NotPlain, Write
 from tallystick.core.tracking.entries import DatasetInput, LoggedModel
+from tallystick.core.tracking.model_asks import (
+    CreateLoggedModel,
+    DeleteModelTag,
+    FinalizeLoggedModel,
+    LogModelParams,
+    SetModelTags,
+)
+from tallystick.core.tracking.rules import under
 from tallystick.ports.database import Row, Session
 from tallystick.tiles.tracking import sql
-from tallystick.tiles.tracking.changes import Roots, active_experiment, active_run, under
+from tallystick.tiles.tracking.changes import Roots, active_experiment, active_run
 
 __all__ = ["MODEL_CHANGES"]
 
@@ -105,10 +106,39 @@ def _finalize_logged_model(session: Session, ask: FinalizeLoggedModel, workspace
         raise NotPlain
 
 
+def _model_home(session: Session, model_id: str, workspace: str) -> int:
+    """The experiment of a logged model, deleted or not; NotPlain unless it is there."""
+    rows = session.rows(sql.MODEL_HOME, (model_id, workspace))
+    if not rows:
+        raise NotPlain
+    experiment_id: int = rows[0][0]
+    return experiment_id
+
+
+def _log_model_params(session: Session, ask: LogModelParams, workspace: str, roots: Roots) -> None:
+    """One that is there already is an error of the database, and so not plain."""
+    whose = (ask.model_id, _model_home(session, ask.model_id, workspace))
+    sql.MODEL_PARAMS.put(session, [(*whose, key, value) for key, value in ask.params])
+
+
+def _set_model_tags(session: Session, ask: SetModelTags, workspace: str, roots: Roots) -> None:
+    whose = (ask.model_id, _model_home(session, ask.model_id, workspace))
+    sql.MODEL_TAGS.put(session, [(*whose, key, value) for key, value in ask.tags])
+
+
+def _delete_model_tag(session: Session, ask: DeleteModelTag, workspace: str, roots: Roots) -> None:
+    _model_home(session, ask.model_id, workspace)
+    if not session.run(sql.MODEL_TAG_DELETE, (ask.model_id, ask.key)):
+        raise NotPlain
+
+
 MODEL_CHANGES: dict[type[Write[Any]], Callable[[Session, Any, str, Roots], Any]] = {
     LogInputs: _log_inputs,
     LogOutputs: _log_outputs,
     CreateLoggedModel: _create_logged_model,
     FinalizeLoggedModel: _finalize_logged_model,
+    LogModelParams: _log_model_params,
+    SetModelTags: _set_model_tags,
+    DeleteModelTag: _delete_model_tag,
 }
 """How each is carried out."""

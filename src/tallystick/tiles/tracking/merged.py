@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from itertools import repeat
-from math import isfinite, isnan
+from collections.abc import Iterable
 from typing import Any
 
 from tallystick.core.tracking.asks import (
-    Columns,
     CreateRun,
-    Items,
     LogBatch,
     LogColumns,
     LogMetric,
@@ -21,19 +17,14 @@ from tallystick.core.tracking.asks import (
     SetTag,
     Write,
 )
-from tallystick.core.tracking.entries import Run
+from tallystick.core.tracking.sheet import MERGED, Sheet
 from tallystick.ports.database import Row, Session
 from tallystick.tiles.tracking import sql
-from tallystick.tiles.tracking.changes import RUN_NAME, under
+from tallystick.tiles.tracking.runs import among
 
-__all__ = ["MERGED", "Job", "carry_out"]
+__all__ = ["Job", "carry_out"]
 
-LARGEST = 1.7976931348623157e308
-"""What stands in the database for an infinite value, as MLflow has it."""
-PAIRS_MAX = 256
-
-Mark = tuple[int, int, float]
-"""Step, time and value: what decides which point of a key is the latest."""
+PLACES_MAX = 256
 
 
 class Job:
@@ -52,235 +43,90 @@ class Job:
 
 
 def carry_out(session: Session, jobs: list[Job]) -> None:
-    """Carry out ``jobs``, whose asks are all of :data:`MERGED`; those that are not plain are answered so."""
-    sheet = _Sheet(session, jobs)
+    """Carry out ``jobs``, whose asks are all of ``MERGED``; those that are not plain are answered so."""
+    sheet = _known(session, jobs)
     for job in jobs:
         try:
             job.answer = MERGED[type(job.ask)](sheet, job.ask, job.workspace)
         except NotPlain as not_plain:
             job.answer = not_plain
-    sheet.write(session)
+    _write(session, sheet)
 
 
-class _Sheet:
-    """What is known of all that the asks speak of, and the rows that they come to."""
-
-    def __init__(self, session: Session, jobs: list[Job]) -> None:
-        self.metrics: list[Row] = []
-        self.latest: dict[str, dict[str, Mark]] = {}
-        self.latest_nan: set[tuple[str, str]] = set()
-        self.new_params: list[Row] = []
-        self.tags: dict[tuple[str, str], str] = {}
-        self.names: dict[str, str] = {}
-        self.new_batches: list[Row] = []
-        self.new_runs: dict[str, Row] = {}
-        self._look_up(session, jobs)
-
-    def _look_up(self, session: Session, jobs: list[Job]) -> None:
-        runs: set[str] = set()
-        experiments: set[int] = set()
-        params: set[tuple[str, str]] = set()
-        batches: set[str] = set()
-        for job in jobs:
-            ask = job.ask
-            if isinstance(ask, CreateRun):
-                experiments.add(ask.experiment_id)
-            elif isinstance(ask, LogColumns):
-                runs.update(run_id for run_id, _ in ask.runs)
-                batches.add(ask.batch_id)
-            elif isinstance(ask, LogMetric | LogBatch | LogParam | SetTag):
-                runs.add(ask.run_id)
-                if isinstance(ask, LogParam):
-                    params.add((ask.key, ask.run_id))
-                elif isinstance(ask, LogBatch):
-                    params.update((key, ask.run_id) for key, _ in ask.params)
-        self.runs: dict[str, str] = dict(_among(session, sql.RUNS_ACTIVE, "r.run_uuid", runs))
-        found = _among(session, sql.EXPERIMENTS_ACTIVE, "experiment_id", experiments)
-        self.experiments = {row[0]: row[1:] for row in found}
-        self.params = _known_params(session, list(params))
-        self.batches = {row[0] for row in _among(session, sql.BATCHES_SEEN, "batch_id", batches)}
-
-    def check(self, run_id: str, workspace: str) -> None:
-        """NotPlain unless the run is there, active, and of this workspace."""
-        if self.runs.get(run_id) != workspace:
-            raise NotPlain
-
-    def add_point(self, ask: LogMetric) -> None:
-        """One point."""
-        value, nan = ask.value, 0
-        if not isfinite(value):
-            value, nan = _told(value)
-        run_id, key = ask.run_id, ask.key
-        self.metrics.append((key, value, ask.timestamp_ms, run_id, ask.step, nan))
-        mark = (ask.step, ask.timestamp_ms, value)
-        latest = self.latest.setdefault(run_id, {})
-        old = latest.get(key)
-        if old is None or mark > old:
-            latest[key] = mark
-            if nan:
-                self.latest_nan.add((run_id, key))
-            elif self.latest_nan:
-                self.latest_nan.discard((run_id, key))
-
-    def add_points(self, run_id: str, points: Columns) -> None:
-        """Columns of points; those that are finite, as nearly all are, in a loop of their own."""
-        values = points.values
-        if not all(map(isfinite, values)):
-            for row in zip(points.keys, values, points.timestamps_ms, points.steps, strict=True):
-                self.add_point(LogMetric(run_id, *row))
-            return
-        columns = (points.keys, values, points.timestamps_ms, repeat(run_id), points.steps, repeat(0))
-        self.metrics.extend(zip(*columns, strict=False))
-        latest = self.latest.setdefault(run_id, {})
-        get, nans = latest.get, self.latest_nan
-        marks = zip(points.steps, points.timestamps_ms, values, strict=True)
-        for key, mark in zip(points.keys, marks, strict=True):
-            old = get(key)
-            if old is None or mark > old:
-                latest[key] = mark
-                if nans:
-                    nans.discard((run_id, key))
-
-    def add_params(self, run_id: str, params: Items) -> None:
-        """All of them or none: NotPlain where one is there with another value."""
-        known = self.params
-        for key, value in params:
-            if known.get((key, run_id), value) != value:
-                raise NotPlain
-        for key, value in params:
-            if (key, run_id) not in known:
-                known[key, run_id] = value
-                self.new_params.append((key, value, run_id))
-
-    def add_tags(self, run_id: str, tags: Items) -> None:
-        """The last of each key counts; an empty name leaves run and tag as they are, as in MLflow."""
-        for key, value in tags:
-            if key == RUN_NAME:
-                if not value:
-                    continue
-                self.names[run_id] = value
-            self.tags[key, run_id] = value
-
-    def write(self, session: Session) -> None:
-        """Put all rows where they belong, in one order for all: two hubs do not lock each other out."""
-        sql.RUNS.put(session, list(self.new_runs.values()))
-        sql.METRICS.put(session, self.metrics)
-        sql.LATEST.put(session, self._latest_rows())
-        sql.PARAMS.put(session, self.new_params)
-        sql.TAGS.put(session, [(key, self.tags[key, run], run) for key, run in sorted(self.tags)])
-        for run_id in sorted(self.names):
-            session.run(sql.RUN_RENAME, (self.names[run_id], run_id))
-        sql.BATCHES.put(session, self.new_batches)
-
-    def _latest_rows(self) -> list[Row]:
-        nans = self.latest_nan
-        return [
-            (key, value, time_ms, run_id, step, 1 if nans and (run_id, key) in nans else 0)
-            for run_id in sorted(self.latest)
-            for key, (step, time_ms, value) in sorted(self.latest[run_id].items())
-        ]
+def _known(session: Session, jobs: list[Job]) -> Sheet:
+    """A sheet with all that is known of what the asks speak of."""
+    runs: set[str] = set()
+    experiments: set[int] = set()
+    params: set[tuple[str, str]] = set()
+    batches: set[str] = set()
+    of_models: list[LogBatch] = []
+    for job in jobs:
+        ask = job.ask
+        if isinstance(ask, CreateRun):
+            experiments.add(ask.experiment_id)
+        elif isinstance(ask, LogColumns):
+            runs.update(run_id for run_id, _ in ask.runs)
+            batches.add(ask.batch_id)
+        elif isinstance(ask, LogMetric | LogBatch | LogParam | SetTag):
+            runs.add(ask.run_id)
+            if isinstance(ask, LogParam):
+                params.add((ask.key, ask.run_id))
+            elif isinstance(ask, LogBatch):
+                params.update((key, ask.run_id) for key, _ in ask.params)
+                if ask.of_models:
+                    of_models.append(ask)
+    sheet = Sheet()
+    sheet.runs = dict(_among(session, sql.RUNS_ACTIVE, "r.run_uuid", runs))
+    found = _among(session, sql.EXPERIMENTS_ACTIVE, "experiment_id", experiments)
+    sheet.experiments = {row[0]: row[1:] for row in found}
+    rows = _places(session, sql.PARAMS_KNOWN, list(params))
+    sheet.params = {(key, run_id): value for run_id, key, value in rows}
+    sheet.batches = {row[0] for row in _among(session, sql.BATCHES_SEEN, "batch_id", batches)}
+    if of_models:
+        _know_models(session, sheet, of_models)
+    return sheet
 
 
-def _log_metric(sheet: _Sheet, ask: LogMetric, workspace: str) -> None:
-    sheet.check(ask.run_id, workspace)
-    sheet.add_point(ask)
-
-
-def _log_batch(sheet: _Sheet, ask: LogBatch, workspace: str) -> None:
-    sheet.check(ask.run_id, workspace)
-    if ask.params:
-        sheet.add_params(ask.run_id, ask.params)
-    if ask.points.keys:
-        sheet.add_points(ask.run_id, ask.points)
-    if ask.tags:
-        sheet.add_tags(ask.run_id, ask.tags)
-
-
-def _log_columns(sheet: _Sheet, ask: LogColumns, workspace: str) -> None:
-    if ask.batch_id in sheet.batches:
-        return
-    for run_id, _ in ask.runs:
-        sheet.check(run_id, workspace)
-    for run_id, points in ask.runs:
-        sheet.add_points(run_id, points)
-    sheet.batches.add(ask.batch_id)
-    sheet.new_batches.append((ask.batch_id, int(time.time() * 1000)))
-
-
-def _log_param(sheet: _Sheet, ask: LogParam, workspace: str) -> None:
-    sheet.check(ask.run_id, workspace)
-    sheet.add_params(ask.run_id, ((ask.key, ask.value),))
-
-
-def _set_tag(sheet: _Sheet, ask: SetTag, workspace: str) -> None:
-    sheet.check(ask.run_id, workspace)
-    sheet.add_tags(ask.run_id, ((ask.key, ask.value),))
-
-
-def _create_run(sheet: _Sheet, ask: CreateRun, workspace: str) -> Run:
-    location, found = sheet.experiments.get(ask.experiment_id, (None, None))
-    tags = {**dict(ask.tags), RUN_NAME: ask.name}
-    named = dict(ask.tags).get(RUN_NAME, ask.name)
-    if found != workspace or named != ask.name or len(dict(ask.tags)) < len(ask.tags):
-        raise NotPlain
-    if ask.run_id in sheet.runs or ask.run_id in sheet.new_runs:
-        raise NotPlain
-    uri = under(location, ask.run_id, "artifacts")
-    sheet.new_runs[ask.run_id] = (
-        *(ask.run_id, ask.name, "UNKNOWN", "", "", ask.user_id, "RUNNING"),
-        *(ask.start_ms, "", "active", uri, ask.experiment_id),
+def _know_models(session: Session, sheet: Sheet, asks: list[LogBatch]) -> None:
+    """What is known of the logged models that some batches speak of too."""
+    said = [(point, ask.run_id) for ask in asks for point in ask.of_models]
+    sheet.homes = dict(_among(session, sql.RUNS_HOMES, "run_uuid", {run_id for _, run_id in said}))
+    sheet.models = dict(
+        _among(session, sql.MODELS_HOMES, "m.model_id", {point.model_id for point, _ in said})
     )
-    for key, value in tags.items():
-        sheet.tags[key, ask.run_id] = value
-    listed = list(tags.items())
-    what = (
-        ask.run_id,
-        ask.experiment_id,
-        ask.name,
-        ask.user_id,
-        "RUNNING",
-        ask.start_ms,
-        None,
-        uri,
-        "active",
-    )
-    return Run(*what, [], [], listed, [], [], [])
+    places = {(p.model_id, p.key, p.timestamp_ms, p.step, run_id) for p, run_id in said}
+    rows = _places(session, sql.MODEL_POINTS_KNOWN, list(places))
+    sheet.model_points = {row[:5]: row[5:] for row in rows}
 
 
-MERGED: dict[type, Callable[[_Sheet, Any, str], Any]] = {
-    LogMetric: _log_metric,
-    LogBatch: _log_batch,
-    LogColumns: _log_columns,
-    LogParam: _log_param,
-    SetTag: _set_tag,
-    CreateRun: _create_run,
-}
-"""How each is brought onto the sheet."""
-
-
-def _told(value: float) -> tuple[float, int]:
-    """What the database is told of a value that is not finite: NaN is 0 with a flag."""
-    if isnan(value):
-        return 0.0, 1
-    return (LARGEST if value > 0 else -LARGEST), 0
+def _write(session: Session, sheet: Sheet) -> None:
+    """Put all rows where they belong, in one order for all: two hubs do not lock each other out."""
+    sql.RUNS.put(session, list(sheet.new_runs.values()))
+    sql.METRICS.put(session, sheet.metrics)
+    sql.LATEST.put(session, sheet.latest_rows())
+    sql.MODEL_POINTS.put(session, sheet.new_model_points)
+    sql.PARAMS.put(session, sheet.new_params)
+    sql.TAGS.put(session, [(key, sheet.tags[key, run], run) for key, run in sorted(sheet.tags)])
+    for run_id in sorted(sheet.names):
+        session.run(sql.RUN_RENAME, (sheet.names[run_id], run_id))
+    now_ms = int(time.time() * 1000)
+    sql.BATCHES.put(session, [(batch_id, now_ms) for batch_id in sheet.new_batches])
 
 
 def _among(session: Session, statement: str, column: str, values: Iterable[Any]) -> list[Row]:
+    """:func:`among`, without asking where nothing is wanted."""
     wanted = list(values)
-    if not wanted:
-        return []
-    words, told = session.among(column, wanted)
-    return session.rows(statement.format(among=words), told)
+    return among(session, statement, column, wanted) if wanted else []
 
 
-def _known_params(session: Session, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """The params that are there, of these pairs of key and run; as many places as the next power of two."""
-    known: dict[tuple[str, str], str] = {}
-    for at in range(0, len(pairs), PAIRS_MAX):
-        some = pairs[at : at + PAIRS_MAX]
-        places = 1 << (len(some) - 1).bit_length()
-        some += [some[-1]] * (places - len(some))
-        words = sql.PARAMS_KNOWN.format(pairs=", ".join(["(?, ?)"] * places))
-        told = [text for pair in some for text in pair]
-        known.update({(key, run_id): value for run_id, key, value in session.rows(words, told)})
-    return known
+def _places(session: Session, statement: str, places: list[Row]) -> list[Row]:
+    """What is there at these places, each a row of values; as many of them as the next power of two."""
+    found: list[Row] = []
+    for at in range(0, len(places), PLACES_MAX):
+        some = places[at : at + PLACES_MAX]
+        count = 1 << (len(some) - 1).bit_length()
+        some += [some[-1]] * (count - len(some))
+        place = f"({', '.join('?' * len(some[0]))})"
+        words = statement.format(places=", ".join([place] * count))
+        found += session.rows(words, [value for row in some for value in row])
+    return found

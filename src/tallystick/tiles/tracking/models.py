@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from tallystick.core.tracking.asks import (
-    GetLoggedModel,
-    GetModelVersion,
-    GetRegisteredModel,
-    NotPlain,
-    SearchLoggedModels,
-)
+from tallystick.core.tracking.asks import NotPlain
 from tallystick.core.tracking.entries import (
     LoggedModel,
     LoggedModelMetric,
     ModelVersion,
     Page,
     RegisteredModel,
+)
+from tallystick.core.tracking.model_asks import (
+    GetLoggedModel,
+    GetModelVersion,
+    GetRegisteredModel,
+    SearchLoggedModels,
 )
 from tallystick.ports.database import Row, Session
 from tallystick.tiles.tracking import sql
@@ -33,7 +33,7 @@ def get_logged_model(session: Session, ask: GetLoggedModel, workspace: str) -> L
 
 def search_logged_models(session: Session, ask: SearchLoggedModels, workspace: str) -> Page:
     """See :class:`SearchLoggedModels`."""
-    more = [workspace, ask.max_results + 1, ask.offset]
+    more = [ask.name, ask.name, workspace, ask.max_results + 1, ask.offset]
     found = among(session, sql.MODELS_SEARCH, "experiment_id", ask.experiment_ids, *more)
     then = ask.offset + ask.max_results if len(found) > ask.max_results else None
     return Page(_tell_models(session, found[: ask.max_results]), then)

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar, cast
 
 from tallystick.core.errors import TallyError, Unavailable
-from tallystick.core.tracking import asks
+from tallystick.core.tracking import asks, model_asks
 from tallystick.core.tracking.asks import NotPlain, Read
 from tallystick.ports.database import Session, Source
 from tallystick.ports.tracking import DEFAULT_WORKSPACE
@@ -27,10 +27,10 @@ _ANSWERS: dict[type[Read[Any]], Callable[[Session, Any, str], Any]] = {
     asks.History: history.history,
     asks.HistoryBulk: history.history_bulk,
     asks.HistoryInterval: history.history_interval,
-    asks.GetLoggedModel: models.get_logged_model,
-    asks.SearchLoggedModels: models.search_logged_models,
-    asks.GetRegisteredModel: models.get_registered_model,
-    asks.GetModelVersion: models.get_model_version,
+    model_asks.GetLoggedModel: models.get_logged_model,
+    model_asks.SearchLoggedModels: models.search_logged_models,
+    model_asks.GetRegisteredModel: models.get_registered_model,
+    model_asks.GetModelVersion: models.get_model_version,
 }
 
 

@@ -1,4 +1,4 @@
-"""The record: a writer and readers over one database."""
+"""The record: writers and readers over one database."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from tallystick.core.errors import BadInput, TallyError, Unavailable
-from tallystick.core.tracking.asks import FinalizeLoggedModel, GetLoggedModel, NotPlain, Read, Write
+from tallystick.core.tracking.asks import LogColumns, NotPlain, Read, Write
+from tallystick.core.tracking.model_asks import FinalizeLoggedModel, GetLoggedModel
 from tallystick.ports.database import Source
 from tallystick.ports.tile import Place
 from tallystick.ports.tracking import DEFAULT_WORKSPACE
@@ -40,7 +41,8 @@ class Record:
             raise BadInput(f"{root!r} is no place for artifacts", where="artifact_root")
         self._source = source
         self._workspaces = bool(place.options.get("workspaces", False))
-        self._writer = Writer(source, Roots(root, self._workspaces))
+        roots = Roots(root, self._workspaces)
+        self._writers = [Writer(source, roots) for _ in range(source.writers)]
         self._reads = Reads(source)
         self._looker = ThreadPoolExecutor(1, thread_name_prefix="tally-tracking-look")
         self._looking: asyncio.Future[bool] | None = None
@@ -61,7 +63,7 @@ class Record:
     async def write(self, ask: Write[A], workspace: str) -> A:
         """Carry out ``ask``, and answer when it is durable."""
         await self._check(workspace)
-        answer = await self._writer.do(ask, workspace)
+        answer = await self._writer_of(ask).do(ask, workspace)
         if isinstance(
             ask, FinalizeLoggedModel
         ):  # its answer is all of the model, which is for readers to know
@@ -75,14 +77,21 @@ class Record:
 
     def yield_to(self, others: int) -> None:
         """Leave gaps for MLflow's own server while ``others`` of its writes are under way."""
-        self._writer.yield_to(others)
+        for writer in self._writers:
+            writer.yield_to(others)
 
     async def close(self) -> None:
         """Finish what was begun and let go of the database; twice is fine."""
         self._closed, self._known_until = True, 0.0
-        await asyncio.to_thread(self._writer.close)
+        for writer in self._writers:
+            await asyncio.to_thread(writer.close)
         await asyncio.to_thread(self._reads.close)
         self._looker.shutdown(wait=False)
+
+    def _writer_of(self, ask: Write[Any]) -> Writer:
+        """What is about one run goes through one writer, in order; two of them are as safe as two hubs."""
+        run_id = ask.runs[0][0] if isinstance(ask, LogColumns) and ask.runs else getattr(ask, "run_id", "")
+        return self._writers[hash(run_id) % len(self._writers)] if run_id else self._writers[0]
 
     async def _check(self, workspace: str) -> None:
         if self._closed:
@@ -96,7 +105,7 @@ class Record:
         known = await asyncio.get_running_loop().run_in_executor(self._looker, self._look)
         if known and not self._known:
             with contextlib.suppress(TallyError, NotPlain):  # then it is tried again with the first write
-                await self._writer.do(None, DEFAULT_WORKSPACE)
+                await self._writers[0].do(None, DEFAULT_WORKSPACE)
         self._known = known
         self._known_until = time.monotonic() + RECHECK_S if known and not self._closed else 0.0
         return known

@@ -9,12 +9,11 @@ from typing import Any
 
 from tallystick.core.tracking.asks import GetExperiment, GetRun, NotPlain
 from tallystick.core.tracking.entries import DatasetInput, Experiment, ModelOutput, Pairs, Point, Run
+from tallystick.core.tracking.rules import RUN_NAME
 from tallystick.ports.database import Row, Session
 from tallystick.tiles.tracking import sql
 
 __all__ = ["among", "get_experiment", "get_run", "load_runs", "pairs", "tell_experiments", "visible_runs"]
-
-RUN_NAME = "mlflow.runName"
 
 
 def among(session: Session, query: str, column: str, values: Sequence[object], *more: object) -> list[Row]:

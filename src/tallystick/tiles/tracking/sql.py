@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tallystick.ports.database import Row, Session
+from tallystick.ports.database import IF_NEW, Row, Session
 
 # ------------------------------------------------------------------------------------------------- the schema
 
@@ -43,9 +43,7 @@ class Table(NamedTuple):
 
 
 # A point that is there already, all six alike, is dropped by the primary key.
-METRICS = Table(
-    "metrics", ("key", "value", "timestamp", "run_uuid", "step", "is_nan"), "ON CONFLICT DO NOTHING"
-)
+METRICS = Table("metrics", ("key", "value", "timestamp", "run_uuid", "step", "is_nan"), IF_NEW)
 # The latest point of each key gives way only to one that is strictly greater by step, then time, then value.
 LATEST = Table(
     "latest_metrics",
@@ -100,18 +98,38 @@ MODELS = Table(
     ),
 )
 MODEL_PARAMS = Table("logged_model_params", ("model_id", "experiment_id", "param_key", "param_value"))
-MODEL_TAGS = Table("logged_model_tags", ("model_id", "experiment_id", "tag_key", "tag_value"))
+MODEL_TAGS = Table(
+    "logged_model_tags",
+    ("model_id", "experiment_id", "tag_key", "tag_value"),
+    """ON CONFLICT (model_id, tag_key)
+    DO UPDATE SET tag_value = excluded.tag_value, experiment_id = excluded.experiment_id""",
+)
+MODEL_POINTS = Table(
+    "logged_model_metrics",
+    (
+        *("model_id", "metric_name", "metric_timestamp_ms", "metric_step", "metric_value"),
+        *("experiment_id", "run_id", "dataset_name", "dataset_digest"),
+    ),
+)
 
 # ------------------------------------------------------------------------------- writing: many asks in one go
 
-# {among} is what Session.among makes of a column and its values, {pairs} as many (?, ?) as there are.
+# {among} is what Session.among makes of a column and its values, {places} as many (?, ...) as there are.
 RUNS_ACTIVE = """SELECT r.run_uuid, e.workspace FROM runs AS r CROSS JOIN experiments AS e
 WHERE r.lifecycle_stage = 'active' AND {among} AND e.experiment_id = r.experiment_id"""
 EXPERIMENTS_ACTIVE = """SELECT experiment_id, artifact_location, workspace FROM experiments
 WHERE lifecycle_stage = 'active' AND {among}"""
-# CROSS: the pairs first, then one look into the primary key for each, whatever SQLite thinks of their number.
-PARAMS_KNOWN = """SELECT p.run_uuid, p.key, p.value FROM (VALUES {pairs}) AS v CROSS JOIN params AS p
+# CROSS: the places first, then one look into the primary key for each, however many SQLite thinks they are.
+PARAMS_KNOWN = """SELECT p.run_uuid, p.key, p.value FROM (VALUES {places}) AS v CROSS JOIN params AS p
 WHERE p.key = v.column1 AND p.run_uuid = v.column2"""
+RUNS_HOMES = "SELECT run_uuid, experiment_id FROM runs WHERE {among}"
+MODELS_HOMES = """SELECT m.model_id, e.workspace FROM logged_models AS m CROSS JOIN experiments AS e
+WHERE {among} AND e.experiment_id = m.experiment_id"""
+MODEL_POINTS_KNOWN = """SELECT p.model_id, p.metric_name, p.metric_timestamp_ms, p.metric_step, p.run_id,
+    p.metric_value, p.dataset_name, p.dataset_digest
+FROM (VALUES {places}) AS v CROSS JOIN logged_model_metrics AS p
+WHERE p.model_id = v.column1 AND p.metric_name = v.column2 AND p.metric_timestamp_ms = v.column3
+AND p.metric_step = v.column4 AND p.run_id = v.column5"""
 BATCHES_SEEN = "SELECT batch_id FROM tally_batches WHERE {among}"
 BATCHES_SWEEP = "DELETE FROM tally_batches WHERE at_ms < ?"
 RUN_RENAME = "UPDATE runs SET name = ? WHERE run_uuid = ?"
@@ -141,6 +159,9 @@ WORKSPACE_ROOT = "SELECT default_artifact_root FROM workspaces WHERE name = ?"
 DATASETS_KNOWN = "SELECT dataset_uuid, name, digest FROM datasets WHERE experiment_id = ? AND {among}"
 INPUTS_KNOWN = """SELECT source_id FROM inputs WHERE source_type = 'DATASET' AND destination_type = 'RUN'
 AND destination_id = ? AND {among}"""
+MODEL_HOME = """SELECT m.experiment_id FROM logged_models AS m JOIN experiments AS e USING (experiment_id)
+WHERE m.model_id = ? AND e.workspace = ?"""
+MODEL_TAG_DELETE = "DELETE FROM logged_model_tags WHERE model_id = ? AND tag_key = ?"
 MODEL_FINALIZE = """UPDATE logged_models SET status = ?, last_updated_timestamp_ms = ?
 WHERE model_id = ? AND lifecycle_stage <> 'deleted'
 AND experiment_id IN (SELECT experiment_id FROM experiments WHERE workspace = ?)"""
@@ -259,7 +280,7 @@ AND experiment_id IN (SELECT experiment_id FROM experiments WHERE workspace = ?)
 MODELS_SEARCH = """SELECT model_id, experiment_id, name, artifact_location, creation_timestamp_ms,
     last_updated_timestamp_ms, status, model_type, source_run_id, status_message, lifecycle_stage
 FROM logged_models
-WHERE {among} AND lifecycle_stage <> 'deleted'
+WHERE {among} AND lifecycle_stage <> 'deleted' AND (? = '' OR name = ?)
 AND experiment_id IN (SELECT experiment_id FROM experiments WHERE workspace = ?)
 ORDER BY creation_timestamp_ms DESC, model_id LIMIT ? OFFSET ?"""
 MODELS_TAGS = "SELECT model_id, tag_key, tag_value FROM logged_model_tags WHERE {among}"

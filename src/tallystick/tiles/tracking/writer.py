@@ -1,4 +1,4 @@
-"""The one writer: a thread that commits whatever waits as one transaction, and then answers everybody.
+"""A writer: a thread that commits whatever waits as one transaction, and then answers everybody.
 
 While one commit waits for the disk, the next asks gather. An ask that spoils its group is found by halving
 the group, so that it alone fails. Where a connection is lost, what is known not to be durable is carried out
@@ -19,12 +19,13 @@ from typing import Any
 
 from tallystick.core.errors import Unavailable
 from tallystick.core.tracking.asks import LogBatch, LogColumns, LogMetric, LogParam, NotPlain, Write
+from tallystick.core.tracking.sheet import MERGED
 from tallystick.ports.database import Fault, Session, Source
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.changes import CHANGES, Roots
 from tallystick.tiles.tracking.indexes import make_indexes
 from tallystick.tiles.tracking.inputs import MODEL_CHANGES
-from tallystick.tiles.tracking.merged import MERGED, Job, carry_out
+from tallystick.tiles.tracking.merged import Job, carry_out
 
 __all__ = ["Writer"]
 
@@ -46,7 +47,7 @@ HOW: dict[Any, Any] = {**CHANGES, **MODEL_CHANGES}
 
 
 class Writer:
-    """Owns the only session that writes. It opens that as it is first needed, and again when it was lost."""
+    """Owns a session that writes. It opens that as it is first needed, and again when it was lost."""
 
     def __init__(self, source: Source, roots: Roots) -> None:
         self._source = source
@@ -224,7 +225,7 @@ def _make(session: Session) -> None:
 def _points_of(ask: Write[Any] | None) -> int:
     """What an ask weighs, in points; a param or a tag may be as long as a dozen."""
     if type(ask) is LogBatch:
-        return len(ask.points.keys) + 12 * (len(ask.params) + len(ask.tags)) + 1
+        return len(ask.points.keys) + 12 * (len(ask.params) + len(ask.tags)) + len(ask.of_models) + 1
     if type(ask) is LogColumns:
         return sum(len(columns.keys) for _, columns in ask.runs) + 1
     return 1

@@ -7,14 +7,15 @@ import re
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from tallystick.core.errors import BadInput, NotSupported
-from tallystick.settings import without_password
+from tallystick.core.tracking.address import USER, without_password
 
 __all__ = ["Address", "address_of"]
 
 WHERE = "database"
+_QUOTE = "in a user name or password write @ as %40, : as %3A, / as %2F and % as %25"
 _EXAMPLES = "for example sqlite:///mlflow.db or postgresql://user@host/name"
 
 
@@ -56,7 +57,7 @@ def address_of(text: str, home: Path) -> Address:
     if name == "sqlite" and driver in ("", "pysqlite"):
         return _sqlite(rest)
     if name in ("postgresql", "postgres"):
-        return _postgresql(f"postgresql://{rest}")
+        return _postgresql(rest)
     raise NotSupported(f"{scheme} is not supported: SQLite and PostgreSQL are", where=WHERE, hint=_EXAMPLES)
 
 
@@ -95,8 +96,16 @@ def _sqlite_at(file: Path) -> Address:
     return Address(f"sqlite:///{file}", file)
 
 
-def _postgresql(url: str) -> Address:
+def _postgresql(rest: str) -> Address:
+    url = f"postgresql://{rest}"
     try:
+        found = USER.match(rest)
+        if found and found[2] is not None:  # quoted: PostgreSQL takes less as it is than SQLAlchemy does
+            url = (
+                f"postgresql://{found[1]}:{quote(unquote_to_bytes(found[2]), safe='')}@{rest[found.end() :]}"
+            )
+        if "@" in rest[found.end() if found else 0 :]:
+            raise BadInput("holds a stray @", where=without_password(url), hint=_QUOTE)
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:

@@ -8,10 +8,12 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
-from tallystick.core.errors import Failed, MissingTile, TallyError, Unavailable
+from tallystick.core.errors import Failed, MissingTile, NotSupported, TallyError, Unavailable
+from tallystick.core.tracking.address import apart, cleaned
 from tallystick.wiring.database.address import Address
 from tallystick.wiring.database.schema import TIMEOUT_S, server_version
 
@@ -100,29 +102,44 @@ def _copy(file: Path, place: Path) -> None:
 
 
 def _dump(address: Address, place: Path) -> None:
-    url, password = _apart(address.url)
-    env = {**os.environ, **({"PGPASSWORD": password} if password else {})}
-    command = ["pg_dump", "--format=custom", "--no-password", f"--file={place}", f"--dbname={url}"]
-    _run(command, env, place)
-    _run(["pg_restore", "--list", f"--file={os.devnull}", str(place)], env, place)  # its contents can be read
+    with tempfile.TemporaryDirectory(prefix="tally-") as folder:
+        url, env = _told_apart(address, Path(folder))
+        command = ["pg_dump", "--format=custom", "--no-password", f"--file={place}", f"--dbname={url}"]
+        _run(command, env, place, address)
+        listing = ["pg_restore", "--list", f"--file={os.devnull}", str(place)]  # its contents can be read
+        _run(listing, env, place, address)
 
 
-def _run(command: list[str], env: dict[str, str], place: Path) -> None:
+def _run(command: list[str], env: dict[str, str], place: Path, address: Address) -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        why = " ".join(done.stderr.split())[:500] or f"status {done.returncode}"
+        why = " ".join(cleaned(done.stderr, address.url).split())[:500] or f"status {done.returncode}"
         raise Failed(f"{command[0]} could not make the backup: {why}", where=str(place))
 
 
-def _apart(url: str) -> tuple[str, str]:
-    """The URL without its password, and the password: a command line is everybody's to read."""
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    password = next((value for key, value in query if key == "password"), "")
-    before, at, host = parts.netloc.rpartition("@")
-    user, _, given = before.partition(":")
-    left = urlencode([(k, v) for k, v in query if k != "password"], quote_via=quote)
-    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}", query=left)), unquote(given) or password
+def _told_apart(address: Address, folder: Path) -> tuple[str, dict[str, str]]:
+    """The URL for a command line, which is everybody's to read, and the environment, which is not.
+
+    Only the password has a variable of its own; what else is secret stands in a service file in ``folder``.
+    """
+    url, found = apart(address.url)
+    secrets, env = dict(found), dict(os.environ)
+    if password := secrets.pop("password", ""):
+        env["PGPASSWORD"] = password
+    if not secrets:
+        return url, env
+    if re.search(r"[?&]service=", url):
+        hint = f"write {' and '.join(secrets)} into the file of that service"
+        raise NotSupported(
+            "a secret beside a service cannot be told to pg_dump", where=str(address), hint=hint
+        )
+    file = folder / "service.conf"
+    file.touch(mode=0o600)
+    file.write_text(
+        "".join(["[tally]\n", *(f"{name}={value}\n" for name, value in secrets.items())]), "utf-8"
+    )
+    env["PGSERVICEFILE"] = str(file)
+    return f"{url}{'&' if '?' in url else '?'}service=tally", env
 
 
 def how_to_restore(address: Address, place: Path) -> str:
@@ -130,4 +147,4 @@ def how_to_restore(address: Address, place: Path) -> str:
     if address.file:
         file = address.file
         return f"rm -f {file}-wal {file}-shm && cp {place} {file}"
-    return f"pg_restore --clean --if-exists --dbname={_apart(address.url)[0]} {place}"
+    return f"pg_restore --clean --if-exists --dbname={apart(address.url)[0]} {place}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -15,6 +17,9 @@ from tallystick.core.errors import Conflict, Unavailable
 __all__ = ["Hold", "hold"]
 
 SUFFIX = ".tally-lock"
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
+"""What opening a link, a folder or a socket says."""
 
 
 @dataclass
@@ -41,7 +46,7 @@ def hold(file: Path, home: Path) -> Hold:
     path = real.with_name(real.name + SUFFIX)
     try:
         while True:
-            lock = path.open("a+", encoding="utf-8")
+            lock = _opened(path)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -57,10 +62,33 @@ def hold(file: Path, home: Path) -> Hold:
     return Hold(path, lock)
 
 
+def _opened(path: Path) -> IO[str]:
+    """The file, made when new; Unavailable for what is none of ours: anybody may write in a shared folder."""
+    try:
+        opened = os.open(path, _LOCK, 0o666)
+    except OSError as wrong:
+        if wrong.errno in _NO_FILE:
+            raise _planted(path) from None
+        raise
+    status = os.fstat(opened)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(opened)
+        raise _planted(path)
+    return os.fdopen(opened, "r+", encoding="utf-8")
+
+
+def _planted(path: Path) -> Unavailable:
+    return Unavailable(
+        "something else stands in the place of the lock",
+        where=str(path),
+        hint=f"see what it is, then remove it: ls -l {path}",
+    )
+
+
 def _is_there(path: Path, lock: IO[str]) -> bool:
     """Whether the lock is on the file that is there, and not on one that its holder has just removed."""
     with contextlib.suppress(FileNotFoundError):
-        return os.fstat(lock.fileno()).st_ino == path.stat().st_ino
+        return os.path.samestat(os.fstat(lock.fileno()), path.lstat())
     return False
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tallystick.core.errors import BadInput, Damaged, MissingTile, TallyError, Unavailable
+from tallystick.core.tracking.address import cleaned
 from tallystick.wiring.database.address import Address
 
 if TYPE_CHECKING:
@@ -154,9 +155,13 @@ def _judged(names: Sequence[str], rows: Iterable[Sequence[object]]) -> Look:
 
 @contextlib.contextmanager
 def connected(address: Address) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A connection to a PostgreSQL server, for a moment; every error of it as Unavailable."""
+    """A connection to a PostgreSQL server, for a moment; every error of it as Unavailable.
+
+    BadInput where its client cannot read the address: how that quotes the address is not shown.
+    """
     try:
         import psycopg
+        import psycopg.conninfo
     except ImportError as missing:
         raise MissingTile(
             f"it needs the Python package {missing.name or missing}",
@@ -164,10 +169,15 @@ def connected(address: Address) -> Iterator[psycopg.Connection[tuple[object, ...
             hint="pip install 'tallystick[postgresql]'",
         ) from missing
     try:
+        psycopg.conninfo.conninfo_to_dict(address.url)
+    except psycopg.Error:
+        hint = "after ? stand parameters of libpq as name=value, with & between them; in a value & is %26"
+        raise BadInput("PostgreSQL's client cannot read it", where=str(address), hint=hint) from None
+    try:
         with psycopg.connect(address.url, connect_timeout=int(2 * TIMEOUT_S), autocommit=True) as db:
             yield db
     except psycopg.Error as wrong:
-        text = " ".join(str(wrong).split())[:500] or type(wrong).__name__
+        text = " ".join(cleaned(str(wrong), address.url).split())[:500] or type(wrong).__name__
         hint = "make it with: createdb" if "does not exist" in text and "database" in text else ""
         raise Unavailable(
             f"PostgreSQL does not answer: {text}",

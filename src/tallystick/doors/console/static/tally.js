@@ -3,7 +3,11 @@
 "use strict";
 (() => {
   // The links that MLflow's client prints: its pages are at the root of an MLflow server, here below /mlflow/.
-  if (location.pathname === "/" && location.hash.startsWith("#/")) location.replace(`/mlflow/${location.hash}`);
+  function followMlflow() {
+    if (location.pathname === "/" && location.hash.startsWith("#/")) location.replace(`/mlflow/${location.hash}`);
+  }
+  followMlflow();
+  addEventListener("hashchange", followMlflow); // a link opened where the console is open loads no page anew
 
   const SLOWEST_MS = 10000;
   let failures = 0;

@@ -11,13 +11,10 @@ import pytest
 from tallystick.core.errors import Unavailable
 from tallystick.core.tracking.asks import (
     CreateExperiment,
-    CreateLoggedModel,
     CreateRun,
     DeleteExperimentTag,
     DeleteTag,
-    FinalizeLoggedModel,
     GetExperiment,
-    GetLoggedModel,
     GetRun,
     LogBatch,
     LogMetric,
@@ -31,13 +28,16 @@ from tallystick.core.tracking.asks import (
     UpdateRun,
     Write,
 )
+from tallystick.core.tracking.model_asks import CreateLoggedModel
 from tallystick.ports.tracking import Tracking
-from tallystick.proofs.tracking_runs import R, RunsProof, W, begin, inside, points, refused, run_id
+from tallystick.proofs.tracking.models import ModelsProof
+from tallystick.proofs.tracking.record import R, W, begin, points, refused, run_id
+from tallystick.proofs.tracking.runs import RunsProof, inside
 
-__all__ = ["TrackingProof", "begin", "points", "run_id"]
+__all__ = ["TrackingProof"]
 
 
-class TrackingProof(RunsProof):
+class TrackingProof(RunsProof, ModelsProof):
     """Runs, experiments and models, many writes at once, workspaces, and closing."""
 
     async def test_experiments(self, tracking: Tracking) -> None:
@@ -73,18 +73,6 @@ class TrackingProof(RunsProof):
         await tracking.write(MoveExperiment(where, "active", 7), W)
         stages = [(await self.run(tracking, n)).lifecycle_stage for n in (1, 2, 3)]
         assert stages == ["active"] * 3
-
-    async def test_logged_models(self, tracking: Tracking) -> None:
-        ask = CreateLoggedModel("m-1", 0, "m", 5, R, "agent", (("p", "1"),), (("t", "2"),))
-        told = await tracking.write(ask, W)
-        assert told.artifact_location == "mlflow-artifacts:/0/models/m-1/artifacts"
-        assert (told.status, told.params, told.tags, told.source_run_id) == (1, [("p", "1")], [("t", "2")], R)
-        assert await tracking.read(GetLoggedModel("m-1"), W) == told
-        await refused(tracking, ask)
-        done = await tracking.write(FinalizeLoggedModel("m-1", 2, 9), W)
-        assert done == told._replace(status=2, updated_ms=9)
-        await refused(tracking, FinalizeLoggedModel("m-9", 2, 9))
-        await refused(tracking, CreateLoggedModel("m-2", 77, "m", 5))
 
     async def test_many_at_once_and_each_answer_is_its_own(self, tracking: Tracking) -> None:
         """Among those that can be done are some that cannot, for every reason that there is."""

@@ -1,22 +1,17 @@
-"""What every tracking tile must do with runs; ``TrackingProof`` in ``tracking.py`` is the whole."""
+"""What every tracking tile must do with runs; ``whole`` is all of it."""
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tallystick.core.tracking.asks import (
-    Columns,
     CreateRun,
     DeleteTag,
-    GetRun,
     History,
     LogBatch,
     LogColumns,
@@ -31,32 +26,13 @@ from tallystick.core.tracking.asks import (
     UpdateRun,
     Write,
 )
-from tallystick.core.tracking.entries import DatasetInput, ModelOutput, Point, Run
-from tallystick.ports.tracking import DEFAULT_WORKSPACE, Tracking
+from tallystick.core.tracking.entries import DatasetInput, ModelOutput, Point
+from tallystick.ports.tracking import Tracking
+from tallystick.proofs.tracking.record import NO_POINTS, R, RecordProof, W, begin, points, refused, run_id
 
-__all__ = ["NO_POINTS", "R", "RunsProof", "W", "begin", "inside", "points", "refused", "run_id"]
+__all__ = ["RunsProof", "inside"]
 
-W = DEFAULT_WORKSPACE
-NO_POINTS = Columns([], [], [], [])
 NAN, INF = math.nan, math.inf
-
-
-def run_id(n: int) -> str:
-    """The id of the n-th run."""
-    return f"{n:032x}"
-
-
-R = run_id(1)
-
-
-def points(*rows: tuple[str, float, int, int]) -> Columns:
-    """Rows of key, value, time and step as columns."""
-    return Columns([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], [r[3] for r in rows])
-
-
-async def begin(tracking: Tracking, n: int = 1, *, experiment: int = 0, workspace: str = W) -> Run:
-    """Create the n-th run."""
-    return await tracking.write(CreateRun(run_id(n), experiment, "ann", 1000 + n, f"run-{n}"), workspace)
 
 
 def inside(n: int = 1) -> list[Write[Any]]:
@@ -77,40 +53,8 @@ def inside(n: int = 1) -> list[Write[Any]]:
     ]
 
 
-async def refused(tracking: Tracking, ask: Write[Any], workspace: str = W) -> None:
-    """That the ask is not plain."""
-    with pytest.raises(NotPlain):
-        await tracking.write(ask, workspace)
-
-
-class RunsProof(abc.ABC):
+class RunsProof(RecordProof):
     """What is written of runs, with its unhappy half."""
-
-    @abc.abstractmethod
-    async def open(self, home: Path, *, workspaces: bool = False) -> Tracking:
-        """Open a new record with experiment 0, as MLflow has it, and artifacts below ``mlflow-artifacts:/``.
-
-        With ``workspaces`` there are ``blue`` and ``red``, and ``red`` keeps its artifacts below ``s3://red``.
-        """
-
-    @pytest.fixture
-    async def tracking(self, tmp_path: Path) -> AsyncIterator[Tracking]:
-        """A new record with one run."""
-        tracking = await self.open(tmp_path)
-        await begin(tracking)
-        yield tracking
-        await tracking.close()
-
-    @pytest.fixture
-    async def shared(self, tmp_path: Path) -> AsyncIterator[Tracking]:
-        """A new record with workspaces."""
-        tracking = await self.open(tmp_path, workspaces=True)
-        yield tracking
-        await tracking.close()
-
-    async def run(self, tracking: Tracking, n: int = 1) -> Run:
-        """The n-th run."""
-        return await tracking.read(GetRun(run_id(n)), W)
 
     async def test_it_is_ready(self, tracking: Tracking) -> None:
         assert await tracking.ready()

@@ -1,0 +1,1 @@
+"""What every tracking tile must do: ``whole`` is all of it."""
