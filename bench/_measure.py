@@ -26,7 +26,7 @@ PLUGIN_RUN = WRITERS[END_TO_END + 1]
 class Work:
     """Something to measure. ``per`` is what one operation counts for; goals are ratios to stock.
 
-    ``uri`` and ``call`` are for MLflow's client: where it logs to, and what bench/_client.py calls.
+    ``uri`` and ``call`` are for MLflow's client: where it logs to, and what bench/loads/client.py calls.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Bench:
 
     def measure(self, work: Work, seconds: float) -> Figures:
         """Carry out the work for about so many seconds."""
-        script = "_client.py" if work.kind == "client" else "_load.py"
+        script = "client.py" if work.kind == "client" else "load.py"
         got, cpu_s, database_s = self._drive(script, self._order(work, seconds))
         units = max(1, got["n"]) * work.per
         kind = "log_metric" if work.kind == "client" else work.kind
@@ -138,7 +138,7 @@ class Bench:
         return asdict(order)
 
     def _drive(self, script: str, order: dict[str, Any]) -> tuple[dict[str, Any], float, float]:
-        command = [sys.executable, "-W", "ignore", str(HERE / script)]
+        command = [sys.executable, "-W", "ignore", str(HERE / "loads" / script)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
             assert load.stdin is not None  # noqa: S101  reason: for mypy
             assert load.stdout is not None  # noqa: S101  reason: for mypy

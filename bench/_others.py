@@ -159,7 +159,7 @@ def _in_process(session: Session, programs: Path, name: str, keys: int) -> dict[
     folder.mkdir(parents=True)
     command = [
         str(programs / "python"),
-        str(HERE / "_peer.py"),
+        str(HERE / "loads" / "peer.py"),
         name,
         str(folder),
         str(session.seconds),

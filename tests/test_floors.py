@@ -22,7 +22,7 @@ TILES_APART = "Tiles do not know each other"
 DOORS_APART = "Doors do not know each other"
 VERBS_APART = "Verbs do not know each other"
 NOUNS = "A noun imports only the nouns before it"
-PURE = "Core does no I/O, reads no clock and draws no lots"
+PURE = "Core and record do no I/O, read no clock and draw no lots"
 CYCLES = "No import cycles, lazy and typing ones included"
 
 
@@ -102,6 +102,9 @@ def test_the_tree_as_it_is_passes(copy: Path) -> None:
         ("client/__init__.py", "tallystick.core.errors", DOWN),
         ("client/__init__.py", "tallystick.tiles.ledger", UNNAMED),
         ("core/names.py", "tallystick.client", DOWN),
+        ("core/names.py", "tallystick.record", DOWN),
+        ("record/rules.py", "tallystick.ports.tracking", DOWN),
+        ("record/rules.py", "time", PURE),
     ],
 )
 def test_a_forbidden_import_is_caught_by_its_contract(

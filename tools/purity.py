@@ -40,7 +40,7 @@ def imported(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 def allowed(module: str) -> bool:
     """Is it on the list, or core itself?"""
-    inside = f"{module}.".startswith("tallystick.core.")
+    inside = f"{module}.".startswith(("tallystick.core.", "tallystick.record."))
     return inside or module.partition(".")[0] in ALLOWED_IN_CORE
 
 

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from tallystick.core.errors import MissingTile
-from tallystick.crew.mlflow_loading import TELLS_NOBODY, loading_mlflow
+from tallystick.crew.mlflow.loading import TELLS_NOBODY, loading_mlflow
 
 
 @pytest.fixture(autouse=True)

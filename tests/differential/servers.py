@@ -110,4 +110,4 @@ def database_of(home: Path) -> Path:
 
 def child_runs(home: Path) -> bool:
     """Whether MLflow's own server runs behind the hub of ``home``."""
-    return any("mlflow_child" in line for line in processes_of(home))
+    return any("crew.mlflow.child" in line for line in processes_of(home))

@@ -22,7 +22,7 @@ from tallystick.core.errors import (
     MissingTile,
     Unavailable,
 )
-from tallystick.crew import mlflow_child
+from tallystick.crew.mlflow import child
 from tallystick.tiles.registry.child import MlflowChild, Store, passed_on
 from tallystick.tiles.registry.mlflow import MlflowRegistry
 from tests.tiles.registry_parts import Counting, mlflow_registry
@@ -127,7 +127,7 @@ def test_unfinished_uploads_are_swept_but_for_new_ones(tmp_path: Path) -> None:
         path.touch()
     os.utime(old, (1000, 1000))
     os.utime(kept, (1000, 1000))
-    assert mlflow_child.sweep(tmp_path, 2000) == 1
+    assert child.sweep(tmp_path, 2000) == 1
     assert sorted(p.name for p in old.parent.iterdir()) == [new.name, "model"]
 
 

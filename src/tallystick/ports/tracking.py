@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar, runtime_checkable
 
-from tallystick.core.tracking.asks import Read, Write
+from tallystick.record.asks import Read, Write
 
 __all__ = ["DEFAULT_WORKSPACE", "Tracking"]
 
@@ -30,7 +30,7 @@ class Tracking(Protocol):
     async def write(self, ask: Write[A], workspace: str) -> A:
         """Carry out ``ask``; the answer comes when it is durable, and many at once share one commit.
 
-        NotPlain as :mod:`tallystick.core.tracking.asks` says; Unavailable, with what to do, when the
+        NotPlain as :mod:`tallystick.record.asks` says; Unavailable, with what to do, when the
         database is locked, full, read-only or gone: then too nothing was changed, and asking again is safe
         only where the ask itself says so.
         """

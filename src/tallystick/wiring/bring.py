@@ -44,7 +44,7 @@ def bring(settings: Settings, folder: Path, talk: Talk) -> Mapping[str, Any]:
             "scratch": scratch,
         }
         folders = () if "://" in store else (store,)
-        return do_errand("mlflow_import", order, database.address, home.path, talk, folders)
+        return do_errand("mlflow.bring", order, database.address, home.path, talk, folders)
 
 
 def _home(settings: Settings) -> Home:

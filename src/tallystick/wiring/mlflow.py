@@ -14,7 +14,6 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from tallystick.core.errors import BadInput, TallyError
-from tallystick.core.tracking.address import without_password
 from tallystick.doors.mlflow.artifacts import artifact_routes
 from tallystick.doors.mlflow.proxy import mlflow_routes
 from tallystick.doors.mlflow.relay import error_answer
@@ -24,6 +23,7 @@ from tallystick.ports.clock import Clock
 from tallystick.ports.files import Files
 from tallystick.ports.tile import Place
 from tallystick.ports.tracking import Tracking
+from tallystick.record.address import without_password
 from tallystick.settings import Settings
 from tallystick.wiring.database.opened import Database
 from tallystick.wiring.tiles import open_tile

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tallystick.core.tracking.asks import NotPlain
 from tallystick.doors.mlflow.relay import error_answer
 from tallystick.doors.tracking.front import NativeFront
 from tallystick.doors.tracking.lane import Lane
+from tallystick.record.asks import NotPlain
 from tests.fakes.clock import FakeClock
 
 RUN = "0123456789abcdef0123456789abcdef"

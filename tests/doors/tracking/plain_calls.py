@@ -7,8 +7,8 @@ import json
 import math
 from typing import Any
 
-from tallystick.core.tracking import asks, model_asks
-from tallystick.core.tracking.entries import DatasetInput, ModelOutput, ModelPoint
+from tallystick.record import asks, model_asks
+from tallystick.record.entries import DatasetInput, ModelOutput, ModelPoint
 from tests.doors.tracking.heard import NOW_MS, RUN
 
 __all__ = ["MODEL", "PLAIN", "POINT", "TAGS"]

@@ -15,10 +15,10 @@ from mlflow.server.handlers import get_endpoints
 from mlflow.utils.proto_json_utils import message_to_json
 from mlflow.utils.search_utils import SearchLoggedModelsPaginationToken, SearchUtils
 
-from tallystick.core.tracking import asks, entries, model_asks
-from tallystick.core.tracking.asks import NotPlain
 from tallystick.doors.tracking import answers
 from tallystick.doors.tracking.table import _ROUTES
+from tallystick.record import asks, entries, model_asks
+from tallystick.record.asks import NotPlain
 from tests.doors.tracking.heard import RUN, Heard, Hub
 
 ODD_TEXT = 'a "b"\\ \n\t é 😀 \x7f</script>'

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tallystick.core.tracking import asks
-from tallystick.core.tracking.asks import Columns, LogColumns
 from tallystick.doors.tracking import columns as told
 from tallystick.doors.tracking.columns import PATH, POINTS_MAX
+from tallystick.record import asks
+from tallystick.record.asks import Columns, LogColumns
 from tests.doors.tracking.heard import RUN, Heard, Hub
 from tests.fakes.mlflow.tracking import FakeTracking
 

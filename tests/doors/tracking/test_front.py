@@ -12,9 +12,6 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from tallystick.core.tracking import asks
-from tallystick.core.tracking.asks import NotPlain
-from tallystick.core.tracking.entries import Page
 from tallystick.doors.mlflow.proxy import mlflow_routes
 from tallystick.doors.mlflow.relay import error_answer
 from tallystick.doors.mlflow.step import step_app
@@ -22,6 +19,9 @@ from tallystick.doors.tracking import front
 from tallystick.doors.tracking.front import NativeFront
 from tallystick.doors.tracking.lane import Lane
 from tallystick.doors.tracking.table import BODY_BYTES_MAX
+from tallystick.record import asks
+from tallystick.record.asks import NotPlain
+from tallystick.record.entries import Page
 from tests.doors.mlflow.house import Echo
 from tests.doors.tracking.heard import RUN, Behind, Heard, Hub, client
 from tests.fakes.clock import FakeClock

@@ -29,10 +29,10 @@ from mlflow.utils.validation import (
     _validate_tag,
 )
 
-from tallystick.core.tracking.asks import LogBatch, NotPlain
 from tallystick.doors.tracking import plain, reads
 from tallystick.doors.tracking.lane import Lane
 from tallystick.doors.tracking.table import find
+from tallystick.record.asks import LogBatch, NotPlain
 from tests.doors.tracking.heard import RUN, Heard
 from tests.fakes.clock import FakeClock
 

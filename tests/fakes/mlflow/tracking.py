@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tallystick.core.errors import Unavailable
-from tallystick.core.tracking import asks, model_asks
-from tallystick.core.tracking.asks import NotPlain, Read, Write
-from tallystick.core.tracking.entries import (
+from tallystick.record import asks, model_asks
+from tallystick.record.asks import NotPlain, Read, Write
+from tallystick.record.entries import (
     DatasetInput,
     Experiment,
     LoggedModel,
@@ -22,8 +22,8 @@ from tallystick.core.tracking.entries import (
     Run,
     RunPoint,
 )
-from tallystick.core.tracking.rules import MODELS_LOGGED, RUN_NAME, under, with_model
-from tallystick.core.tracking.sheet import MERGED, Row, Sheet
+from tallystick.record.rules import MODELS_LOGGED, RUN_NAME, under, with_model
+from tallystick.record.sheet import MERGED, Row, Sheet
 
 A = TypeVar("A")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tallystick.core.errors import BadInput, Conflict, NotFound, Unavailable
-from tallystick.crew.mlflow_child import sweep
+from tallystick.crew.mlflow.child import sweep
 from tallystick.ports.files import Files
 from tallystick.ports.tile import Place
 from tallystick.proofs.files import (

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tallystick.core.errors import Unavailable
-from tallystick.core.tracking.asks import GetRun, LogBatch, LogColumns, LogMetric, LogParam, SetTag
 from tallystick.ports.tile import Place
 from tallystick.ports.tracking import DEFAULT_WORKSPACE as W
 from tallystick.proofs.tracking.record import begin, points, run_id
+from tallystick.record.asks import GetRun, LogBatch, LogColumns, LogMetric, LogParam, SetTag
 from tallystick.tiles.tracking import writer
 from tallystick.tiles.tracking.record import Record
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
@@ -30,7 +30,7 @@ METRIC = LogMetric(R, "a", 1.0, 1, 1)
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from tallystick.core.tracking.asks import Columns, LogBatch, LogColumns, LogMetric
+from tallystick.record.asks import Columns, LogBatch, LogColumns, LogMetric
 from tallystick.ports.tile import Place
 from tallystick.proofs.tracking.record import begin, run_id
 from importlib import import_module

@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 
 from tallystick.core.errors import BadInput, Unavailable
-from tallystick.core.tracking.asks import (
+from tallystick.ports.database import Fault
+from tallystick.ports.tile import Place
+from tallystick.ports.tracking import DEFAULT_WORKSPACE as W
+from tallystick.proofs.tracking.record import begin, points, run_id
+from tallystick.record.asks import (
     GetRun,
     History,
     LogBatch,
@@ -26,10 +30,6 @@ from tallystick.core.tracking.asks import (
     SetTag,
     Write,
 )
-from tallystick.ports.database import Fault
-from tallystick.ports.tile import Place
-from tallystick.ports.tracking import DEFAULT_WORKSPACE as W
-from tallystick.proofs.tracking.record import begin, points, run_id
 from tallystick.tiles.database import postgresql, sqlite
 from tallystick.tiles.tracking import writer
 from tallystick.tiles.tracking.record import Record

@@ -12,9 +12,9 @@ from mlflow.entities import ViewType
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from tallystick.core.tracking.asks import Read
-from tallystick.core.tracking.entries import Page
 from tallystick.ports.database import Session
+from tallystick.record.asks import Read
+from tallystick.record.entries import Page
 from tallystick.tiles.tracking.readers import answer
 from tests.tiles.tracking_reads.parts import START
 

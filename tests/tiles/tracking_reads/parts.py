@@ -13,7 +13,7 @@ from mlflow.store.model_registry.dbmodels import models as registry
 from mlflow.store.tracking.dbmodels import models as tables
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from tallystick.core.tracking.entries import Experiment, LoggedModel, Run
+from tallystick.record.entries import Experiment, LoggedModel, Run
 
 __all__ = ["EXPERIMENTS", "KEYS", "fill", "told_experiment", "told_model", "told_run"]
 

@@ -16,7 +16,8 @@ from mlflow.utils.workspace_context import WorkspaceContext
 from sqlalchemy import String, create_engine, text
 
 from tallystick.core.errors import Unavailable
-from tallystick.core.tracking.asks import (
+from tallystick.ports.database import Session
+from tallystick.record.asks import (
     GetRun,
     History,
     HistoryBulk,
@@ -25,9 +26,8 @@ from tallystick.core.tracking.asks import (
     SearchExperiments,
     SearchRuns,
 )
-from tallystick.core.tracking.model_asks import GetModelVersion, GetRegisteredModel, SearchLoggedModels
-from tallystick.core.tracking.search import read_orders
-from tallystick.ports.database import Session
+from tallystick.record.model_asks import GetModelVersion, GetRegisteredModel, SearchLoggedModels
+from tallystick.record.search import read_orders
 from tallystick.tiles.database.sqlite import SqliteSource
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.indexes import make_indexes

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.core.tracking.asks import GetExperiment, NotPlain, SearchExperiments
-from tallystick.core.tracking.search import read_conditions, read_orders
+from tallystick.record.asks import GetExperiment, NotPlain, SearchExperiments
+from tallystick.record.search import read_conditions, read_orders
 from tests.tiles.tracking_reads.both import QUICK, STAGES, TEXTS, TIMES, VIEWS, Both, same_pages
 from tests.tiles.tracking_reads.parts import told_experiment
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from tallystick.core.tracking.asks import NotPlain
-from tallystick.core.tracking.model_asks import (
+from tallystick.record.asks import NotPlain
+from tallystick.record.model_asks import (
     GetLoggedModel,
     GetModelVersion,
     GetRegisteredModel,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.core.tracking.asks import History, HistoryBulk, HistoryInterval, NotPlain
+from tallystick.record.asks import History, HistoryBulk, HistoryInterval, NotPlain
 from tests.tiles.tracking_reads.both import QUICK, Both
 from tests.tiles.tracking_reads.parts import KEYS
 

@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from mlflow.entities import ViewType
 
-from tallystick.core.tracking.asks import GetRun, NotPlain, SearchRuns
-from tallystick.core.tracking.search import read_conditions, read_orders
+from tallystick.record.asks import GetRun, NotPlain, SearchRuns
+from tallystick.record.search import read_conditions, read_orders
 from tallystick.tiles.tracking import find
 from tests.tiles.tracking_reads.both import QUICK, STAGES, TEXTS, TIMES, VIEWS, Both, same_pages
 from tests.tiles.tracking_reads.parts import KEYS, told_run

@@ -99,8 +99,9 @@ def bind(task: Task, path: str, sources: Sources) -> Values:
 
 
 def _typed(task: Task, path: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Each parameter as its component declares it; whatever is declared a text becomes one, as in Kubeflow."""
-    for param in task.body.params if isinstance(task.body, Component) else ():
+    """Each parameter as its component declares it; what is declared a text becomes one, as in Kubeflow."""
+    declared = task.body.params if isinstance(task.body, Component) else ()
+    for param in declared:
         value = params.get(param.name)
         if value is None:
             continue

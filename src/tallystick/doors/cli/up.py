@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from tallystick.core.errors import BadInput
-from tallystick.core.tracking.address import without_password
 from tallystick.doors.cli.context import Tally, agreed, common
+from tallystick.record.address import without_password
 from tallystick.settings import describe
 
 __all__ = ["COMMANDS"]

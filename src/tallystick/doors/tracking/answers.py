@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from tallystick.core.tracking import entries
-from tallystick.core.tracking.asks import NotPlain
+from tallystick.record import entries
+from tallystick.record.asks import NotPlain
 
 __all__ = [
     "created_experiment", "created_run", "download_uri", "got_run", "history", "history_bulk",

@@ -35,9 +35,9 @@ from typing import Annotated, Any
 import msgspec
 
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError
-from tallystick.core.tracking import asks
 from tallystick.doors.tracking import plain
 from tallystick.ports.tracking import Tracking
+from tallystick.record import asks
 
 __all__ = ["BODY_BYTES_MAX", "PATH", "POINTS_MAX", "answer", "ask", "read", "refusal"]
 

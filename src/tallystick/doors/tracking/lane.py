@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from tallystick.core.errors import TallyError, Unavailable
-from tallystick.core.tracking.asks import GetExperiment, NotPlain, Read, SearchExperiments
-from tallystick.core.tracking.entries import Page
-from tallystick.core.tracking.search import Condition
 from tallystick.doors.tracking import answers, columns
 from tallystick.doors.tracking.table import Ask, Route, find
 from tallystick.ports.clock import Clock
 from tallystick.ports.tracking import DEFAULT_WORKSPACE, Tracking
+from tallystick.record.asks import GetExperiment, NotPlain, Read, SearchExperiments
+from tallystick.record.entries import Page
+from tallystick.record.search import Condition
 
 __all__ = ["Lane"]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from tallystick.core.tracking.asks import NotPlain
-from tallystick.core.tracking.rules import TAG_CHARS_MAX
 from tallystick.doors.tracking import plain
+from tallystick.record.asks import NotPlain
+from tallystick.record.rules import TAG_CHARS_MAX
 
 __all__ = ["kept_of"]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from tallystick.core.tracking import model_asks
-from tallystick.core.tracking.asks import NotPlain
-from tallystick.core.tracking.rules import TAG_CHARS_MAX
 from tallystick.doors.tracking import plain, writes
 from tallystick.doors.tracking.words import new_name
+from tallystick.record import model_asks
+from tallystick.record.asks import NotPlain
+from tallystick.record.rules import TAG_CHARS_MAX
 
 __all__ = [
     "ModelsToken", "create_logged_model", "delete_model_tag", "finalize_logged_model", "log_model_params",

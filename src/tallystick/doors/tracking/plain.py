@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tallystick.core.tracking.asks import Items, NotPlain
+from tallystick.record.asks import Items, NotPlain
 
 __all__ = [
     "Body", "Int32", "Int64", "Millis", "Pair", "between", "body", "bounded", "experiment_id", "items",

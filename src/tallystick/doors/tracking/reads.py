@@ -11,9 +11,9 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from tallystick.core.errors import BadInput
-from tallystick.core.tracking import asks
-from tallystick.core.tracking.search import ORDERS_MAX, read_conditions, read_orders
 from tallystick.doors.tracking import plain
+from tallystick.record import asks
+from tallystick.record.search import ORDERS_MAX, read_conditions, read_orders
 
 __all__ = [
     "history", "history_bulk", "history_interval", "query_reader", "search_experiments", "search_runs",

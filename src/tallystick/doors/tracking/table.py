@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from tallystick.core.tracking import asks, model_asks
 from tallystick.doors.tracking import answers, columns, models, plain, reads, writes
 from tallystick.doors.tracking.plain import Int32, Int64, Millis, Pair, body, experiment_id, key, run_id
+from tallystick.record import asks, model_asks
 
 __all__ = ["BODY_BYTES_MAX", "Ask", "Route", "find"]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from math import isnan
 from typing import Any
 
-from tallystick.core.tracking import asks
-from tallystick.core.tracking.entries import DatasetInput, ModelOutput, ModelPoint
-from tallystick.core.tracking.rules import RUN_NAME, TAG_CHARS_MAX
 from tallystick.doors.tracking import model_file, plain
 from tallystick.doors.tracking.words import new_name
+from tallystick.record import asks
+from tallystick.record.entries import DatasetInput, ModelOutput, ModelPoint
+from tallystick.record.rules import RUN_NAME, TAG_CHARS_MAX
 
 __all__ = [
     "PARAM_MAX", "Dataset", "DatasetIn", "Metric", "ModelIn", "ModelMetric", "ModelOut",

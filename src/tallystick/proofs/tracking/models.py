@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tallystick.core.tracking.asks import (
+from tallystick.ports.tracking import Tracking
+from tallystick.proofs.tracking.record import NO_POINTS, R, RecordProof, W, begin, points, refused, run_id
+from tallystick.record.asks import (
     CreateExperiment,
     GetRun,
     History,
@@ -18,8 +20,8 @@ from tallystick.core.tracking.asks import (
     NotPlain,
     Write,
 )
-from tallystick.core.tracking.entries import LoggedModel, LoggedModelMetric, ModelPoint, Point
-from tallystick.core.tracking.model_asks import (
+from tallystick.record.entries import LoggedModel, LoggedModelMetric, ModelPoint, Point
+from tallystick.record.model_asks import (
     CreateLoggedModel,
     DeleteModelTag,
     FinalizeLoggedModel,
@@ -28,8 +30,6 @@ from tallystick.core.tracking.model_asks import (
     SearchLoggedModels,
     SetModelTags,
 )
-from tallystick.ports.tracking import Tracking
-from tallystick.proofs.tracking.record import NO_POINTS, R, RecordProof, W, begin, points, refused, run_id
 
 __all__ = ["ModelsProof"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tallystick.core.tracking.asks import Columns, CreateRun, GetRun, NotPlain, Write
-from tallystick.core.tracking.entries import Run
 from tallystick.ports.tracking import DEFAULT_WORKSPACE, Tracking
+from tallystick.record.asks import Columns, CreateRun, GetRun, NotPlain, Write
+from tallystick.record.entries import Run
 
 __all__ = ["NO_POINTS", "R", "RecordProof", "W", "begin", "points", "refused", "run_id"]
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from tallystick.core.tracking.asks import (
+from tallystick.ports.tracking import Tracking
+from tallystick.proofs.tracking.record import NO_POINTS, R, RecordProof, W, begin, points, refused, run_id
+from tallystick.record.asks import (
     CreateRun,
     DeleteTag,
     History,
@@ -26,9 +28,7 @@ from tallystick.core.tracking.asks import (
     UpdateRun,
     Write,
 )
-from tallystick.core.tracking.entries import DatasetInput, ModelOutput, Point
-from tallystick.ports.tracking import Tracking
-from tallystick.proofs.tracking.record import NO_POINTS, R, RecordProof, W, begin, points, refused, run_id
+from tallystick.record.entries import DatasetInput, ModelOutput, Point
 
 __all__ = ["RunsProof", "inside"]
 

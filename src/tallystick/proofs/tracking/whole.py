@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from tallystick.core.errors import Unavailable
-from tallystick.core.tracking.asks import (
+from tallystick.ports.tracking import Tracking
+from tallystick.proofs.tracking.models import ModelsProof
+from tallystick.proofs.tracking.record import R, W, begin, points, refused, run_id
+from tallystick.proofs.tracking.runs import RunsProof, inside
+from tallystick.record.asks import (
     CreateExperiment,
     CreateRun,
     DeleteExperimentTag,
@@ -28,11 +32,7 @@ from tallystick.core.tracking.asks import (
     UpdateRun,
     Write,
 )
-from tallystick.core.tracking.model_asks import CreateLoggedModel
-from tallystick.ports.tracking import Tracking
-from tallystick.proofs.tracking.models import ModelsProof
-from tallystick.proofs.tracking.record import R, W, begin, points, refused, run_id
-from tallystick.proofs.tracking.runs import RunsProof, inside
+from tallystick.record.model_asks import CreateLoggedModel
 
 __all__ = ["TrackingProof"]
 

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 
 from tallystick.core.errors import BadInput, MissingTile, TallyError, Unavailable
-from tallystick.core.tracking.address import cleaned
 from tallystick.core.wall import Wall
 from tallystick.ports.sandbox import Sandbox
+from tallystick.record.address import cleaned
 from tallystick.tiles.registry.life import Life
 
 __all__ = ["HOLD_S_MAX", "IDLE_S", "READY_S_MAX", "STEADY_S", "MlflowChild", "Store", "passed_on"]
@@ -191,7 +191,7 @@ class MlflowChild:
             await asyncio.sleep(max(0.0, self._held_until_s - time.monotonic()))
         if self._dying:  # it would take the new one's socket away as it ends
             await self._dying.end()
-        command = [sys.executable, "-P", "-m", "tallystick.crew.mlflow_child"]
+        command = [sys.executable, "-P", "-m", "tallystick.crew.mlflow.child"]
         life = Life(await self._sandbox.spawn(command, self._wall()), self.socket)
         try:
             with contextlib.suppress(ConnectionError):

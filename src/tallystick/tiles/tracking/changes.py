@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tallystick.core.tracking.asks import (
+from tallystick.ports.database import Row, Session
+from tallystick.ports.tracking import DEFAULT_WORKSPACE
+from tallystick.record.asks import (
     CreateExperiment,
     DeleteExperimentTag,
     DeleteTag,
@@ -18,10 +20,8 @@ from tallystick.core.tracking.asks import (
     UpdateRun,
     Write,
 )
-from tallystick.core.tracking.entries import Run
-from tallystick.core.tracking.rules import MODELS_LOGGED, RUN_NAME, under, with_model
-from tallystick.ports.database import Row, Session
-from tallystick.ports.tracking import DEFAULT_WORKSPACE
+from tallystick.record.entries import Run
+from tallystick.record.rules import MODELS_LOGGED, RUN_NAME, under, with_model
 from tallystick.tiles.tracking import sql
 
 __all__ = ["CHANGES", "Roots", "active_experiment", "active_run"]

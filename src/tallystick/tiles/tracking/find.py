@@ -14,11 +14,11 @@ from itertools import chain
 from math import isqrt
 from typing import NamedTuple
 
-from tallystick.core.tracking.asks import NotPlain, SearchExperiments, SearchRuns
-from tallystick.core.tracking.entries import Page
-from tallystick.core.tracking.rules import RUN_NAME
-from tallystick.core.tracking.search import Condition, Order
 from tallystick.ports.database import Session
+from tallystick.record.asks import NotPlain, SearchExperiments, SearchRuns
+from tallystick.record.entries import Page
+from tallystick.record.rules import RUN_NAME
+from tallystick.record.search import Condition, Order
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.runs import among, load_runs, tell_experiments
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from tallystick.core.tracking.asks import History, HistoryBulk, HistoryInterval, NotPlain
-from tallystick.core.tracking.entries import Page, Point, RunPoint
 from tallystick.ports.database import Row, Session
+from tallystick.record.asks import History, HistoryBulk, HistoryInterval, NotPlain
+from tallystick.record.entries import Page, Point, RunPoint
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.runs import visible_runs
 

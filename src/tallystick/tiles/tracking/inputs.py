@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from tallystick.core.tracking.asks import LogInputs, LogOutputs, NotPlain, Write
-from tallystick.core.tracking.entries import DatasetInput, LoggedModel
-from tallystick.core.tracking.model_asks import (
+from tallystick.ports.database import Row, Session
+from tallystick.record.asks import LogInputs, LogOutputs, NotPlain, Write
+from tallystick.record.entries import DatasetInput, LoggedModel
+from tallystick.record.model_asks import (
     CreateLoggedModel,
     DeleteModelTag,
     FinalizeLoggedModel,
     LogModelParams,
     SetModelTags,
 )
-from tallystick.core.tracking.rules import under
-from tallystick.ports.database import Row, Session
+from tallystick.record.rules import under
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.changes import Roots, active_experiment, active_run
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from tallystick.core.tracking.asks import (
+from tallystick.ports.database import Row, Session
+from tallystick.record.asks import (
     CreateRun,
     LogBatch,
     LogColumns,
@@ -17,8 +18,7 @@ from tallystick.core.tracking.asks import (
     SetTag,
     Write,
 )
-from tallystick.core.tracking.sheet import MERGED, Sheet
-from tallystick.ports.database import Row, Session
+from tallystick.record.sheet import MERGED, Sheet
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.runs import among
 

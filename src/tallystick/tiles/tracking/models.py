@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from tallystick.core.tracking.asks import NotPlain
-from tallystick.core.tracking.entries import (
+from tallystick.ports.database import Row, Session
+from tallystick.record.asks import NotPlain
+from tallystick.record.entries import (
     LoggedModel,
     LoggedModelMetric,
     ModelVersion,
     Page,
     RegisteredModel,
 )
-from tallystick.core.tracking.model_asks import (
+from tallystick.record.model_asks import (
     GetLoggedModel,
     GetModelVersion,
     GetRegisteredModel,
     SearchLoggedModels,
 )
-from tallystick.ports.database import Row, Session
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.runs import among, pairs
 

@@ -9,10 +9,10 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar, cast
 
 from tallystick.core.errors import TallyError, Unavailable
-from tallystick.core.tracking import asks, model_asks
-from tallystick.core.tracking.asks import NotPlain, Read
 from tallystick.ports.database import Session, Source
 from tallystick.ports.tracking import DEFAULT_WORKSPACE
+from tallystick.record import asks, model_asks
+from tallystick.record.asks import NotPlain, Read
 from tallystick.tiles.tracking import find, history, models, runs, sql
 
 __all__ = ["Reads", "answer"]

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from tallystick.core.errors import BadInput, TallyError, Unavailable
-from tallystick.core.tracking.asks import LogColumns, NotPlain, Read, Write
-from tallystick.core.tracking.model_asks import FinalizeLoggedModel, GetLoggedModel
 from tallystick.ports.database import Source
 from tallystick.ports.tile import Place
 from tallystick.ports.tracking import DEFAULT_WORKSPACE
+from tallystick.record.asks import LogColumns, NotPlain, Read, Write
+from tallystick.record.model_asks import FinalizeLoggedModel, GetLoggedModel
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.changes import Roots
 from tallystick.tiles.tracking.readers import Reads

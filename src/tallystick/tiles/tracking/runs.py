@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tallystick.core.tracking.asks import GetExperiment, GetRun, NotPlain
-from tallystick.core.tracking.entries import DatasetInput, Experiment, ModelOutput, Pairs, Point, Run
-from tallystick.core.tracking.rules import RUN_NAME
 from tallystick.ports.database import Row, Session
+from tallystick.record.asks import GetExperiment, GetRun, NotPlain
+from tallystick.record.entries import DatasetInput, Experiment, ModelOutput, Pairs, Point, Run
+from tallystick.record.rules import RUN_NAME
 from tallystick.tiles.tracking import sql
 
 __all__ = ["among", "get_experiment", "get_run", "load_runs", "pairs", "tell_experiments", "visible_runs"]

@@ -18,9 +18,9 @@ from threading import Thread
 from typing import Any
 
 from tallystick.core.errors import Unavailable
-from tallystick.core.tracking.asks import LogBatch, LogColumns, LogMetric, LogParam, NotPlain, Write
-from tallystick.core.tracking.sheet import MERGED
 from tallystick.ports.database import Fault, Session, Source
+from tallystick.record.asks import LogBatch, LogColumns, LogMetric, LogParam, NotPlain, Write
+from tallystick.record.sheet import MERGED
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.changes import CHANGES, Roots
 from tallystick.tiles.tracking.indexes import make_indexes

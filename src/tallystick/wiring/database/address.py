@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from tallystick.core.errors import BadInput, NotSupported
-from tallystick.core.tracking.address import USER, without_password
+from tallystick.record.address import USER, without_password
 
 __all__ = ["Address", "address_of"]
 

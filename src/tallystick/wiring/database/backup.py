@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tallystick.core.errors import Failed, MissingTile, NotSupported, TallyError, Unavailable
-from tallystick.core.tracking.address import apart, cleaned
+from tallystick.record.address import apart, cleaned
 from tallystick.wiring.database.address import Address
 from tallystick.wiring.database.schema import TIMEOUT_S, server_version
 

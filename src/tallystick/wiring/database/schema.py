@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tallystick.core.errors import BadInput, Damaged, MissingTile, TallyError, Unavailable
-from tallystick.core.tracking.address import cleaned
+from tallystick.record.address import cleaned
 from tallystick.wiring.database.address import Address
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def upgrade(address: Address, revision: str, mlflow: Installed, home: Path, talk
 
 
 def _migrate(address: Address, home: Path, talk: Talk) -> None:
-    do_errand("mlflow_upgrade", {"database": address.for_sqlalchemy}, address, home, talk)
+    do_errand("mlflow.upgrade", {"database": address.for_sqlalchemy}, address, home, talk)
 
 
 def _check_done(address: Address, mlflow: Installed) -> None:

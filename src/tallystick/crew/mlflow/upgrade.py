@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from tallystick.core.errors import Failed
 from tallystick.crew.desk import Desk, attend
-from tallystick.crew.mlflow_loading import loading_mlflow
+from tallystick.crew.mlflow.loading import loading_mlflow
 
 __all__ = ["main"]
 

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import sqlalchemy_store as store
 from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
 
-from tallystick.core.tracking.search import Condition, Order, read_conditions, read_orders
+from tallystick.record.search import Condition, Order, read_conditions, read_orders
 
 QUICK = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 KINDS = {

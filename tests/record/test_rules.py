@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.uri import append_to_uri_path
 
-from tallystick.core.tracking.asks import NotPlain
-from tallystick.core.tracking.rules import kept, under, with_model
+from tallystick.record.asks import NotPlain
+from tallystick.record.rules import kept, under, with_model
 
 RUN = "0123456789abcdef0123456789abcdef"
 USUAL = [

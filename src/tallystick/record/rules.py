@@ -9,7 +9,7 @@ import json
 import re
 from math import isfinite, isnan
 
-from tallystick.core.tracking.asks import NotPlain
+from tallystick.record.asks import NotPlain
 
 __all__ = ["LARGEST", "MODELS_LOGGED", "RUN_NAME", "TAG_CHARS_MAX", "kept", "under", "with_model"]
 

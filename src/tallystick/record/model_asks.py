@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tallystick.core.tracking.asks import Items, Read, Write
-from tallystick.core.tracking.entries import LoggedModel, ModelVersion, Page, RegisteredModel
+from tallystick.record.asks import Items, Read, Write
+from tallystick.record.entries import LoggedModel, ModelVersion, Page, RegisteredModel
 
 __all__ = [
     "CreateLoggedModel",

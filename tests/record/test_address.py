@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tallystick.core.tracking.address import apart, cleaned, without_password
+from tallystick.record.address import apart, cleaned, without_password
 
 BEGIN, END = "Zq7begin", "Zq7end"
 """What a password begins and ends with, so that a part of one is noticed too."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from _timing import cpu_s, figures
+from timing import cpu_s, figures
 
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 

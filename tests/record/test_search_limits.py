@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tallystick.core.tracking import search
-from tallystick.core.tracking.search import ORDERS_MAX, read_conditions, read_orders
+from tallystick.record import search
+from tallystick.record.search import ORDERS_MAX, read_conditions, read_orders
 
 
 def test_orders_are_few_and_short_before_they_are_looked_at() -> None:

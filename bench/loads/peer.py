@@ -1,4 +1,4 @@
-"""Run in a peer's own environment, ``_peer.py aim|trackio FOLDER SECONDS KEYS``: points logged in process.
+"""Run in a peer's own environment, ``peer.py aim|trackio FOLDER SECONDS KEYS``: points logged in process.
 
 Each ``log`` has KEYS metrics (Aim has no call for several: one is made for each). Prints one line of JSON.
 """
@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 
-from _timing import figures
+from timing import figures
 
 
 def aim(folder, keys):

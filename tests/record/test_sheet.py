@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.core.tracking.asks import (
+from tallystick.record.asks import (
     Columns,
     CreateRun,
     LogBatch,
@@ -20,8 +20,8 @@ from tallystick.core.tracking.asks import (
     NotPlain,
     SetTag,
 )
-from tallystick.core.tracking.entries import ModelPoint
-from tallystick.core.tracking.sheet import MERGED, Row, Sheet
+from tallystick.record.entries import ModelPoint
+from tallystick.record.sheet import MERGED, Row, Sheet
 
 W, OTHER = "default", "blue"
 NO_POINTS = Columns([], [], [], [])

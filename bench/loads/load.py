@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import uvloop
-from _timing import cpu_s, figures
+from timing import cpu_s, figures
 
 PATIENCE_S = 300.0
 """For the requests that are under way when the time is up."""
@@ -114,9 +114,11 @@ class Answer(asyncio.Protocol):
         self.head, self.missing, self.chunked, self.status, self.tail = b"", -1, False, 0, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A new connection."""
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        """Some of an answer."""
         if self.missing < 0 and not self.chunked:
             self.head += data
             end = self.head.find(b"\r\n\r\n")
@@ -133,6 +135,7 @@ class Answer(asyncio.Protocol):
             self.settle(self.status)
 
     def connection_lost(self, error: Exception | None) -> None:
+        """What was asked goes unanswered."""
         self.transport = None
         self.settle(0)
 

@@ -12,7 +12,7 @@ from itertools import repeat
 from math import isfinite
 from typing import Any
 
-from tallystick.core.tracking.asks import (
+from tallystick.record.asks import (
     Columns,
     CreateRun,
     Items,
@@ -23,8 +23,8 @@ from tallystick.core.tracking.asks import (
     NotPlain,
     SetTag,
 )
-from tallystick.core.tracking.entries import Run
-from tallystick.core.tracking.rules import RUN_NAME, kept, under
+from tallystick.record.entries import Run
+from tallystick.record.rules import RUN_NAME, kept, under
 
 __all__ = ["MERGED", "ModelPlace", "Row", "Sheet"]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tallystick.core.tracking.entries import (
+from tallystick.record.entries import (
     DatasetInput,
     Experiment,
     ModelOutput,
@@ -22,7 +22,7 @@ from tallystick.core.tracking.entries import (
     Run,
     RunPoint,
 )
-from tallystick.core.tracking.search import Condition, Order
+from tallystick.record.search import Condition, Order
 
 __all__ = [
     "Ask",

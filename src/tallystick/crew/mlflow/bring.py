@@ -15,7 +15,7 @@ from tallystick.crew.desk import Desk, attend
 from tallystick.crew.filestore.bring import bring
 from tallystick.crew.filestore.outcome import Outcome
 from tallystick.crew.filestore.read import find_store, read_store
-from tallystick.crew.mlflow_loading import loading_mlflow
+from tallystick.crew.mlflow.loading import loading_mlflow
 
 __all__ = ["main"]
 

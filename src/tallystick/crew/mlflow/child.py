@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from tallystick.core.errors import Conflict
 from tallystick.crew.desk import Desk, attend
+from tallystick.crew.mlflow.loading import TELLS_NOBODY, loading_mlflow
 from tallystick.crew.mlflow.places import keep_places, keep_within
-from tallystick.crew.mlflow_loading import TELLS_NOBODY, loading_mlflow
 
 if TYPE_CHECKING:
     import uvicorn
