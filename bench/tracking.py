@@ -4,7 +4,8 @@
 Each work is driven from a process of its own over keep-alive sockets (bench/loads/load.py), or by
 MLflow's own Python client. Printed are rate, p50, p99 and the CPU of all of a server's processes for each
 unit of work; with PostgreSQL, that of PostgreSQL behind a plus. Stock runs with one worker, with its default
-workers, and (searches) with one worker on a database after ANALYZE. What was acknowledged is counted in the database.
+workers, and (searches) with one worker on a database after ANALYZE. What was acknowledged is counted in the
+database.
 
     python bench/tracking.py [--quick] [--only NAME] [--backend NAME] [--scale] [--json FILE]
 """
