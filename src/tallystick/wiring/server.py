@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
@@ -61,7 +62,7 @@ def serve(settings: Settings, talk: Talk) -> None:
         listener = _listen(settings.host, settings.port)
         with listener, contextlib.closing(open_database(settings, home.path, talk)) as database:
             say_outside(settings, home.path, database, talk.said)
-            asyncio.run(_serve(settings, home, database, listener, talk.said))
+            uvloop.run(_serve(settings, home, database, listener, talk.said))
     finally:
         home.close()
 
