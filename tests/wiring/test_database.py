@@ -170,6 +170,36 @@ def test_what_it_must_not_be_let_at(tmp_path: Path, make, kind: type[TallyError]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["home", "m.db"], "nothing is left beside it"
 
 
+def _half_made(file: Path, rows: int = 0) -> None:
+    _unmarked(file)
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("insert into experiments values (0)")
+        db.executemany("insert into runs values (?)", [(n,) for n in range(rows)])
+        db.commit()
+
+
+def test_one_of_the_home_that_mlflow_was_killed_over_is_made_anew(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    _half_made(home / "mlflow.db")
+    somebody = Person()
+    somebody.open(home).close()
+    assert not (home / "mlflow.db").exists()
+    (aside,) = home.glob("mlflow.db.unfinished-*")
+    assert aside.name in somebody.text
+
+
+def test_one_that_somebody_wrote_to_is_left_alone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    _half_made(home / "mlflow.db", rows=1)
+    with pytest.raises(Conflict, match="without a revision"):
+        Person().open(home)
+    _half_made(tmp_path / "named.db")
+    with pytest.raises(Conflict, match="without a revision"):
+        Person().open(home, f"sqlite:///{tmp_path}/named.db")
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="folder does not exist"):
         Person().open(tmp_path / "home", f"sqlite:///{tmp_path}/typo/m.db")

@@ -12,6 +12,7 @@ from tallystick.wiring.database.address import Address, address_of
 from tallystick.wiring.database.hold import Hold, hold
 from tallystick.wiring.database.places import folders_outside
 from tallystick.wiring.database.schema import Found, Installed, Look, installed_mlflow, look
+from tallystick.wiring.database.unfinished import set_aside
 from tallystick.wiring.database.upgrade import Talk, upgrade
 
 __all__ = ["Database", "open_database"]
@@ -54,6 +55,8 @@ def open_database(settings: Settings, home: Path, talk: Talk) -> Database:
     mlflow = installed_mlflow()
     database = Database(address, mlflow, hold(address.file, home) if address.file else None)
     try:
+        if not settings.database and _may_be_unfinished(address, found, mlflow):
+            found = _begun_anew(address, found, talk)
         _check(address, found, bool(settings.database), talk)
         if mlflow and found.found is Found.MLFLOW and found.revision != mlflow.head:
             _check_known(address, found.revision, mlflow)
@@ -62,6 +65,22 @@ def open_database(settings: Settings, home: Path, talk: Talk) -> Database:
         database.close()
         raise
     return database
+
+
+def _may_be_unfinished(address: Address, found: Look, mlflow: Installed | None) -> bool:
+    """Whether MLflow may have been killed as it made the home's own database."""
+    half = found.found is Found.MLFLOW and mlflow is not None and found.revision != mlflow.head
+    return bool(address.file and address.file.name == "mlflow.db") and (found.found is Found.UNMARKED or half)
+
+
+def _begun_anew(address: Address, found: Look, talk: Talk) -> Look:
+    place = set_aside(address.file) if address.file else None
+    if place is None:
+        return found
+    talk.said(
+        f"MLflow's database was not finished when its hub was killed: it is made anew (it is {place.name} now)"
+    )
+    return look(address)
 
 
 def _check(address: Address, found: Look, named: bool, talk: Talk) -> None:
