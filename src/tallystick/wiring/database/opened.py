@@ -77,9 +77,8 @@ def _begun_anew(address: Address, found: Look, talk: Talk) -> Look:
     place = set_aside(address.file) if address.file else None
     if place is None:
         return found
-    talk.said(
-        f"MLflow's database was not finished when its hub was killed: it is made anew (it is {place.name} now)"
-    )
+    what = "MLflow's database was unfinished when its hub was killed"
+    talk.said(f"{what}: it is made anew, and what there was is {place.name}")
     return look(address)
 
 
