@@ -1,0 +1,1 @@
+"""Environments: ``uv`` resolves and builds what components ask for, off the hub's own environment."""

@@ -1,0 +1,1 @@
+"""Environments: a package index on the loopback address, and what is made of what it has."""
