@@ -1,0 +1,1 @@
+"""Tests of the tile that runs the steps of pipelines on a Ray cluster."""
