@@ -1,0 +1,85 @@
+"""A pipeline is handed to a Kubeflow, another hub here, and its record follows how it fares there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.journeys.conftest import RunningHub, start_hub, tally
+
+BOWL = (str(Path(__file__).parent / "pipelines" / "bowl.yaml"), "-p", "x=1", "-p", "n=2")
+ENDED = ("succeeded", "failed", "cancelled")
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Iterator[RunningHub]:
+    """What answers Kubeflow's API."""
+    hub = start_hub(tmp_path / "far")
+    yield hub
+    hub.end()
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[RunningHub]:
+    hub = start_hub(tmp_path / "near")
+    yield hub
+    if hub.process.poll() is None:
+        hub.end()
+
+
+def until(found: Callable[[], Any]) -> Any:
+    end = time.monotonic() + PATIENCE_S
+    while not (value := found()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return value
+
+
+def ended(hub: RunningHub, key: str) -> Any:
+    def look() -> Any:
+        run = hub.get(f"/api/tally/nouns/run/{key}").json()
+        return run if run["state"] in ENDED else None
+
+    return until(look)
+
+
+def test_a_run_elsewhere_is_followed_step_by_step(near: RunningHub, far: RunningHub) -> None:
+    said = near.json("run", *BOWL, "--on", "kubeflow", "--host", far.url, "--experiment", "far away")
+    assert said["state"] == "succeeded"
+    here = near.get(f"/api/tally/nouns/run/{said['key']}").json()
+    (there,) = far.get("/api/tally/nouns/run").json()
+    assert here["away"]
+    assert here["options"]["host"] == far.url
+    theirs = far.get(f"/api/tally/nouns/run/{there['key']}").json()
+    assert {s["path"]: s["state"] for s in here["steps"]} == {s["path"]: s["state"] for s in theirs["steps"]}
+    assert here["steps"]
+    assert theirs["options"]["experiment"] == "far away"
+    listed = far.get("/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": "far away"})
+    assert listed.status_code == 200
+
+
+def test_a_hub_that_was_killed_finds_its_run_again(near: RunningHub, far: RunningHub, tmp_path: Path) -> None:
+    begun = near.json("run", *BOWL, "-p", "seconds=2", "--on", "kubeflow", "--host", far.url, "--no-wait")
+    until(lambda: far.get("/api/tally/nouns/run").json())
+    near.kill()
+    again = start_hub(tmp_path / "near")
+    try:
+        assert ended(again, begun["key"])["state"] == "succeeded"
+        assert len(far.get("/api/tally/nouns/run").json()) == 1
+    finally:
+        again.end()
+
+
+def test_what_cannot_be_handed_over(near: RunningHub) -> None:
+    done = tally("--url", near.url, "run", *BOWL, "--on", "kubeflow", status=2)
+    assert "--on kubeflow --host URL" in done.stderr
+    words = ("run", *BOWL, "--on", "kubeflow", "--host", "https://kubeflow.example")
+    done = tally("--url", near.url, *words, status=3)
+    assert "kubeflow_hosts" in done.stderr
+    done = tally("--url", near.url, "run", *BOWL, "--on", "nowhere", status=2)
+    assert "there is no executor 'nowhere'" in done.stderr
