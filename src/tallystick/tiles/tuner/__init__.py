@@ -1,0 +1,1 @@
+"""Tuners: how the parameters of trials are chosen."""
