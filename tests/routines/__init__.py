@@ -1,0 +1,1 @@
+"""Tests of what people do over and over with the verbs."""
