@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.doors.console.world import lived
 from tests.doors.test_console import GOOD, LIVE, Reader, client_of
-from tests.fakes.life import build_life
 
 
 @pytest.fixture
 async def web(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(await build_life(tmp_path)) as client:
+    async with client_of(await lived(tmp_path)) as client:
         yield client
 
 

@@ -17,9 +17,9 @@ from tallystick import __version__
 from tallystick.core.errors import NotFound, TallyError
 from tallystick.core.facts import NOUNS, to_json
 from tallystick.core.names import digest_of
-from tallystick.doors.console.show.svg import mark
-from tallystick.doors.console.show.words import FILTERS, PLURALS, kind_of
 from tallystick.doors.console.view import View
+from tallystick.drawing.svg import mark
+from tallystick.drawing.words import FILTERS, PLURALS, kind_of
 
 __all__ = ["HEADERS", "HERE", "Page", "PageMaker", "answer_of", "error_answer", "name_in"]
 
@@ -36,13 +36,17 @@ HEADERS: Mapping[str, str] = {
 }
 
 
+PART = "tally-part"
+"""The header by which our script says that it has the page and wants its newest content."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page: ``data`` is what it says as JSON, ``shown`` what its template needs.
 
     Nouns in ``data`` become JSON only when JSON is asked for: that takes longer than most pages.
 
-    ``live`` pages are asked for again by the script as long as they say so.
+    ``live`` pages are asked for again by the script, ``live_ms`` after each answer, as long as they say so.
     """
 
     template: str
@@ -50,6 +54,7 @@ class Page:
     data: Mapping[str, Any]
     shown: Mapping[str, Any] = field(default_factory=dict)
     live: bool = False
+    live_ms: int = 1500
 
 
 PageMaker = Callable[[View, Request], Awaitable[Page]]
@@ -99,11 +104,18 @@ def error_answer(view: View, request: Request, wrong: TallyError) -> Response:
 
 
 def _html(view: View, request: Request, page: Page, status: int) -> Response:
+    """The page; where our script asks again, what is in its ``<main>``, and nothing if that is the same."""
+    part = request.headers.get(PART) == "main"
     text = _templates().get_template(page.template).render(
-        page=page, now=view.clock.now_ms(), strength=view.strength,
+        page=page, now=view.clock.now_ms(), strength=view.strength, base="part.html" if part else "base.html",
         section=request.url.path.split("/")[1], **page.shown,
     )  # fmt: skip
-    return HTMLResponse(text, status, headers=HEADERS)
+    if not part:
+        return HTMLResponse(text, status, headers=HEADERS)
+    tag = f'"{digest_of(text.encode()).removeprefix("sha256:")[:20]}"'
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers={**HEADERS, "ETag": tag})
+    return HTMLResponse(text, status, headers={**HEADERS, "ETag": tag, "Vary": PART})
 
 
 @cache

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from tallystick.core.errors import NotFound
 from tallystick.doors.console.answer import PageMaker, answer_of, error_answer
-from tallystick.doors.console.pages import data, endpoints, files, home, models, runs
+from tallystick.doors.console.pages import data, diff, endpoints, files, home, lists, models, runs, steps
 from tallystick.doors.console.view import View
 
 __all__ = ["console_missing", "console_routes"]
@@ -22,6 +22,15 @@ _PAGES: tuple[tuple[str, PageMaker], ...] = (
     ("/pipelines", runs.pipelines),
     ("/runs", runs.runs),
     ("/runs/{key}", runs.run),
+    ("/runs/{key}/timeline", runs.timeline),
+    ("/runs/{key}/steps", runs.steps),
+    ("/runs/{key}/step", steps.step),
+    ("/runs/{key}/log", steps.run_log),
+    ("/runs/{key}/diff", diff.choose),
+    ("/runs/{key}/diff/{other}", diff.diff),
+    ("/schedules", lists.schedules),
+    ("/studies", lists.studies),
+    ("/studies/{key}", lists.study),
     ("/models", models.models),
     ("/models/{name}", models.model_name),
     ("/models/{name}/{version}", models.model),
@@ -40,11 +49,9 @@ _PAGES: tuple[tuple[str, PageMaker], ...] = (
 def console_routes(view: View) -> list[BaseRoute]:
     """Every page of the console, its JSON, artifacts and static files."""
     first = answer_of(view, home.home)
-    run_log = answer_of(view, runs.run_log)
     routes: list[BaseRoute] = [
         *(Route(path, first) for path in ("/", "/.json", "/index.json")),
-        Route("/runs/{key}/log.txt", _with(view, runs.log_text)),
-        *(Route(path, run_log) for path in ("/runs/{key}/log", "/runs/{key}/log.json")),
+        Route("/runs/{key}/log.txt", _with(view, steps.log_text)),
         Route("/artifacts/{digest}", _with(view, files.artifact)),
         Route("/static/tally/{name}", files.static),
     ]

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from tallystick.core.data import Snapshot
 from tallystick.core.endpoint import Endpoint
-from tallystick.core.errors import BadInput, Damaged, NotFound
+from tallystick.core.errors import BadInput, Damaged, NotFound, TallyError
 from tallystick.core.facts import Fact, from_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.remedy import Remedy
-from tallystick.core.run.events import Run
+from tallystick.core.run.events import Run, Step
+from tallystick.core.run.record import read_step
 from tallystick.core.signal import Signal
+from tallystick.core.study import Study
+from tallystick.core.values import Environment
 from tallystick.core.verdict import Verdict
-from tallystick.hub.house.whole import with_steps
+from tallystick.hub.house.whole import ended_with
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.clock import Clock
 from tallystick.ports.ledger import Ledger
 from tallystick.ports.runs.journal import Journal
 from tallystick.ports.traffic import Traffic
+from tallystick.routines.differ import Difference
+from tallystick.routines.recurring import Cron, Schedule
 
 __all__ = ["KEYS_MAX", "NOUN_OF", "Listing", "View"]
 
@@ -34,9 +40,13 @@ KEYS_MAX = 200
 READ_MAX = 4000
 """Facts kept as nouns, so that a page does not read the same fact twice. Facts never change."""
 
+RUNS_KEPT = 3
+"""Runs whose steps are kept as nouns, and pipelines, since live pages ask for them again and again."""
+
 NOUN_OF: Mapping[type, str] = {
     Snapshot: "data", Run: "run", ModelVersion: "model", Verdict: "verdict",
     Endpoint: "endpoint", Signal: "signal", Remedy: "remedy",
+    Environment: "environment", Schedule: "schedule", Study: "study",
 }  # fmt: skip
 
 
@@ -59,7 +69,8 @@ class View:
     """Everything that the console may look at; it changes nothing.
 
     ``strength`` says in words what the sandbox can and cannot do. ``pipelines`` gives the pipeline of a
-    run's ``spec_digest``, or None where it cannot be read any more.
+    run's ``spec_digest``, or None where it cannot be read any more; ``compare`` says what differs between two
+    runs, and ``following`` when a cron expression is due next.
     """
 
     ledger: Ledger
@@ -70,7 +81,11 @@ class View:
     strength: str
     pipelines: Callable[[str], Awaitable[Pipeline | None]]
     tenant: str = DEFAULT_TENANT
+    compare: Callable[[str, str], Awaitable[Difference]] | None = None
+    following: Cron | None = None
     _read: dict[int, Any] = field(default_factory=dict)
+    _steps: dict[str, dict[int, Step]] = field(default_factory=dict)
+    _pipelines: dict[str, Pipeline] = field(default_factory=dict)
 
     def read(self, fact: Fact, kind: type[T]) -> T:
         """The noun that a fact left behind; Damaged when its state is not one."""
@@ -104,8 +119,30 @@ class View:
         return found
 
     async def whole(self, run: Run) -> Run:
-        """The run with its steps."""
-        return await with_steps(self.journal, run)
+        """The run with its steps. Of one that is looked at again and again only what changed is read anew."""
+        if run.steps:
+            return run
+        texts = await self.journal.steps(run.tenant, run.key)
+        known = self._steps.pop(run.key, {})
+        steps = await asyncio.to_thread(_read_steps, texts, known)
+        while len(self._steps) >= RUNS_KEPT:
+            self._steps.pop(next(iter(self._steps)))
+        self._steps[run.key] = steps
+        return replace(run, steps=tuple(ended_with(run, step) for step in steps.values()))
+
+    async def pipeline(self, spec_digest: str) -> Pipeline | None:
+        """The pipeline of a digest, or None; those looked at last are kept, since reading them takes long."""
+        if spec_digest in self._pipelines:
+            return self._pipelines[spec_digest]
+        try:
+            found = await self.pipelines(spec_digest)
+        except TallyError:  # gone or damaged: the run's own record is still there to be shown
+            return None
+        if found:
+            while len(self._pipelines) >= RUNS_KEPT:
+                self._pipelines.pop(next(iter(self._pipelines)))
+            self._pipelines[spec_digest] = found
+        return found
 
     async def newest(self, kind: type[T], limit: int = KEYS_MAX) -> Listing[T]:
         """The most recently changed keys of a noun; one that cannot be read hides no other."""
@@ -123,3 +160,8 @@ class View:
         """What happened to one key, newest first."""
         noun = NOUN_OF[kind]
         return tuple(await self.ledger.history(self.tenant, noun=noun, key=key, limit=limit))
+
+
+def _read_steps(texts: Sequence[str], known: Mapping[int, Step]) -> dict[int, Step]:
+    """Steps by the hash of their text, in order."""
+    return {hash(text): known.get(hash(text)) or read_step(text) for text in texts}

@@ -14,8 +14,8 @@ from tallystick.core.remedy import Remedy, RemedyState
 from tallystick.core.signal import Signal
 from tallystick.core.verdict import Verdict
 from tallystick.doors.console.answer import Page, name_in
-from tallystick.doors.console.show.chart import drift_bars, heat_map, sparkline, square_columns
 from tallystick.doors.console.view import View
+from tallystick.drawing.chart import drift_bars, heat_map, sparkline, square_columns
 from tallystick.ports.traffic import TrafficStats
 
 __all__ = ["endpoint", "endpoints", "remedies", "remedy", "signal", "signals"]

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from tallystick.core.errors import BadInput
 from tallystick.core.facts import NOUNS, Fact
 from tallystick.doors.console.answer import Page
-from tallystick.doors.console.show.spine import Stop, draw_spine, state_words
-from tallystick.doors.console.show.words import PLURALS, fact_text, kind_of, plural
 from tallystick.doors.console.view import KEYS_MAX, View
+from tallystick.drawing.spine import Stop, draw_spine, state_words
+from tallystick.drawing.words import PLURALS, fact_text, kind_of, plural
 
 __all__ = ["home", "log"]
 

@@ -12,8 +12,8 @@ from tallystick.core.errors import NotFound
 from tallystick.core.model import ModelVersion
 from tallystick.core.verdict import Verdict
 from tallystick.doors.console.answer import Page, name_in
-from tallystick.doors.console.show.chart import curve
 from tallystick.doors.console.view import View
+from tallystick.drawing.chart import curve
 
 __all__ = ["model", "model_name", "models", "verdict", "verdicts"]
 

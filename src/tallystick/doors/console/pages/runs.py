@@ -1,29 +1,27 @@
-"""Pipelines and their runs: the graph, the timeline, each step, and what a step printed."""
+"""Pipelines and their runs: the graph as it goes on, the timeline, and the steps."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from collections.abc import Sequence
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from tallystick.core.errors import NotFound, TallyError
+from tallystick.core.errors import BadInput
 from tallystick.core.model import ModelVersion
-from tallystick.core.pipeline.spec import Pipeline
-from tallystick.core.run.events import Run, Step
-from tallystick.core.run.record import read_step
-from tallystick.doors.console.answer import HEADERS, Page, error_answer, name_in
+from tallystick.core.run.events import Run, Step, StepState
+from tallystick.doors.console.answer import Page, name_in
 from tallystick.doors.console.pages.data import snapshots_read
-from tallystick.doors.console.show.chart import timeline
-from tallystick.doors.console.show.graph import draw_run
 from tallystick.doors.console.view import View
-from tallystick.hub.house.whole import ended_with
+from tallystick.drawing.graph import FOLDS_MAX, Folds, draw_run
+from tallystick.drawing.timeline import draw_timeline
 
-__all__ = ["LOG_BYTES_SHOWN", "log_text", "pipelines", "run", "run_log", "runs"]
+__all__ = ["pipelines", "run", "runs", "steps", "timeline"]
 
-LOG_BYTES_SHOWN = 256 * 1024
-STEPS_SHOWN = 500
+STEPS_SHOWN = 60
+STEPS_PER_PAGE = 100
+LIVE_MS = 1000
 
 
 async def pipelines(view: View, request: Request) -> Page:
@@ -48,72 +46,65 @@ async def runs(view: View, request: Request) -> Page:
     live = any(not r.state.ended for r in found)
     found = [r if r.state.ended else await view.whole(r) for r in found]
     data = {"runs": found, "left_out": listing.left_out}
-    return Page("making/runs.html", "Runs", data, {"runs": found, "listing": listing}, live)
+    return Page("runs/runs.html", "Runs", data, {"runs": found, "listing": listing}, live)
 
 
 async def run(view: View, request: Request) -> Page:
-    """One run, whole."""
+    """One run, with its graph; ``?open=`` and ``?fold=`` say which graphs inside are unfolded."""
     found = await view.whole(await view.one(Run, name_in(request, "key")))
-    pipeline = await _pipeline(view, found)
+    pipeline = await view.pipeline(found.spec_digest)
     models = [m for m in (await view.newest(ModelVersion)).values if m.origin.run == found.key]
-    now = view.clock.now_ms()
+    opened, folded = (frozenset(request.query_params.getlist(n)[:FOLDS_MAX]) for n in ("open", "fold"))
+    folds = Folds(f"/runs/{quote(found.key, safe='')}", opened, folded)
     shown = {
         "run": found, "pipeline": pipeline, "models": models, "snapshots": snapshots_read(found),
-        "graph": draw_run(found, pipeline, now), "timeline": timeline(found, now), "steps_shown": STEPS_SHOWN,
+        "graph": await asyncio.to_thread(draw_run, found, pipeline, view.clock.now_ms(), folds),
+        "some": _notable(found.steps), "folds": folds,
     }  # fmt: skip
     data = {k: shown[k] for k in ("run", "pipeline", "snapshots")} | {"models": [m.key for m in models]}
-    return Page("making/run.html", found.key, data, shown, live=not found.state.ended)
+    live = not found.state.ended
+    return Page("runs/run.html", found.key, data, shown, live, LIVE_MS)
 
 
-async def _pipeline(view: View, found: Run) -> Pipeline | None:
-    """The run's pipeline; a spec that is gone or damaged leaves the run's own record to be shown."""
-    try:
-        return await view.pipelines(found.spec_digest)
-    except TallyError:
-        return None
+def _notable(steps: Sequence[Step]) -> list[Step]:
+    """All steps where they are few; else those that failed, those under way and the last that began."""
+    if len(steps) <= STEPS_SHOWN:
+        return list(steps)
+    third = STEPS_SHOWN // 3
+    bad = [s for s in steps if s.state in (StepState.FAILED, StepState.CANCELLED)][:third]
+    busy = [s for s in steps if not s.state.ended][:third]
+    return [*bad, *busy, *(s for s in steps[-third:] if s not in bad and s not in busy)]
 
 
-async def run_log(view: View, request: Request) -> Page:
-    """What a step printed, the end of it when it is long."""
-    found, step, path = await _log_of(view, request)
-    text, size = await asyncio.to_thread(_tail, path) if path else ("", 0)
-    shown = {"run": found, "step": step, "text": text, "size": size, "cut": size > LOG_BYTES_SHOWN}
-    data = {"run": found.key, "step": step.path, "state": step.state, "bytes": size, "log": text}
-    return Page("making/run_log.html", f"Log of {step.path}", data, shown, live=not found.state.ended)
+async def timeline(view: View, request: Request) -> Page:
+    """When what ran."""
+    found = await view.whole(await view.one(Run, str(request.path_params["key"])))
+    pipeline, now = await view.pipeline(found.spec_digest), view.clock.now_ms()
+    drawn = await asyncio.to_thread(draw_timeline, found, pipeline, now)
+    begun = {
+        s.path: {"began_ms": s.started_ms, "ended_ms": s.ended_ms, "state": s.state} for s in found.steps
+    }
+    data = {"run": found.key, "critical": drawn.critical if drawn else (), "steps": begun}
+    title, live = f"Timeline of {found.key}", not found.state.ended
+    return Page("runs/timeline.html", title, data, {"run": found, "timeline": drawn}, live, LIVE_MS)
 
 
-async def log_text(view: View, request: Request) -> Response:
-    """The whole log as plain text."""
-    try:
-        _, _, path = await _log_of(view, request)
-    except TallyError as wrong:
-        return error_answer(view, request, wrong)
-    kind = "text/plain; charset=utf-8"
-    if path is None:
-        return PlainTextResponse("", headers=HEADERS)
-    return FileResponse(path, media_type=kind, headers=dict(HEADERS))
-
-
-async def _log_of(view: View, request: Request) -> tuple[Run, Step, Path | None]:
-    found = await view.one(Run, str(request.path_params["key"]))
-    wanted = request.query_params.get("step", "")
-    step = await _step(view, found, wanted)
-    if step is None:
-        some = ", ".join(s.path for s in (await view.whole(found)).steps[:8]) or "no step has started yet"
-        raise NotFound(f"run {found.key} has no step {wanted[:80]!r}", where="log", hint=f"steps: {some}")
-    return found, step, await view.artifacts.path_of(step.log_digest) if step.log_digest else None
-
-
-async def _step(view: View, found: Run, path: str) -> Step | None:
-    if found.steps or not path:
-        return found.step(path)
-    kept = await view.journal.steps(found.tenant, found.key, path)
-    return ended_with(found, read_step(kept[0])) if kept else None
-
-
-def _tail(path: Path) -> tuple[str, int]:
-    """The end of a log as text, and the bytes of all of it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - LOG_BYTES_SHOWN))
-        return file.read(LOG_BYTES_SHOWN).decode("utf-8", "replace"), size
+async def steps(view: View, request: Request) -> Page:
+    """The steps of a run, page by page; ``?state=`` and ``?under=`` (how their path begins) choose some."""
+    found = await view.whole(await view.one(Run, str(request.path_params["key"])))
+    asked = request.query_params
+    state, under, page = asked.get("state", ""), asked.get("under", ""), asked.get("page", "1")
+    if not (page.isascii() and page.isdigit() and len(page) < 9 and int(page)):
+        raise BadInput(f"{page[:40]!r} is no page", where="steps", hint="pages count from 1")
+    if state and state not in set(StepState):
+        raise BadInput(f"{state[:40]!r} is no state", where="steps", hint="one of " + ", ".join(StepState))
+    chosen = [s for s in found.steps if s.path.startswith(under) and state in ("", s.state)]
+    first = STEPS_PER_PAGE * (int(page) - 1)
+    some = chosen[first : first + STEPS_PER_PAGE]
+    more = len(chosen) > first + STEPS_PER_PAGE
+    shown = {
+        "run": found, "some": some, "total": len(chosen), "first": first, "state": state, "under": under,
+        "page_number": int(page), "more": more,
+    }  # fmt: skip
+    data = {"run": found.key, "total": len(chosen), "steps": some}
+    return Page("runs/steps.html", f"Steps of {found.key}", data, shown, live=not found.state.ended)

@@ -1,4 +1,4 @@
-"""Words, layout and charts of the console: pure functions, tried with figures and graphs of all kinds."""
+"""Words, layout and charts: pure functions, tried with figures and graphs of all kinds."""
 
 from __future__ import annotations
 
@@ -11,28 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallystick.core.pipeline.spec import Component, Dag, FromInput, Function, Loop, Pipeline, Task
-from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.signal import ColumnDrift
 from tallystick.core.verdict import Verdict
-from tallystick.doors.console.show import words
-from tallystick.doors.console.show.chart import (
+from tallystick.doors.console.view import View
+from tallystick.drawing import words
+from tallystick.drawing.chart import (
     curve,
     drift_bars,
     heat_map,
     sparkline,
     square_columns,
     ticks,
-    timeline,
 )
-from tallystick.doors.console.show.graph import TASKS_DRAWN_MAX, draw_run
-from tallystick.doors.console.show.layout import Size, layered
-from tallystick.doors.console.show.spine import Stop, draw_spine, state_words
-from tallystick.doors.console.show.svg import MARKS, el
-from tallystick.doors.console.view import View
-from tests.fakes.life import EVIL, NOW_MS, build_life, pipeline
-
-RUN = Run("run-1", "p", "sha256:" + "0" * 64, {}, started_ms=NOW_MS)
+from tallystick.drawing.layout import Size, layered
+from tallystick.drawing.spine import Stop, draw_spine, state_words
+from tallystick.drawing.svg import MARKS, el
+from tests.fakes.life import EVIL, NOW_MS, build_life
 
 
 @pytest.mark.parametrize(
@@ -130,83 +124,6 @@ def test_an_edge_that_passes_a_layer_goes_around_its_boxes() -> None:
     assert all(y < box.y or y > box.y + box.height for y in through)
 
 
-def step(path: str, state: StepState = StepState.SUCCEEDED) -> Step:
-    return Step(path, state, started_ms=NOW_MS, ended_ms=NOW_MS + 1000)
-
-
-def texts(picture: str) -> list[str]:
-    return [e.text or "" for e in ET.fromstring(picture).iter() if e.tag == "text"]  # noqa: S314 - our own output
-
-
-def test_a_graph_shows_each_iteration_and_what_waits() -> None:
-    run = replace(RUN, steps=tuple(step(f"for-each-depth[{i}]/train") for i in (0, 1, 10)))
-    drawn = draw_run(run, pipeline(), NOW_MS)
-    assert drawn is not None
-    assert {"[0]", "[1]", "[10]", "for-each-depth: 3 iterations"} <= set(texts(drawn))
-    assert texts(drawn).count("waits") == 3 + 6
-    ended = draw_run(replace(run, state=RunState.FAILED), pipeline(), NOW_MS)
-    assert ended is not None
-    assert "not started" in texts(ended)
-
-
-def test_a_graph_that_was_skipped_is_drawn_with_all_that_is_in_it() -> None:
-    never = replace(step("notify", StepState.SKIPPED), attempt=0, error="its condition is false")
-    drawn = draw_run(replace(RUN, steps=(step("split"), never)), pipeline(), NOW_MS)
-    assert drawn is not None
-    assert {"notify: skipped", "mail", "skipped"} <= set(texts(drawn))
-    assert "notify: its condition is false" in drawn
-    assert 'href="#step-notify"' in drawn
-
-
-def test_a_step_that_was_tried_again_says_so() -> None:
-    again = replace(step("split", StepState.RUNNING), attempt=2, ended_ms=0)
-    rests = replace(step("card", StepState.BACKING_OFF), attempt=1)
-    drawn = draw_run(replace(RUN, steps=(again, rests)), pipeline(), NOW_MS + 500)
-    assert drawn is not None
-    assert {"running · try 2", "backing off · 1 s"} <= set(texts(drawn))
-    assert "split: running · try 2 · 500 ms" in drawn
-    bars = timeline(replace(RUN, steps=(again, rests)), NOW_MS + 500)
-    assert bars is not None
-    assert "500 ms, try 2" in texts(bars)
-
-
-def test_a_timeline_has_a_mark_for_what_was_skipped() -> None:
-    never = replace(step("never", StepState.SKIPPED), attempt=0, ended_ms=NOW_MS)
-    drawn = timeline(replace(RUN, steps=(step("a"), never)), NOW_MS)
-    assert drawn is not None
-    assert {"never", "skipped"} <= set(texts(drawn))
-
-
-def test_many_iterations_are_counted_and_some_drawn() -> None:
-    run = replace(RUN, steps=tuple(step(f"for-each-depth[{i}]/train") for i in range(100)))
-    drawn = draw_run(run, pipeline(), NOW_MS)
-    assert drawn is not None
-    assert "for-each-depth: 100 iterations (6 drawn)" in texts(drawn)
-
-
-def test_what_is_too_large_is_not_drawn() -> None:
-    steps = tuple(step(f"s{i}") for i in range(TASKS_DRAWN_MAX + 1))
-    assert draw_run(replace(RUN, steps=steps), None, NOW_MS) is None
-    assert draw_run(replace(RUN, steps=steps), pipeline(), NOW_MS) is None
-    body = Component("c", Function("f", "..."))
-    wide = Pipeline("p", Dag(tuple(Task(f"t{i}", body) for i in range(TASKS_DRAWN_MAX + 1))))
-    assert draw_run(RUN, wide, NOW_MS) is None
-
-
-def test_nested_graphs_and_hostile_names_are_drawn_as_text() -> None:
-    leaf = Dag((Task(EVIL, Component("c", Function("f", "..."))),))
-    loop = Dag((Task("inner", leaf, loop=Loop(FromInput("xs"), "x")),))
-    drawn = draw_run(
-        RUN, Pipeline("p", Dag((Task("outer", loop), Task("after", leaf, after=("outer",))))), NOW_MS
-    )
-    assert drawn is not None
-    assert "<script>alert" not in drawn
-    assert "inner: for each item" in texts(drawn)
-    empty = draw_run(RUN, None, NOW_MS)
-    assert empty is not None
-    assert "no step has started" in empty
-
-
 @given(st.floats(min_value=1e-9, max_value=1e12))
 def test_ticks_are_few_even_and_reach_the_top(high: float) -> None:
     found = ticks(high)
@@ -233,18 +150,14 @@ async def test_the_curve_says_in_words_what_it_shows(tmp_path: Path) -> None:
     assert ET.fromstring(curve(replace(evidence, curve=()))) is not None  # noqa: S314 - our own output
 
 
-def test_a_timeline_needs_a_start_and_shows_what_still_runs() -> None:
-    assert timeline(RUN, NOW_MS) is None
-    running = Step("long one", StepState.RUNNING, started_ms=NOW_MS + 500)
-    drawn = timeline(replace(RUN, steps=(step("a"), running)), NOW_MS + 60_500)
-    assert drawn is not None
-    assert {"a", "long one", "1 s", "1 min 0 s"} <= set(texts(drawn))
-
-
 def test_a_sparkline_of_silence_has_no_bars() -> None:
     assert 'class="bar"' not in sparkline((0,) * 60, "x")
     assert "0 requests" in sparkline((), "x")
     assert "at most 9 in one second" in sparkline((1, 9), "x")
+
+
+def texts(picture: str) -> list[str]:
+    return [e.text or "" for e in ET.fromstring(picture).iter() if e.tag == "text"]  # noqa: S314 - our own output
 
 
 def columns(names: list[str]) -> list[ColumnDrift]:

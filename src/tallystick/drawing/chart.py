@@ -8,16 +8,14 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from tallystick.core.run.events import Run
 from tallystick.core.signal import ColumnDrift
 from tallystick.core.verdict import Evidence, Rate
-from tallystick.doors.console.show import words
-from tallystick.doors.console.show.svg import el, picture, text, title
+from tallystick.drawing import words
+from tallystick.drawing.svg import el, picture, text, title
 
-__all__ = ["curve", "drift_bars", "heat_map", "sparkline", "square_columns", "ticks", "timeline"]
+__all__ = ["curve", "drift_bars", "heat_map", "line", "sparkline", "square_columns", "ticks"]
 
 BARS_MAX = 16
-TIMELINE_ROWS_MAX = 200
 
 
 def ticks(high: float, about: int = 5) -> list[float]:
@@ -30,7 +28,8 @@ def ticks(high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(math.ceil(high / step - 1e-9) + 1)]
 
 
-def _line(points: Sequence[tuple[float, float]], class_: str) -> Markup:
+def line(points: Sequence[tuple[float, float]], class_: str) -> Markup:
+    """A line through points."""
     return el("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_=class_)
 
 
@@ -87,7 +86,7 @@ def _series(
     drawn = [
         _band([(x(e), y(r.low)) for e, r in rates], [(x(e), y(r.high)) for e, r in rates], f"band {name}")
     ]
-    drawn.append(_line([(x(e), y(r.value)) for e, r in rates], f"line {name}"))
+    drawn.append(line([(x(e), y(r.value)) for e, r in rates], f"line {name}"))
     for eps, rate in rates:
         cx, cy, said = x(eps), y(rate.value), title(f"{name}, eps {eps:g}: {_said(rate)}")
         if name == "attack":
@@ -121,39 +120,6 @@ def sparkline(per_second: Sequence[int], name: str) -> Markup:
         f"{sum(counts):,} requests in the last {len(counts)} s, at most {max([*counts, 0]):,} in one second"
     )
     return picture(360, 66, name, about, bars, class_="chart spark")
-
-
-def timeline(run: Run, now_ms: int) -> Markup | None:
-    """A bar for each step from its start to its end; None when no step has started."""
-    steps = [s for s in run.steps if s.started_ms][:TIMELINE_ROWS_MAX]
-    if not steps:
-        return None
-    begin = min([s.started_ms for s in steps] + ([run.started_ms] if run.started_ms else []))
-    end = max([run.ended_ms or now_ms, *(s.ended_ms for s in steps)])
-    across = ticks(max(1, end - begin), 6)
-    left, width, row = 190.0, 560.0, 24.0
-    bottom = 10 + row * len(steps)
-    parts: list[Markup] = []
-    for at in across:
-        x = left + width * at / across[-1]
-        parts.append(el("line", x1=x, x2=x, y1=6, y2=bottom + 4, class_="grid"))
-        parts.append(text(x, bottom + 20, words.duration(at) if at else "0", "tick", "middle"))
-    for i, step in enumerate(steps):
-        y = 10 + row * i
-        start, stop = step.started_ms - begin, (step.ended_ms or now_ms) - begin
-        x0, x1 = left + width * start / across[-1], left + width * max(start, stop) / across[-1]
-        took = words.duration(stop - start)
-        kind = words.kind_of(step.state)
-        if not step.attempt:  # it never ran
-            took = str(step.state)
-        elif words.tried(step):
-            took += f", {words.tried(step)}"
-        bar = el("rect", title(f"{step.path}: {step.state}, {took}"), x=x0, y=y + 3, width=max(2, x1 - x0),
-                 height=row - 8, rx=3, class_=f"span kind-{kind}")  # fmt: skip
-        said = text(x1 + 6, y + 16, took, "tick")
-        parts += [text(left - 10, y + 16, words.clip(step.path, 26), "row-name", "end"), bar, said]
-    about = f"{words.plural(len(steps), 'step')} in {words.duration(end - begin)}"
-    return picture(left + width + 70, bottom + 30, f"Timeline of run {run.key}", about, parts, class_="chart")
 
 
 def drift_bars(columns: Sequence[ColumnDrift], drifted: Sequence[str]) -> Markup:

@@ -17,28 +17,32 @@ from tallystick.core.run.events import Step
 __all__ = [
     "FILTERS",
     "KINDS",
+    "LISTS",
     "PLURALS",
     "bytes_text",
     "clip",
+    "diff_lines",
     "duration",
     "fact_text",
     "href",
     "iso",
     "kind_of",
+    "log_href",
     "number",
     "percent",
     "plural",
     "relative",
     "step_anchor",
+    "step_href",
     "tried",
     "value_text",
 ]
 
 KINDS: Mapping[str, str] = {
     "running": "busy", "judging": "busy", "starting": "busy", "carrying out": "busy", "cancelling": "busy",
-    "failing": "bad", "failed": "bad", "refused": "no",
+    "stopping": "busy", "failing": "bad", "failed": "bad", "refused": "no",
     "succeeded": "good", "passed": "good", "ready": "good", "done": "good", "cached": "kept",
-    "cancelled": "off", "stopped": "off", "skipped": "off", "backing off": "wait",
+    "cancelled": "off", "stopped": "off", "pruned": "off", "skipped": "off", "backing off": "wait",
     "proposed": "wait", "drift": "warn", "warn": "warn",
 }  # fmt: skip
 """Which of eight kinds of mark and colour a state has; a state that is not here is ``none``."""
@@ -47,6 +51,10 @@ PLURALS: Mapping[str, str] = {
     "data": "data", "run": "runs", "model": "models", "verdict": "verdicts",
     "endpoint": "endpoints", "signal": "signals", "remedy": "remedies",
 }  # fmt: skip
+
+
+LISTS: Mapping[str, str] = {**PLURALS, "schedule": "schedules", "study": "studies"}
+"""The nouns that have pages, by what their lists are called."""
 
 
 def kind_of(state: str) -> str:
@@ -154,6 +162,25 @@ def tried(step: Step) -> str:
     return f"try {step.attempt}" if step.attempt > 1 else ""
 
 
+def step_href(run: str, path: str) -> str:
+    """The page of a step."""
+    return f"/runs/{quote(run, safe='')}/step?path={quote(path, safe='')}"
+
+
+def log_href(run: str, path: str, whole: bool = False) -> str:
+    """The page of a step's log; ``whole``: all of it as plain text."""
+    return f"/runs/{quote(run, safe='')}/log{'.txt' if whole else ''}?step={quote(path, safe='')}"
+
+
+def diff_lines(text: str) -> list[tuple[str, str]]:
+    """The lines of a unified diff, each with its kind: add, cut, at, or nothing."""
+    kinds = {"+": "add", "-": "cut", "@": "at"}
+    return [
+        ("at" if line.startswith(("+++ ", "--- ")) else kinds.get(line[:1], ""), line)
+        for line in text.splitlines()
+    ]
+
+
 def step_anchor(path: str) -> str:
     """The id of a step's row on its run's page."""
     return "step-" + quote(path, safe="")
@@ -168,14 +195,14 @@ def href(key: str, noun: str) -> str:
         return f"/data/{name}" + (f"#at-{rest}" if rest else "")
     if noun == "model":
         return f"/models/{name}" + (f"/{rest}" if rest else "")
-    return f"/{PLURALS[noun]}/{quote(key, safe='')}"
+    return f"/{LISTS[noun]}/{quote(key, safe='')}"
 
 
 def link(key: str, noun: str) -> Markup:
     """The key as a link to its page, where it has one."""
     if not key:
         return Markup('<span class="dim">—</span>')
-    if noun not in PLURALS:
+    if noun not in LISTS or noun == "schedule":
         return digest(key)
     return Markup('<a class="key" href="{}">{}</a>').format(href(key, noun), key)
 
@@ -223,15 +250,23 @@ def _remedy(state: Mapping[str, Any]) -> str:
     return f"{text}, {state['outcome']}" if state.get("outcome") else text
 
 
+def _best(state: Mapping[str, Any]) -> str:
+    value = (state.get("best") or {}).get("value")
+    return number(value) if isinstance(value, int | float) else "not known"
+
+
 _SAY: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "data": _data, "run": _run, "model": _model, "verdict": _verdict, "endpoint": _endpoint,
+    "schedule": lambda state: f"{state.get('name')}: {'on' if state.get('enabled') else 'off'}",
+    "study": lambda state: f"{state.get('name')}: {state.get('state')}, best {_best(state)}",
     "signal": lambda state: f"{state.get('endpoint')}: {state.get('text')}", "remedy": _remedy,
 }  # fmt: skip
 
 
 FILTERS = {
-    "anchor": step_anchor, "artifact": artifact, "bytes": bytes_text, "clip": clip, "digest": digest,
-    "duration": duration, "href": href, "iso": iso, "kind": kind_of, "link": link, "number": number,
-    "percent": percent, "plural": plural, "say": fact_text, "tried": tried, "value": value_text, "when": when,
+    "anchor": step_anchor, "artifact": artifact, "bytes": bytes_text, "clip": clip, "diff_lines": diff_lines,
+    "digest": digest, "duration": duration, "href": href, "iso": iso, "kind": kind_of, "link": link,
+    "log_href": log_href, "number": number, "percent": percent, "plural": plural, "say": fact_text,
+    "step_href": step_href, "tried": tried, "value": value_text, "when": when,
     "quoted": lambda text: quote(str(text), safe=""),
 }  # fmt: skip

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tallystick.doors.console.show import words
-from tallystick.doors.console.show.svg import el, group, mark, picture, text, title
+from tallystick.drawing import words
+from tallystick.drawing.svg import el, group, mark, picture, text, title
 
 __all__ = ["Stop", "draw_spine", "state_words"]
 
