@@ -1,0 +1,1 @@
+"""What runs as the author of a pipeline, in a terminal: compiling it, debugging a step."""

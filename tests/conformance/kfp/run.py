@@ -1,0 +1,137 @@
+"""Run Kubeflow's own golden pipelines on a house of ours, and say of each what came of it.
+
+    python -m tests.conformance.kfp.run SOURCE [--packages URL] [--long] [NAME ...]
+
+SOURCE is a source tree of kubeflow/pipelines; none of it is here. With ``--packages``, environments are
+built from the index at URL, which those pipelines may name; with ``--long``, what only waits for minutes is
+run too.
+NAMEs are parts of names of pipelines: then their logs are printed as well.
+
+Exit status 1 when one did not come out as ``expected.py`` has it, or went wrong without a reason that stands
+there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.kfp.expected import NOT_HERE, WANTED, Wanted, one_of
+from tests.corpus.runs import opened_house, run_spec, shown
+
+from tallystick.core.errors import TallyError
+from tallystick.core.run.events import Run
+from tallystick.core.run.options import RunOptions
+from tallystick.hub.house import House
+
+FOLDER = Path("test_data/sdk_compiled_pipelines/valid")
+LIMIT_S = 900
+OPTIONS = RunOptions(cache=False, commands=True)
+
+
+@dataclass(frozen=True)
+class Came:
+    """``verdict``: right, done (nobody wrote down what is right), needs, wrong, or skipped."""
+
+    verdict: str
+    words: str
+
+
+def say(line: str) -> None:
+    """A line of the report, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+async def golden(house: House, name: str, spec: bytes, talks: bool) -> Came:
+    """Run one pipeline and compare."""
+    wanted, needs = WANTED.get(name), NOT_HERE.get(name)
+    try:
+        params = wanted.params if wanted else {}
+        async with asyncio.timeout(LIMIT_S):
+            run = await run_spec(house, spec, params, OPTIONS)
+    except TallyError as refused:
+        return Came("needs" if needs else "wrong", f"refused: {needs or refused}")
+    except TimeoutError:
+        return Came("wrong", f"not done after {LIMIT_S} s")
+    seen = {**await shown(house, run), "logs": await _logs(house, run)}
+    if talks:
+        say(json.dumps(seen, indent=1))
+    if needs:
+        return Came("needs", f"{run.state}: {needs}")
+    if wanted is None:
+        ended = run.state == "succeeded"
+        return Came("done" if ended else "wrong", str(run.error or run.state))
+    differs = _differs(wanted, seen, {step.path: str(step.state) for step in run.steps})
+    return Came("wrong", differs) if differs else Came("right", wanted.words)
+
+
+async def _logs(house: House, run: Run) -> Mapping[str, str]:
+    logs = {step.path: step.log_digest for step in run.steps if step.log_digest}
+    return {path: (await house.artifacts.path_of(d)).read_text("utf-8") for path, d in logs.items()}
+
+
+def _differs(wanted: Wanted, seen: Mapping[str, Any], steps: Mapping[str, str]) -> str:
+    """What is not as it should be; an empty text when all is."""
+    if seen["state"] != wanted.state:
+        return f"{seen['state']}, {wanted.state} is right: {seen['error']}"
+    for name, value in wanted.outputs.items():
+        found = seen["outputs"].get(name)
+        if found not in (value.values if isinstance(value, one_of) else [value]):
+            return f"output {name} is {json.dumps(found)[:200]}, {value!r} is right"
+    for path, state in wanted.steps.items():
+        if steps.get(path) != state:
+            return f"step {path} is {steps.get(path)}, {state} is right"
+    for path, text in wanted.logs.items():
+        if text not in seen["logs"].get(path, ""):
+            return f"step {path} does not say {text!r}: {seen['logs'].get(path, '')[-300:]!r}"
+    return ""
+
+
+async def run_all(source: Path, names: list[str], index: str, long: bool) -> dict[str, Came]:
+    """Every golden pipeline, in order."""
+    folder = source / FOLDER
+    came: dict[str, Came] = {}
+    with tempfile.TemporaryDirectory(prefix="golden-") as home:
+        async with opened_house(Path(home), index) as house:
+            for file in sorted(folder.rglob("*.yaml")):
+                name = str(file.relative_to(folder).with_suffix(""))
+                wanted = WANTED.get(name)
+                if names and not any(part in name for part in names):
+                    continue
+                if wanted and ((wanted.long and not long) or (wanted.packages and not index)):
+                    why = "it only waits: --long" if wanted.long else f"{wanted.packages}: --packages"
+                    came[name] = Came("skipped", why)
+                else:
+                    came[name] = await golden(house, name, file.read_bytes(), bool(names))
+                say(f"{came[name].verdict:8} {name:66} {came[name].words[:160]}")
+    return came
+
+
+def main() -> int:
+    """Run, print the table, and say by the status whether all is as it should be."""
+    parser = argparse.ArgumentParser(description="Run Kubeflow's golden pipelines.")
+    parser.add_argument("source", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--packages", metavar="URL", default="")
+    parser.add_argument("--long", action="store_true")
+    given = parser.parse_intermixed_args()
+    if not (given.source / FOLDER).is_dir():
+        say(f"there is no {FOLDER} in {given.source}")
+        return 2
+    came = asyncio.run(run_all(given.source, given.names, given.packages, given.long))
+    counts = Counter(one.verdict for one in came.values())
+    say(f"\n{len(came)} pipelines: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()))
+    return 1 if counts["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

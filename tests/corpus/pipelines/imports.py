@@ -1,0 +1,63 @@
+"""Importers: data that is there already, with metadata that the run makes."""
+
+from functools import partial
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input
+
+component = partial(dsl.component, base_image="python:3.11", install_kfp_package=False)
+
+
+@component
+def read(data: Input[Dataset]) -> str:
+    """Whether it is there, and what is said of it."""
+    import os
+
+    return f"{os.path.getsize(data.path) > 0} {data.metadata.get('of')} {data.metadata.get('by')}"
+
+
+@component
+def table(name: str) -> str:
+    """Where it is, as only the run knows."""
+    return "tally://tables/" + name
+
+
+class Read(NamedTuple):
+    """What was imported, in three ways."""
+
+    given: str
+    made: str
+    text: str
+
+
+@dsl.pipeline(name="imported")
+def imported(uri: str, name: str, who: str = "me") -> Read:
+    """One by a parameter, one by what a step says, one by a text that is put together as the run goes."""
+    given = dsl.importer(artifact_uri=uri, artifact_class=Dataset, metadata={"of": "given", "by": who})
+    made = dsl.importer(artifact_uri=table(name=name).output, artifact_class=Dataset, metadata={"of": "made"})
+    text = dsl.importer(artifact_uri=f"tally://tables/{name}", artifact_class=Dataset)
+    return Read(read(data=given.output).output, read(data=made.output).output, read(data=text.output).output)
+
+
+@dsl.pipeline(name="imported-file")
+def imported_file(uri: str) -> str:
+    """A file of this machine."""
+    return read(data=dsl.importer(artifact_uri=uri, artifact_class=Dataset).output).output
+
+
+CASES = [
+    {
+        "pipeline": "imported",
+        "params": {"uri": "tally://tables/digits", "name": "digits"},
+        "outputs": {"given": "True given me", "made": "True made None", "text": "True None None"},
+        "local": "kfp.local knows no tables",
+    },
+    {
+        # A pipeline is somebody's file: it may not have the hub read whatever the hub's user can read.
+        "pipeline": "imported_file",
+        "params": {"uri": "{FILES}/rows.csv"},
+        "state": "refused",
+        "local": "kfp.local imports any file of this machine",
+    },
+]
