@@ -7,11 +7,26 @@ import contextlib
 import os
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 from tallystick.core.wall import Strength, Wall
 from tallystick.ports.sandbox import Confined
 
 __all__ = ["PlainSandbox"]
+
+
+class _Stdin:
+    """What is written to a process that has ended is lost, whatever the loop thinks of that."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def write(self, data: bytes) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._writer.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
 
 
 class _Plain:
@@ -21,7 +36,8 @@ class _Plain:
         assert process.stderr
         self._process = process
         self.pid = process.pid
-        self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
+        self.stdin: Any = _Stdin(process.stdin)
+        self.stdout, self.stderr = process.stdout, process.stderr
 
     async def wait(self) -> int:
         return await self._process.wait()

@@ -187,6 +187,32 @@ async def test_bubblewrap_names_the_path_that_is_missing(tmp_path):
     await sandbox.close()
 
 
+async def test_no_variable_of_the_wall_acts_outside_of_it(tmp_path):
+    """A pipeline says its steps' variables: with LD_PRELOAD, bubblewrap itself would run a file of theirs."""
+    (tmp_path / "work").mkdir()
+    sandbox = bubblewrap.open_tile(Place(tmp_path / "home"))
+    env = {"LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": str(tmp_path / "outside"), "OWN": "it is there"}
+    confined = await sandbox.spawn(
+        ["/bin/sh", "-c", 'echo "$LD_DEBUG $OWN"'], Wall(str(tmp_path / "work"), env=env)
+    )
+    said = await confined.stdout.read()
+    assert await confined.end() == 0
+    await sandbox.close()
+    assert said == b"libs it is there\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
+async def test_nobody_sees_a_walls_variables_among_the_arguments(tmp_path):
+    sandbox = bubblewrap.open_tile(Place(tmp_path / "home"))
+    wall = Wall(str(tmp_path), env={"PASSWORD": "open-sesame"})
+    confined = await sandbox.spawn(["/bin/sh", "-c", "echo ready; exec sleep 60"], wall)
+    await confined.stdout.readline()
+    assert marked("/bin/sh") or marked("sleep")
+    assert not marked("open-sesame")
+    await confined.end(grace_s=0.1)
+    await sandbox.close()
+
+
 async def test_memory_folders_of_bubblewrap_are_limited(tmp_path):
     sandbox = bubblewrap.open_tile(Place(tmp_path))
     for folder in ("/tmp", "/dev/shm", "/home/tally"):  # noqa: S108  those inside the wall
@@ -206,7 +232,8 @@ async def test_memory_folders_stay_small_where_the_wall_has_much(tmp_path):
         Wall(str(tmp_path), memory_mib=4096),
     )
     assert (await confined.stdout.read()).split()[1:] == [b"512"] * 3
-    assert await confined.end() == 0
+    assert await confined.wait() == 0
+    await confined.end()
     await sandbox.close()
 
 

@@ -42,6 +42,8 @@ PR_SET_CHILD_SUBREAPER = 36
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 """The number of the system call keyctl(2), which no C library wraps, by machine."""
 KEYCTL_JOIN_SESSION_KEYRING = 1
+LOOK_S = 0.25
+"""Between two counts of processes."""
 RETRY_S = 0.02
 """Between two rounds of killing: the time the kernel may need to tear a process down."""
 
@@ -156,6 +158,17 @@ def limit(name: str, soft: int, hard: int) -> None:
     resource.setrlimit(number, (soft, hard))
 
 
+def with_unseen(argv: list[str], unseen: list[str]) -> list[str]:
+    """``argv`` for a program that reads ``unseen`` first, from a descriptor that is left to it."""
+    if not unseen:
+        return argv
+    held = os.memfd_create("args", 0)
+    with os.fdopen(held, "wb", closefd=False) as file:
+        file.write(b"".join(os.fsencode(word) + b"\0" for word in unseen))
+    os.lseek(held, 0, os.SEEK_SET)
+    return [argv[0], "--args", str(held), *argv[1:]]
+
+
 def become(order: dict[str, Any], stdio: list[int], keeper: int, failure: int) -> NoReturn:
     """Turn this new process into the ordered one; an error goes to ``failure`` as text."""
     try:
@@ -177,7 +190,8 @@ def become(order: dict[str, Any], stdio: list[int], keeper: int, failure: int) -
         os.chdir(order["cwd"])
         for name, (soft, hard) in order["limits"].items():
             limit(name, soft, hard)
-        os.execve(order["argv"][0], order["argv"], order["env"])  # noqa: S606  no shell is what is wanted
+        argv = with_unseen(order["argv"], order["unseen"])
+        os.execve(argv[0], argv, order["env"])  # noqa: S606  no shell is what is wanted
     except BaseException as wrong:  # noqa: BLE001  a forked half must never run on into its parent's code
         os.write(failure, f"{getattr(wrong, 'strerror', None) or wrong}".encode()[:500])
     os._exit(127)
@@ -231,21 +245,29 @@ def keep(stdio: list[int], life: socket.socket) -> None:
         say(life, error=wrong)
         return
     say(life, pid=pid)
-    status = guard(life, wake, pid, int(order["spare"]))
+    status = guard(life, wake, pid, int(order["spare"]), int(order["processes"]))
     say(life, status=os.waitstatus_to_exitcode(status))
 
 
-def guard(life: socket.socket, wake: int, pid: int, spare: int) -> int:
-    """Wait until process ``pid`` ends or the hub wants it to, then end all the rest: its wait status."""
+def guard(life: socket.socket, wake: int, pid: int, spare: int, processes: int) -> int:
+    """Wait until process ``pid`` ends or the hub wants it to, then end all the rest: its wait status.
+
+    With more than ``processes`` at once, where that is not 0, it is told and all are killed. The kernel's own
+    limit counts all of a user's, and does not hold for root.
+    """
     ended: dict[int, int] = {}
     asked: set[int] = set()
     ending = False
+    pause = LOOK_S if processes else None
     while pid not in ended:
-        ready, _, _ = select.select([life.fileno(), wake], [], [], RETRY_S if ending else None)
+        ready, _, _ = select.select([life.fileno(), wake], [], [], RETRY_S if ending else pause)
         if life.fileno() in ready:
             ending = life.recv(1) == b"T"
             if not ending:
                 ended |= kill_all(wake)
+        elif not ready and not ending and len(descendants(set())) > processes > 0:
+            say(life, processes=processes)
+            ended |= kill_all(wake)
         if ending:  # again and again, for who is born meanwhile: bubblewrap's own start takes some time
             young = [other for other in descendants(set(), spare) if other not in asked]
             send_signal(young, signal.SIGTERM)

@@ -11,7 +11,8 @@ import functools
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tallystick.core.errors import BadInput, Unavailable
@@ -143,6 +144,16 @@ def _command(program: str, wall: Wall, argv: Sequence[str], home: Path) -> tuple
     return (program, *own, *within, *counted, *argv)
 
 
+def _without(env: Mapping[str, str], order: Order) -> Order:
+    """The order with ``env`` for what is inside alone.
+
+    bubblewrap itself stands outside: of its own variables the loader would take, for one, LD_PRELOAD, and
+    pipelines say the variables of their steps.
+    """
+    words = (word for name, value in env.items() for word in ("--setenv", name, value))
+    return replace(order, env={}, unseen=tuple(words))
+
+
 @functools.cache
 def _trial(program: str) -> str:
     """Why bubblewrap does not work on this machine; empty when it does. About 15 ms, once a process."""
@@ -186,7 +197,7 @@ class BubblewrapSandbox:
         """
         Order.behind(wall, argv)  # the program inside is held to the same rules as the wall's own
         command = _command(self._program, wall, argv, self._home)
-        return await self._warden.start(Order.behind(wall, command, spare=1))
+        return await self._warden.start(_without(wall.env, Order.behind(wall, command, spare=1)))
 
     async def close(self) -> None:
         """End everything that was started and is still running."""

@@ -36,13 +36,19 @@ _KEPT_ENV = ("LD_LIBRARY_PATH",)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the warden is to start. ``spare`` generations of the wall itself are not sent SIGTERM."""
+    """What the warden is to start. ``spare`` generations of the wall itself are not sent SIGTERM.
+
+    ``processes`` is how many there may be at once, 0 for any number. ``unseen`` are arguments that the
+    program reads from a descriptor (``--args``), so that they do not stand where every user can read them.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str]
     cwd: str
     limits: dict[str, tuple[int, int]]
     spare: int = 0
+    processes: int = 0
+    unseen: tuple[str, ...] = ()
 
     @classmethod
     def behind(cls, wall: Wall, argv: Sequence[str], *, spare: int = 0) -> Order:
@@ -64,7 +70,17 @@ class Order:
         }
         if wall.cpu_seconds:
             limits["RLIMIT_CPU"] = (wall.cpu_seconds, wall.cpu_seconds + CPU_GRACE_SECONDS)
-        return cls(tuple(argv), dict(wall.env), wall.workdir, limits, spare)
+        # What serves until it is told to end is ours at its core, and nobody counts it four times a second.
+        processes = wall.processes + spare if wall.cpu_seconds else 0
+        return cls(tuple(argv), dict(wall.env), wall.workdir, limits, spare, processes)
+
+
+class _Stdin(asyncio.StreamWriter):
+    """What is written to a process that has ended is lost, as `drain` says; uvloop would raise at once."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        with contextlib.suppress(RuntimeError):
+            super().write(data)
 
 
 class WardedProcess:
@@ -77,12 +93,12 @@ class WardedProcess:
         self.stdout: asyncio.StreamReader
         self.stderr: asyncio.StreamReader
         self._transports: list[asyncio.BaseTransport] = []
-        self._unconnected: list[FileIO] = []
+        self._unconnected: list[tuple[int, str]] = []
         self._listening: asyncio.Task[int] | None = None
 
     async def begin(self, ours: socket.socket, stdin: int, stdout: int, stderr: int) -> None:
         """Send the order and connect the pipes; Unavailable says why it could not be started."""
-        self._unconnected = [FileIO(stderr, "rb"), FileIO(stdout, "rb"), FileIO(stdin, "wb")]
+        self._unconnected = [(stderr, "rb"), (stdout, "rb"), (stdin, "wb")]
         self._hear, self._say = await asyncio.open_unix_connection(sock=ours)
         self._transports.append(self._say.transport)
         await self._connect()
@@ -102,19 +118,24 @@ class WardedProcess:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
-        writing, _ = await loop.connect_write_pipe(lambda: protocol, self._unconnected.pop())
+        writing, _ = await loop.connect_write_pipe(lambda: protocol, self._next_pipe(loop))
         self._transports.append(writing)
-        self.stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+        self.stdin = _Stdin(writing, protocol, None, loop)
         self.stdout = await self._reader(loop)
         self.stderr = await self._reader(loop)
 
     async def _reader(self, loop: asyncio.AbstractEventLoop) -> asyncio.StreamReader:
         reader = asyncio.StreamReader(limit=LINE_BYTES_MAX + 1)
         transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), self._unconnected.pop()
+            lambda: asyncio.StreamReaderProtocol(reader), self._next_pipe(loop)
         )
         self._transports.append(transport)
         return reader
+
+    def _next_pipe(self, loop: asyncio.AbstractEventLoop) -> FileIO:
+        """A pipe for a transport, closed once: uvloop's closes the descriptor and then the file as well."""
+        fd, mode = self._unconnected.pop()
+        return FileIO(fd, mode, closefd=isinstance(loop, asyncio.BaseEventLoop))
 
     async def _heard(self) -> dict[str, Any]:
         try:
@@ -125,7 +146,10 @@ class WardedProcess:
 
     async def _listen(self) -> int:
         # A keeper that ends without a word was killed; the kernel and the warden have killed the rest.
-        status = int((await self._heard()).get("status", -signal.SIGKILL))
+        said = await self._heard()
+        if "processes" in said:  # why it is killed; that it is gone is said next
+            said = await self._heard()
+        status = int(said.get("status", -signal.SIGKILL))
         if self._order.spare and status > 128:
             status = 128 - status  # bubblewrap, like a shell, says 128 + n for signal n
         return status
@@ -165,14 +189,15 @@ class WardedProcess:
 
     def _tell(self, word: bytes) -> None:
         if not self._say.is_closing():
-            self._say.write(word)
+            with contextlib.suppress(RuntimeError):  # uvloop's, where the other side has gone this moment
+                self._say.write(word)
 
     def let_go(self) -> None:
         """Close our ends: the keeper takes that for the hub's death, should anything still run."""
         for transport in self._transports:
             transport.close()
-        for pipe in self._unconnected:
-            pipe.close()
+        while self._unconnected:
+            os.close(self._unconnected.pop()[0])
 
 
 class Warden:
