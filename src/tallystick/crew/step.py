@@ -1,9 +1,10 @@
-"""The main of a step's process: one Python component, run by KFP's own executor.
+"""The main of a step's process: one Python component, run by KFP's own executor, or one command.
 
 ``python -P -m tallystick.crew.step ORDER``, where the file ORDER holds a JSON object: ``source`` and
 ``function`` say what to run, ``executor_input`` is KFP v2's, ``failure`` is the file to say one's failure in,
 and ``hub_socket``, when not empty, is the unix socket behind ``MLFLOW_TRACKING_URI``. ``cores``, when not
-empty, are those to run on: a hint for libraries that count them, and no wall.
+empty, are those to run on: a hint for libraries that count them, and no wall. ``argv``, when not empty, is
+run in place of a function. Of ``workers`` more than one, each is a process of its own.
 
 A Python of its own is the exception: mostly a step is forked from a process that has all of this imported
 (``tallystick.crew.steps.zygote``), and only :func:`run` is called here.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import traceback
 from importlib.machinery import SourceFileLoader
@@ -21,7 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["main", "run"]
+from tallystick.crew.gang import run_command, run_gang
+
+__all__ = ["main", "run", "run_one"]
 
 MESSAGE_CHARS_MAX = 2000
 
@@ -32,13 +36,23 @@ def main(order_file: str) -> int:
 
 
 def run(order: dict[str, Any]) -> int:
-    """Run the component: 0, or 1 once the reason is in the order's ``failure`` file."""
+    """Run the component: 0, or a status, with the reason in the order's ``failure`` file if there is one."""
     os.dup2(1, 2)  # one stream, so that lines keep the order in which they were printed
+    try:
+        if order["hub_socket"]:
+            _reach_hub(order["hub_socket"])
+    except OSError as wrong:
+        return _fail(order, wrong)
+    return run_gang(order, run_one) if order["workers"] > 1 else run_one(order)
+
+
+def run_one(order: dict[str, Any]) -> int:
+    """One worker, or the only one."""
     try:
         if order["cores"]:
             os.sched_setaffinity(0, order["cores"])
-        if order["hub_socket"]:
-            _reach_hub(order["hub_socket"])
+        if order["argv"]:
+            return run_command(order)
         _run(order)
     except SystemExit as leaving:
         if leaving.code in (None, 0):
@@ -73,11 +87,38 @@ def _run(order: dict[str, Any]) -> None:
     exec(code, module.__dict__)  # noqa: S102  it is what a step is
     function = getattr(module, order["function"])
     Executor(executor_input=order["executor_input"], function_to_execute=function).execute()
+    _bring_in(order)
+
+
+def _bring_in(order: dict[str, Any]) -> None:
+    """Copy to their places the artifacts that the component put elsewhere (``custom_path``), as Kubeflow.
+
+    Nobody outside the step's wall could find them, and here nothing is done that the component could not do.
+    """
+    outputs, root = order["executor_input"]["outputs"], Path(order["source"]).parents[1].resolve()
+    file = Path(outputs["outputFile"])
+    try:
+        said = json.loads(file.read_bytes())
+        made = {name: said["artifacts"][name]["artifacts"][0] for name in said.get("artifacts") or ()}
+        away = {name: Path(one.pop("custom_path")) for name, one in made.items() if _is_away(one, root)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return  # the component wrote it itself, or nothing: who takes the outputs says what is wrong with it
+    for name, path in away.items():
+        copy = shutil.copytree if path.is_dir() else shutil.copyfile
+        copy(path, outputs["artifacts"][name]["artifacts"][0]["uri"])
+    if away:
+        file.write_text(json.dumps(said), encoding="utf-8")
+
+
+def _is_away(artifact: dict[str, Any], root: Path) -> bool:
+    path = Path(artifact.get("custom_path") or root)
+    return path.exists() and not path.resolve().is_relative_to(root)
 
 
 def _fail(order: dict[str, Any], wrong: BaseException) -> int:
     """Print the traceback, from the component's own code on, and write the one-line reason."""
-    traceback.print_exception(type(wrong), wrong, _own_part(order["source"], wrong.__traceback__))
+    if not order["argv"]:
+        traceback.print_exception(type(wrong), wrong, _own_part(order["source"], wrong.__traceback__))
     kind = type(wrong)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     message = " ".join(str(wrong)[:MESSAGE_CHARS_MAX].split())

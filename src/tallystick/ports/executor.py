@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from tallystick.core.pipeline.spec import Component
+from tallystick.core.values import Environment
 
 __all__ = ["Executor", "InputFile", "Job", "Outcome", "OutputFile"]
 
@@ -35,7 +36,11 @@ class Job:
     """One step to run. ``workdir`` is empty, and the step's alone; ``key`` names run and step in logs.
 
     ``env`` is added to the step's environment. With ``hub_socket``, a unix socket, the step reaches the hub
-    (and nothing else) at the address in its environment variable ``MLFLOW_TRACKING_URI``.
+    (and nothing else) at the address in its environment variable ``MLFLOW_TRACKING_URI``. ``environment`` is
+    what :meth:`Executor.environment` said for the component, or one that was recorded earlier; None stands
+    for what is installed beside the hub. Only with ``commands``, which a person must have asked for, is a
+    container's command run; all steps of a run may write in its folder ``shared``, where there is one;
+    ``facts`` are what its placeholders may name (``pipeline_job_name`` and others).
     """
 
     key: str
@@ -45,6 +50,10 @@ class Job:
     artifacts: Mapping[str, tuple[InputFile, ...]] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     hub_socket: Path | None = None
+    environment: Environment | None = None
+    commands: bool = False
+    shared: Path | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +69,19 @@ class Outcome:
 class Executor(Protocol):
     """Runs steps, each in a fresh process behind a wall."""
 
-    def check(self, component: Component) -> None:
-        """NotSupported, naming the construct or package, when this executor cannot run ``component``."""
+    def check(self, component: Component, *, commands: bool = False) -> None:
+        """NotSupported, naming the construct or package, when this executor cannot run ``component``.
+
+        Refused for what only a person or a setting may allow. ``commands``: as in :class:`Job`.
+        """
         ...
 
-    async def environment(self) -> str:
-        """A digest of Python, platform and installed packages: part of every cache key."""
+    async def environment(self, component: Component) -> Environment:
+        """What ``component`` is to run on, resolved and not yet built: part of its cache key.
+
+        NotSupported, naming the package, for what cannot be resolved; Unavailable where that needs something
+        that cannot be reached.
+        """
         ...
 
     async def run(self, job: Job, on_log: Callable[[str], None]) -> Outcome:
@@ -74,4 +90,8 @@ class Executor(Protocol):
         A step that fails is an outcome with ``error``, not an exception. Cancelling this call ends
         the step's whole process tree.
         """
+        ...
+
+    async def close(self) -> None:
+        """End every step, and whatever they are made from; twice is fine."""
         ...

@@ -48,7 +48,7 @@ class ClockProof(abc.ABC):
     async def test_sleeping_takes_its_time(self, clock: Clock, seconds: float) -> None:
         before_s, before_ms = clock.monotonic_s(), clock.now_ms()
         await clock.sleep(seconds)
-        assert clock.monotonic_s() - before_s >= seconds - 0.0001  # the event loop's own resolution
+        assert clock.monotonic_s() - before_s >= seconds - 0.0015  # the resolution of uvloop's timers
         assert clock.now_ms() - before_ms >= int(seconds * 1000) - 1
 
     async def test_others_run_meanwhile(self, clock: Clock) -> None:

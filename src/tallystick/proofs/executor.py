@@ -173,6 +173,8 @@ class ExecutorProof:
             executor.check(component("speak", code=command))
         assert refused.value.where == "speak"
 
-    async def test_the_environment_has_a_digest(self, executor: Executor) -> None:
-        first = await executor.environment()
-        assert check_digest(first) == await executor.environment()
+    async def test_the_environment_is_told_and_stays(self, executor: Executor) -> None:
+        first = await executor.environment(component("speak"))
+        assert check_digest(first.digest) == (await executor.environment(component("echo"))).digest
+        assert first.python
+        assert first.platform

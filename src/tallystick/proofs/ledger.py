@@ -134,7 +134,7 @@ class LedgerProof(abc.ABC):
     @pytest.mark.parametrize(
         "bad",
         [
-            Fact("pipeline", "a", "began"),
+            Fact("cake", "a", "began"),
             Fact("", "a", "began"),
             Fact("run", "", "began"),
             Fact("run", "a", "began", {"x": float("nan")}),

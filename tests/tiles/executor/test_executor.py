@@ -155,6 +155,17 @@ async def test_an_output_file_that_is_a_link_is_not_followed(sandbox, tmp_path):
     assert (done.params, "link out of" in done.error) == ({}, True)
 
 
+async def test_a_folder_that_is_a_link_now_gets_no_file(sandbox, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    body = (
+        f"import os\nos.rmdir('out/artifacts')\nos.symlink({str(tmp_path / 'elsewhere')!r}, 'out/artifacts')"
+    )
+    what = step(body, arguments="made: Output[Metrics]", out_artifacts=(Slot("made", "system.Metrics"),))
+    done = await outcome(opened(sandbox, tmp_path), tmp_path, what)
+    assert "link out of" in done.error
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 # ---------------------------------------------------------------------- before it runs
 
 
@@ -171,7 +182,7 @@ async def test_an_output_file_that_is_a_link_is_not_followed(sandbox, tmp_path):
 def test_packages_that_are_not_here(package, said):
     with pytest.raises(NotSupported, match=said) as wrong:
         check_packages([package], "it")
-    assert "environments per step" in wrong.value.hint
+    assert "name==1.2" in wrong.value.hint or "tallystick[environments]" in wrong.value.hint
 
 
 def test_packages_that_are_here():

@@ -20,6 +20,7 @@ from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.sandbox import TREE, marked
 from tallystick.tiles.executor import running
+from tallystick.tiles.executor.python import HUB, Python
 from tallystick.tiles.executor.zygote import CannotFork, Order, start_zygote
 from tallystick.tiles.sandbox import bubblewrap, process
 from tests.fakes.steps import opened, outcome, step
@@ -311,8 +312,8 @@ async def test_where_none_can_be_forked_each_is_a_new_python(tmp_path, caplog):
 
 async def test_a_fence_that_cannot_be_put_up_is_found_before_any_step(tmp_path):
     sandbox = bubblewrap.open_tile(Place(tmp_path))
-    order = Order(sys.executable, frozenset(), (str(tmp_path),), fence=True)
-    wall = Wall(str(tmp_path), env=running._python_path(""), nests=False)
+    order = Order(HUB, frozenset(), (str(tmp_path),), fence=True)
+    wall = Wall(str(tmp_path), env=HUB.path(), nests=False)
     with pytest.raises(CannotFork, match="steps cannot be fenced off: unshare: Operation not permitted"):
         await start_zygote(sandbox, order, wall)
     await sandbox.close()
@@ -324,8 +325,8 @@ async def test_modules_that_start_threads_are_left_to_the_step(sandbox, tmp_path
         "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
     )
     monkeypatch.setattr(running, "modules_of", lambda _: frozenset({"threaded_thing"}))
-    usual = running._python_path
-    monkeypatch.setattr(running, "_python_path", lambda more: usual(str(tmp_path / "lib")))
+    usual = Python.path
+    monkeypatch.setattr(Python, "path", lambda python, more="": usual(python, str(tmp_path / "lib")))
     executor = opened(sandbox, tmp_path)
     done = await outcome(executor, tmp_path, step("import sys\nassert 'threaded_thing' not in sys.modules"))
     assert done.error == ""
@@ -356,7 +357,7 @@ async def test_a_component_s_own_cores_are_kept(sandbox, tmp_path, zygotes_max):
     assert (seen["n"], seen["OMP_NUM_THREADS"]) == (1, "1")
 
 
-@pytest.mark.parametrize("asked", [Resources(gpus=1), Resources(workers=2)])
+@pytest.mark.parametrize("asked", [Resources(gpus=1), Resources(workers=65)])
 def test_what_cannot_be_had_is_refused_before(tmp_path, asked):
     executor = opened(process.open_tile(Place(tmp_path)), tmp_path)
     with pytest.raises(NotSupported, match="it asks for"):

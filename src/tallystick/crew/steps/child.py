@@ -5,7 +5,6 @@ Of the zygote and of other steps nothing is left in it but the modules that are 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import json
@@ -14,15 +13,16 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from tallystick.crew import step
+from tallystick.crew.gang import end_python
 from tallystick.crew.steps.fence import lower
 from tallystick.crew.steps.kernel import forbid_new_privileges, scope
+from tallystick.crew.steps.packages import take_up
 from tallystick.crew.warden import PR_SET_PDEATHSIG, leave_keyring, limit, prctl
 
 __all__ = ["run_child"]
@@ -85,6 +85,8 @@ def _set_up(out: int, order: Mapping[str, Any]) -> None:
     time.tzset()
     tempfile.tempdir = None
     sys.argv[:] = [step.__file__]
+    if order["runtime"]:
+        take_up(order["runtime"], order["program"])
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()  # `random` does it by itself after a fork, and OpenSSL too
 
@@ -103,18 +105,8 @@ def _run(order: Mapping[str, Any]) -> NoReturn:
         os.closerange(3, DESCRIPTORS_MAX)
         gc.enable()
         status = step.run(order["step"])
-        _finish()
+        end_python()
     except BaseException:  # noqa: BLE001  as above
         traceback.print_exc()
     finally:
         os._exit(status)
-
-
-def _finish() -> None:
-    """What Python does as it ends, but for taking every module apart, which touches all memory."""
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as multiprocessing has it
-    with contextlib.suppress(SystemExit):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()

@@ -13,8 +13,8 @@ without one it reaps whatever loses its parent, as a sandbox's keeper does, and 
 
 On the life socket the hub sends the order (8 bytes of length, big endian, then JSON), later ``T`` to
 terminate or ``K`` to kill; its end means the hub's. The keeper answers with lines of JSON: ``{"begun"}`` when
-it has the order, which is then nobody else's, later ``{"status"}`` once all is gone, or ``{"error"}`` when
-the step could not be started.
+it has the order, which is then nobody else's, later ``{"status"}`` once all is gone, after ``{"processes"}``
+where these were too many, or ``{"error"}`` when the step could not be started.
 """
 
 from __future__ import annotations
@@ -116,14 +116,14 @@ def _keep(ready: _Ready, out: int, life: socket.socket, fence: Fence | None) -> 
         kill_all(ready.wake)
         return
     say(life, begun=True)
+    order = json.loads(wire)
     if fence:
-        order = json.loads(wire)
         fence.show([Shown(*one) for one in order["shown"]], order["memory_folder_bytes"])
     if wrong := _tell(ready.tell, out, wire):
         kill_all(ready.wake)
         say(life, error=wrong)
         return
-    status = guard(life, ready.wake, ready.pid, 0)
+    status = guard(life, ready.wake, ready.pid, 0, order["processes"])
     say(life, status=os.waitstatus_to_exitcode(status))
 
 

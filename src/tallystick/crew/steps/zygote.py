@@ -2,8 +2,10 @@
 
 ``python -P -m tallystick.crew.steps.zygote ORDER``, where ORDER is a JSON object: ``door`` is the path of the
 socket to make, ``modules`` are to be imported, ``fence`` says whether each step gets a fence of its own, and
-``roots`` are the folders that all steps share. On standard output it says one line of JSON, ``{"ready"}``
-or ``{"cannot"}`` with the reason. Then it lets the hub in through ``door``, and nobody after.
+``roots`` are the folders that all steps share. For an environment whose Python is ``program``, it is the
+hub's own with ``-S``, and ``runtime`` is where this package lies: with a fence each step takes up the
+environment's packages by itself, behind that. On standard output it says one line of JSON, ``{"ready"}`` or
+``{"cannot"}`` with the reason. Then it lets the hub in through ``door``, and nobody after.
 
 It stays single-threaded, or a fork would not be safe, and runs no code of any step; it does not even read
 their orders, which go to the keepers.
@@ -26,6 +28,7 @@ from typing import Any
 
 from tallystick.crew.steps.fence import Fence, lower
 from tallystick.crew.steps.keeper import HUB_GONE, TAKEN, run_keeper
+from tallystick.crew.steps.packages import take_up
 from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, sweep, watch_children
 
 __all__ = ["main"]
@@ -45,6 +48,8 @@ def main(order: dict[str, Any]) -> int:
     words = os.fdopen(os.dup(1), "w")
     _silence()
     try:
+        if order["runtime"] and not order["fence"]:
+            take_up(order["runtime"], order["program"])
         _load(order["modules"])
         fence = _fence(order["roots"]) if order["fence"] else None
         listener = _door(order["door"])

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.core.errors import NotSupported
-from tallystick.core.pipeline.spec import Component, Function, Param, ParamType
+from tallystick.core.pipeline.spec import Command, Component, Function, Param, ParamType
 from tallystick.ports.executor import InputFile, Job, Outcome, OutputFile
+from tallystick.tiles.executor.command import argv_of, check_command
 
-__all__ = ["OUTPUT_BYTES_MAX", "Box", "BrokenOutput", "check_shape", "function_of"]
+__all__ = ["OUTPUT_BYTES_MAX", "Box", "BrokenOutput", "check_shape"]
 
+_METRICS = {f"system.{kind}Metrics" for kind in ("", "Classification", "SlicedClassification")}
+"""What is all metadata: nobody writes a file for it."""
 OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of a step's output parameters and metadata as JSON, and of one parameter written to a file."""
 NAME_CHARS_MAX = 100
+ENTRY_BYTES = 512
+"""What an empty file counts for."""
 _KINDS: dict[ParamType, type | tuple[type, ...]] = {
     ParamType.STRING: str,
     ParamType.INTEGER: int,
@@ -34,22 +39,15 @@ class BrokenOutput(Exception):
     """An output cannot be taken; the message is the step's error. It never leaves the executor."""
 
 
-def function_of(component: Component) -> Function:
-    """The Python function that a component is; NotSupported for a container's command."""
-    if not isinstance(component.code, Function):
-        raise NotSupported(
-            f"a container's command ({component.code.image[:60]}) is not run here",
-            where=component.name,
-            hint="write the step as a @dsl.component function",
-        )
-    return component.code
-
-
-def check_shape(component: Component) -> None:
-    """NotSupported when a name cannot be a file's, or for a kind of output that has no local form."""
+def check_shape(component: Component, *, commands: bool) -> None:
+    """NotSupported when a name cannot be a file's, or for a kind of body or output that has no local form."""
+    code = component.code
+    if isinstance(code, Command):
+        check_command(component.name, code, allowed=commands)
     params = (p.name for p in (*component.params, *component.out_params))
     slots = (s.name for s in (*component.artifacts, *component.out_artifacts))
-    for name in (function_of(component).name, *params, *slots):
+    own = [code.name] if isinstance(code, Function) else []
+    for name in (*own, *params, *slots):
         if not name.isidentifier() or len(name) > NAME_CHARS_MAX:
             raise NotSupported(
                 f"{name[:60]!r} is not a name of a Python function or argument", where=component.name
@@ -108,18 +106,41 @@ class Box:
         for folder in (self.source.parent, self.temporary, self.home, self.artifact("x").parent):
             folder.mkdir(parents=True)
         self.param("x").parent.mkdir()
-        self.source.write_text(function_of(job.component).source, encoding="utf-8")
+        if isinstance(job.component.code, Function):
+            self.source.write_text(job.component.code.source, encoding="utf-8")
+
+    def bytes_on_disk(self) -> int:
+        """What the folder takes up, about; what cannot be looked at is left out."""
+        total, waiting = 0, [str(self.root)]
+        while waiting:
+            try:
+                with os.scandir(waiting.pop()) as entries:
+                    for entry in entries:
+                        total += max(entry.stat(follow_symlinks=False).st_blocks * 512, ENTRY_BYTES)
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+            except OSError:  # it has gone meanwhile, or is deeper than a path can be long
+                continue
+        return total
 
     def order_of(self, job: Job, cores: Sequence[int] = ()) -> dict[str, Any]:
         """What the step's process is told: ``cores`` it is to run on, if any."""
-        return {
+        code, given = job.component.code, self._executor_input(job)
+        told: dict[str, Any] = {
             "source": str(self.source),
-            "function": function_of(job.component).name,
+            "function": "",
+            "argv": [],
             "failure": str(self.failure),
             "hub_socket": str(job.hub_socket) if job.hub_socket else "",
             "cores": list(cores),
-            "executor_input": self._executor_input(job),
+            "workers": job.component.resources.workers,
+            "out": str(self.output.parent),
+            "aside": str(self.root / "workers"),
+            "executor_input": given,
         }
+        if isinstance(code, Function):
+            return {**told, "function": code.name}
+        return {**told, "image": code.image, "argv": argv_of(code, given, job.facts)}
 
     def _executor_input(self, job: Job) -> dict[str, Any]:
         """KFP v2's ExecutorInput, with paths in this machine's file system as addresses."""
@@ -163,8 +184,12 @@ class Box:
         for slot in component.out_artifacts:
             said = (artifacts.get(slot.name) or {}).get("artifacts") or [{}]
             path = Path(said[0].get("custom_path") or said[0].get("uri") or self.artifact(slot.name))
-            if slot.optional and not os.path.lexists(path):
-                continue
+            if not os.path.lexists(path):
+                if slot.optional:
+                    continue
+                if path == self.artifact(slot.name) and (said[0].get("metadata") or slot.schema in _METRICS):
+                    self._check_one(f"output {slot.name!r}", path.parent)  # a link may have taken its place
+                    path.touch()
             self._check_tree(f"output {slot.name!r}", path)
             taken[slot.name] = OutputFile(path, slot.schema, dict(said[0].get("metadata") or {}))
         return Outcome(params, taken)
@@ -183,7 +208,7 @@ class Box:
         """What the step said of its own failure; empty when it said nothing that can be read."""
         try:
             return self._json(self.failure, "failure")
-        except BrokenOutput:
+        except (BrokenOutput, OSError):  # a folder may lie there, or what cannot be read
             return {}
 
     def _json(self, path: Path, what: str) -> dict[str, Any]:

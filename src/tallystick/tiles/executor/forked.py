@@ -10,6 +10,8 @@ import signal
 import socket
 from typing import Any
 
+from tallystick.tiles.executor.limits import TooMuch
+
 __all__ = ["Forked", "NobodyThere", "Pipe", "StepLost", "StepNotBegun"]
 
 
@@ -69,7 +71,7 @@ class Forked:
         life.setblocking(False)
         self._life = life
         self.stdout = Pipe(out)
-        self.trouble: NobodyThere | StepLost | StepNotBegun | None = None
+        self.trouble: NobodyThere | StepLost | StepNotBegun | TooMuch | None = None
         """After it has ended: why there is no status of its own."""
         self._listening: asyncio.Task[dict[str, Any]] | None = None
 
@@ -96,6 +98,8 @@ class Forked:
         With ``trouble`` it has none; SIGKILL's stands for it.
         """
         said = await asyncio.shield(self._listening) if self._listening else {}
+        if "processes" in said:
+            self.trouble = TooMuch(f"killed: it had more than {said['processes']} processes at once")
         if "status" in said:
             return int(said["status"])
         if "error" in said:
@@ -130,7 +134,9 @@ class Forked:
 
     def let_go(self) -> None:
         """Close our ends: the keeper takes that for the hub's death, should anything still run."""
-        if self._listening is not None:
+        if self._listening is None or self._listening.done():
+            self._life.close()
+        else:  # not before it is out of the loop's hands: another could have its number by then
+            self._listening.add_done_callback(lambda _: self._life.close())
             self._listening.cancel()
-        self._life.close()
         self.stdout.close()

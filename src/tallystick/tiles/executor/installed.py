@@ -1,4 +1,4 @@
-"""What is installed beside the hub: whether it satisfies a component, and the digest of all of it."""
+"""What is installed beside the hub: whether it satisfies a component, and what all of it is."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from tallystick.core.errors import NotSupported
-from tallystick.core.names import digest_of
+from tallystick.core.values import Environment
 
-__all__ = ["check_packages", "environment_digest", "environment_stamp"]
+__all__ = ["check_packages", "environment_stamp", "installed_environment"]
 
 EXTRAS_DEPTH_MAX = 5
 """Extras that name extras, as in ``all = ["this[one,two]"]``."""
@@ -29,13 +29,14 @@ def check_packages(packages: Sequence[str], where: str) -> None:
             raise NotSupported(
                 f"package {text[:100]!r} is not a plain requirement, like name==1.2",
                 where=where,
-                hint="environments per step come later: install it beside tallystick and leave it out here",
+                hint="write it like name==1.2; options, paths and addresses are not taken",
             ) from None
         if (wrong := _missing(wanted, EXTRAS_DEPTH_MAX)) is not None:
             raise NotSupported(
                 f"it needs the package {text!r}, {wrong}",
                 where=where,
-                hint=f"environments per step come later: pip install '{text}' beside tallystick",
+                hint=f"an environment for each component: pip install 'tallystick[environments]'; "
+                f"or pip install '{text}' beside tallystick",
             )
 
 
@@ -75,16 +76,11 @@ def _stamps() -> Iterator[tuple[str, int]]:
             yield entry, folder.stat().st_mtime_ns
 
 
-def environment_digest() -> str:
-    """The digest of Python's version, the platform, and all installed packages with their versions.
-
-    About 50 ms for a hundred packages.
-    """
-    installed = {(canonicalize_name(d.name), d.version) for d in distributions() if d.name}
-    return digest_of(
-        {
-            "python": [platform.python_implementation(), platform.python_version()],
-            "platform": [sys.platform, platform.machine()],
-            "packages": [f"{name}=={version}" for name, version in sorted(installed)],
-        }
+def installed_environment() -> Environment:
+    """Python, the platform, and all installed packages. About 50 ms for a hundred packages."""
+    found = {canonicalize_name(d.name): d.version for d in distributions() if d.name}
+    return Environment(
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        platform=f"{sys.platform} {platform.machine()}",
+        packages=dict(sorted(found.items())),
     )

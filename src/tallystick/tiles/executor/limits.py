@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tallystick.core.pipeline.spec import Component
 
-__all__ = ["Cores", "Limits"]
+__all__ = ["Cores", "Limits", "TooMuch"]
 
 MIB = 1024 * 1024
 CPU_GRACE_SECONDS = 5
@@ -21,13 +21,21 @@ FOLDER_MIB_MAX = 512
 """Of each folder in memory, as the sandbox has it."""
 
 
+class TooMuch(Exception):
+    """A step was ended for what it used; the message says what. It never leaves the executor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one step. ``seconds`` by the clock; ``asked_seconds`` is what its component said."""
+    """The limits of one step. ``seconds`` by the clock; ``asked_seconds`` is what its component said.
+
+    All but those of time and of ``disk_mib`` hold for each of its processes.
+    """
 
     cpu_seconds: int
     memory_mib: int
     file_mib: int
+    disk_mib: int
     processes: int
     threads: int
     cpus: float
@@ -47,12 +55,25 @@ class Limits:
             cpu_seconds=options["step_cpu_seconds"],
             memory_mib=memory,
             file_mib=options["step_file_mib"],
+            disk_mib=options["step_disk_mib"],
             processes=options["step_processes"],
             threads=threads,
             cpus=asked.cpus,
             seconds=min(seconds_max, component.timeout_s or seconds_max),
             asked_seconds=component.timeout_s,
         )
+
+    def less_than_asked(self, component: Component) -> Iterator[str]:
+        """A line for each thing of which the step gets less than its component allows it, or asks for."""
+        asked, cores = component.resources, len(os.sched_getaffinity(0))
+        memory = max(asked.memory_bytes, asked.memory_bytes_least) // MIB
+        if memory > self.memory_mib:
+            yield f"[it may have {memory} MiB of memory; here it gets {self.memory_mib} (setting memory_mib)]"
+        cpus = max(asked.cpus, asked.cpus_least) * asked.workers
+        if cpus > cores:
+            yield f"[it may have {cpus:g} CPUs, and this machine gives {cores}]"
+        if self.asked_seconds > self.seconds:
+            yield f"[it may last {self.asked_seconds} s; here it gets {self.seconds} (setting step_cpu_s)]"
 
     @property
     def memory_folder_bytes(self) -> int:

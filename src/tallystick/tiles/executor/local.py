@@ -17,17 +17,21 @@ from typing import Any
 
 from tallystick.core.errors import BadInput, MissingTile, NotSupported, Unavailable
 from tallystick.core.pipeline.spec import Component
+from tallystick.core.values import Environment
 from tallystick.ports.executor import Job, Outcome
+from tallystick.ports.runs.environments import Environments
 from tallystick.ports.tile import Place
-from tallystick.tiles.executor.box import Box, BrokenOutput, check_shape, function_of
+from tallystick.tiles.executor.bases import Bases
+from tallystick.tiles.executor.box import Box, BrokenOutput, check_shape
 from tallystick.tiles.executor.forked import StepLost, StepNotBegun
-from tallystick.tiles.executor.installed import check_packages, environment_digest, environment_stamp
-from tallystick.tiles.executor.limits import Cores, Limits
+from tallystick.tiles.executor.limits import Cores, Limits, TooMuch
 from tallystick.tiles.executor.lines import LOG_BYTES_MAX, Lines, printable
 from tallystick.tiles.executor.running import Packed, Running
 
 __all__ = ["LocalExecutor", "open_tile"]
 
+WORKERS_MAX = 64
+"""Workers of one step, all on this machine."""
 WAIT_S = 60
 """A step may last this long and twice its CPU seconds: one that only sleeps uses none of those."""
 ERROR_CHARS_MAX = 500
@@ -37,15 +41,18 @@ OPTIONS = {
     "step_memory_mib": 4096,
     "step_file_mib": 2048,
     "step_processes": 512,
+    "step_disk_mib": 8192,
     "step_log_bytes_max": LOG_BYTES_MAX,
-    "step_zygotes": 2,
+    "step_zygotes": 4,
     "step_zygote_rest_seconds": 300,
 }
 """The options with their defaults; ``step_threads`` is for OpenMP and BLAS.
 
+``step_file_mib`` is for one file, ``step_disk_mib`` for all that a step leaves in its folder.
+
 ``step_zygotes`` are alive at rest at most (0: every step is a new Python), each for so many seconds.
 ``step_folders`` lists the folders in which all steps have theirs, with their inputs and sockets: by default
-``scratch`` and ``run`` in the home. A step that has anything elsewhere is a new Python.
+``scratch``, ``run`` and ``workspaces`` in the home. A step that has anything elsewhere is a new Python.
 """
 _MAY_BE_NONE = ("step_zygotes",)
 
@@ -53,37 +60,38 @@ _MAY_BE_NONE = ("step_zygotes",)
 class LocalExecutor:
     """Steps in processes of ``sandbox``, each with the limits in ``options``."""
 
-    def __init__(self, running: Running, options: Mapping[str, int]) -> None:
+    def __init__(self, running: Running, bases: Bases, options: Mapping[str, int]) -> None:
         self._running = running
+        self._bases = bases
         self._options = options
         self._cores = Cores()
-        self._environment: tuple[object, str] = (None, "")
 
     @property
     def manner(self) -> str:
         """How steps come to be here, in words: forked or not, and why not."""
         return self._running.manner
 
-    def check(self, component: Component) -> None:
-        """NotSupported, naming the name, output, package or resource that this executor cannot do."""
-        check_shape(component)
+    def check(self, component: Component, *, commands: bool = False) -> None:
+        """See the port: of names, outputs, packages and resources that are not for this executor."""
+        check_shape(component, commands=commands)
         _check_resources(component)
-        check_packages(function_of(component).packages, component.name)
+        self._bases.check(component)
 
-    async def environment(self) -> str:
-        """Computed anew whenever a package was installed or removed."""
-        stamp = environment_stamp()
-        if self._environment[0] != stamp:
-            self._environment = (stamp, await asyncio.to_thread(environment_digest))
-        return self._environment[1]
+    async def environment(self, component: Component) -> Environment:
+        """What is installed beside the hub where that is enough, or else what its packages resolve to."""
+        return await self._bases.environment(component)
 
     async def run(self, job: Job, on_log: Callable[[str], None]) -> Outcome:
         """Run a step; BadInput when its folder is not empty or an input file is missing."""
-        check_shape(job.component)
+        check_shape(job.component, commands=job.commands)
+        _check_resources(job.component)
         box = Box(job.workdir.resolve())
         limits = Limits.of(job.component, self._options, 2 * self._options["step_cpu_seconds"] + WAIT_S)
         lines = Lines(on_log, self._options["step_log_bytes_max"])
-        with self._cores.taken(limits.cpus) as cores:
+        for less in limits.less_than_asked(job.component):
+            on_log(less)
+        python = await self._bases.python(job, on_log)
+        with self._cores.taken(limits.cpus * job.component.resources.workers) as cores:
             try:
                 await asyncio.to_thread(_pack, box, job)
             except OSError as wrong:
@@ -91,10 +99,10 @@ class LocalExecutor:
                     f"the step's folder or inputs cannot be used: {wrong}", where=job.key
                 ) from wrong
             try:
-                status = await self._running.run(Packed(job, box, limits, cores, lines))
+                status = await self._running.run(Packed(job, box, limits, cores, lines, python))
             except TimeoutError:
                 return Outcome(error=_too_long(limits))
-            except (StepLost, StepNotBegun) as wrong:
+            except (StepLost, StepNotBegun, TooMuch) as wrong:
                 return Outcome(error=_one_line(str(wrong)) or _why_killed(limits))
         return await asyncio.to_thread(_outcome, job, box, limits, status, lines.last)
 
@@ -113,8 +121,10 @@ def _check_resources(component: Component) -> None:
     asked = component.resources
     if asked.gpus:
         raise NotSupported("it asks for GPUs, which steps on this machine do not get", where=component.name)
-    if asked.workers > 1:
-        raise NotSupported(f"it asks for {asked.workers} workers, and gets one here", where=component.name)
+    if not 1 <= asked.workers <= WORKERS_MAX:
+        raise NotSupported(
+            f"it asks for {asked.workers} workers; here it gets 1 to {WORKERS_MAX}", where=component.name
+        )
 
 
 def _outcome(job: Job, box: Box, limits: Limits, status: int, last_line: str) -> Outcome:
@@ -164,7 +174,10 @@ def _one_line(text: str) -> str:
 
 
 def open_tile(place: Place) -> LocalExecutor:
-    """The executor on ``place.parts["sandbox"]``; ``OPTIONS`` says which options there are."""
+    """The executor on ``place.parts["sandbox"]``; ``OPTIONS`` says which options there are.
+
+    ``place.parts["environments"]``, where it is given, builds what components ask for.
+    """
     sandbox = place.parts.get("sandbox")
     if sandbox is None:
         raise Unavailable("it stands on a sandbox, and got none", where="executor/local")
@@ -181,5 +194,9 @@ def open_tile(place: Place) -> LocalExecutor:
         least = 0 if name in _MAY_BE_NONE else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise BadInput(f"{value!r} is not a whole number of at least {least}", where=f"option {name}")
-    roots = place.options.get("step_folders") or (place.home / "scratch", place.home / "run")
-    return LocalExecutor(Running(sandbox, options, [Path(root) for root in roots]), options)
+    usual = [place.home / name for name in ("scratch", "run", "workspaces")]
+    roots = place.options.get("step_folders") or usual
+    environments: Environments | None = place.parts.get("environments")
+    return LocalExecutor(
+        Running(sandbox, options, [Path(root) for root in roots]), Bases(environments), options
+    )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from tallystick.tiles.executor.forked import NobodyThere
+from tallystick.tiles.executor.python import Python
 from tallystick.tiles.executor.zygote import CannotFork, Zygote
 
 __all__ = ["Zygotes"]
@@ -24,12 +25,12 @@ _log = logging.getLogger(__name__)
 class Zygotes:
     """At most ``alive_max`` zygotes at rest, each for at most ``rest_s`` seconds.
 
-    One has nothing but the runtime of components: its forks are cheapest. The others have modules too; a
-    step that needs more than any of them has makes one that has all of theirs as well, which takes their
-    place: so that a module weighs in memory once.
+    Of each Python, one has nothing but the runtime of components: its forks are cheapest. The others have
+    modules too; a step that needs more than any of them has makes one that has all of theirs as well, which
+    takes their place: so that a module weighs in memory once.
     """
 
-    start: Callable[[frozenset[str]], Awaitable[Zygote]]
+    start: Callable[[Python, frozenset[str]], Awaitable[Zygote]]
     alive_max: int
     rest_s: float
     trouble: str = ""
@@ -37,12 +38,12 @@ class Zygotes:
     _alive: list[Zygote] = field(default_factory=list)
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
-    _not_before: dict[frozenset[str], float] = field(default_factory=dict)
+    _not_before: dict[tuple[Python, frozenset[str]], float] = field(default_factory=dict)
 
     @contextlib.asynccontextmanager
-    async def taken(self, modules: frozenset[str]) -> AsyncIterator[Zygote]:
-        """A zygote with at least ``modules``, kept alive meanwhile; CannotFork when there is none."""
-        zygote = await self._one(modules)
+    async def taken(self, python: Python, modules: frozenset[str]) -> AsyncIterator[Zygote]:
+        """A zygote of ``python`` with at least ``modules``, kept alive meanwhile; CannotFork if none is."""
+        zygote = await self._one(python, modules)
         zygote.running += 1
         try:
             yield zygote
@@ -58,46 +59,48 @@ class Zygotes:
             self._settle()
             asyncio.get_running_loop().call_later(self.rest_s + 0.1, self._settle)
 
-    async def _one(self, modules: frozenset[str]) -> Zygote:
+    async def _one(self, python: Python, modules: frozenset[str]) -> Zygote:
         async with self._starting:
-            if found := self._found(modules):
+            if found := self._found(python, modules):
                 return found
-            wanted = modules.union(*(z.modules for z in self._alive)) if modules else modules
+            alike = (z.modules for z in self._alive if z.python == python)
+            wanted = modules.union(*alike) if modules else modules
             try:
-                return await self._started(wanted)
+                return await self._started(python, wanted)
             except CannotFork as wrong:
-                self._note(wanted, str(wrong))
+                self._note(python, wanted, str(wrong))
                 if not wanted:
                     raise
             # What is imported may be at fault: a step can import it by itself.
-            if found := self._found(frozenset()):
+            if found := self._found(python, frozenset()):
                 return found
             try:
-                return await self._started(frozenset())
+                return await self._started(python, frozenset())
             except CannotFork as wrong:
-                self._note(frozenset(), str(wrong))
+                self._note(python, frozenset(), str(wrong))
                 raise
 
-    def _found(self, modules: frozenset[str]) -> Zygote | None:
+    def _found(self, python: Python, modules: frozenset[str]) -> Zygote | None:
         self._alive = [z for z in self._alive if not z.ended]
-        fit = [z for z in self._alive if z.modules >= modules and (modules or not z.modules)]
+        alike = [z for z in self._alive if z.python == python]
+        fit = [z for z in alike if z.modules >= modules and (modules or not z.modules)]
         return min(fit, key=lambda z: len(z.modules), default=None)
 
-    async def _started(self, modules: frozenset[str]) -> Zygote:
-        if time.monotonic() < self._not_before.get(modules, 0.0):
+    async def _started(self, python: Python, modules: frozenset[str]) -> Zygote:
+        if time.monotonic() < self._not_before.get((python, modules), 0.0):
             raise CannotFork(self.trouble)
-        fresh = await self.start(modules)
+        fresh = await self.start(python, modules)
         self.trouble = self.trouble if modules else ""
-        for other in [z for z in self._alive if z.modules and z.modules <= modules]:
+        for other in [z for z in self._alive if z.python == python and z.modules and z.modules <= modules]:
             self._retire(other)
         fresh.used_at = time.monotonic()
         self._alive.append(fresh)
         self._settle()
         return fresh
 
-    def _note(self, modules: frozenset[str], why: str) -> None:
-        if self._not_before.get(modules, 0.0) <= time.monotonic():
-            self._not_before[modules] = time.monotonic() + AGAIN_AFTER_S
+    def _note(self, python: Python, modules: frozenset[str], why: str) -> None:
+        if self._not_before.get((python, modules), 0.0) <= time.monotonic():
+            self._not_before[python, modules] = time.monotonic() + AGAIN_AFTER_S
             names = f" with {', '.join(sorted(modules))}" if modules else ""
             _log.warning("steps are not forked from a process%s: %s", names, why)
         if not modules:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import resource
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tallystick
 from tallystick.core.pipeline.spec import Function
 from tallystick.core.wall import Wall
 from tallystick.ports.executor import Job
@@ -22,10 +19,11 @@ from tallystick.ports.sandbox import Sandbox
 from tallystick.tiles.executor.box import Box
 from tallystick.tiles.executor.forked import NobodyThere, StepLost
 from tallystick.tiles.executor.installed import environment_stamp
-from tallystick.tiles.executor.limits import Limits
+from tallystick.tiles.executor.limits import Limits, TooMuch
 from tallystick.tiles.executor.lines import Lines, Stream
 from tallystick.tiles.executor.pool import Zygotes
 from tallystick.tiles.executor.preload import modules_of, packages_in, starts_differently
+from tallystick.tiles.executor.python import Python, usual_env
 from tallystick.tiles.executor.zygote import CannotFork, Order, Zygote, start_zygote
 
 __all__ = ["Packed", "Running"]
@@ -37,23 +35,23 @@ LOST_S = 1.0
 """After a step has gone without a word, how long to wait for its zygote's end, to say whose fault it was."""
 LOOK_EVERY_S = 1.0
 """How often to see whether packages were installed."""
+DISK_LOOK_S = 1.0
+"""Between two looks at a folder's size, or ten times as long as one takes."""
 ZYGOTE_MEMORY_MIB = 4096
 PROCESSES_MAX = 1 << 16
 """Of all steps of a zygote together; each has a limit of its own."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_PACKAGE_HOME = Path(tallystick.__file__).parents[1]
-_FOUND_ALREADY = _PACKAGE_HOME.is_relative_to(sys.prefix) or _PACKAGE_HOME.is_relative_to(sys.base_prefix)
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A job in its folder, ready to run: on ``cores`` if there are any, and printing to ``lines``."""
+    """A job in its folder, ready to run with ``python``, on ``cores`` if any, printing to ``lines``."""
 
     job: Job
     box: Box
     limits: Limits
     cores: Sequence[int]
     lines: Lines
+    python: Python
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ class Running:
     def _may_fork(self, step: Packed) -> bool:
         if not self._options["step_zygotes"]:
             return False
-        if starts_differently({**step.job.component.env, **step.job.env}, self._zygote_env()):
+        if starts_differently({**step.job.component.env, **step.job.env}, self._zygote_env(step.python)):
             return False
         return not self._fence or all(self._is_shared(path) for path, _ in _shown(step))
 
@@ -126,10 +124,13 @@ class Running:
             "env": self._env(step),
             "cwd": str(step.box.root),
             "limits": step.limits.wire(counted=self._fence),
-            "shown": _shown(step),
+            "shown": [*_shown(step), *((path, False) for path in step.python.shown)],
             "memory_folder_bytes": step.limits.memory_folder_bytes,
+            "processes": step.limits.processes,
+            "runtime": step.python.runtime if self._fence else "",
+            "program": step.python.program,
         }
-        async with self._zygotes.taken(self._modules(step)) as zygote:
+        async with self._zygotes.taken(step.python, self._modules(step)) as zygote:
             forked = await zygote.fork(order)
             process = _Process((forked.stdout,), forked.wait, forked.end)
             status = await _attended(process, step)
@@ -149,13 +150,17 @@ class Running:
             self._zygotes.retire()
 
     def _modules(self, step: Packed) -> frozenset[str]:
-        """Numeric libraries start threads as they are imported: with more than one, they come in the step."""
+        """Numeric libraries start threads as they are imported: with more than one, they come in the step.
+
+        Nor does a zygote that sees the folders of all steps import what a component has asked for: anything
+        can be in a package that has the name of a known one.
+        """
         code = step.job.component.code
-        if step.limits.threads > 1 or not isinstance(code, Function):
+        if step.limits.threads > 1 or not isinstance(code, Function) or (step.python.runtime and self._fence):
             return frozenset()
         return modules_of(packages_in(code.source))
 
-    async def _start(self, modules: frozenset[str]) -> Zygote:
+    async def _start(self, python: Python, modules: frozenset[str]) -> Zygote:
         for root in self._roots:
             try:
                 await asyncio.to_thread(_make, root)
@@ -164,15 +169,16 @@ class Running:
         ceiling = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         wall = Wall(
             workdir=self._roots[0],
+            readable=python.shown,
             writable=self._roots,
-            env=self._zygote_env(),
+            env=self._zygote_env(python),
             cpu_seconds=0,
             memory_mib=max(ZYGOTE_MEMORY_MIB, self._options["step_memory_mib"]),
             file_mib=self._options["step_file_mib"],
             processes=PROCESSES_MAX if ceiling == resource.RLIM_INFINITY else min(ceiling, PROCESSES_MAX),
             nests=self._fence,
         )
-        order = Order(sys.executable, modules, self._roots, self._fence)
+        order = Order(python, modules, self._roots, self._fence)
         return await start_zygote(self._sandbox, order, wall)
 
     # ------------------------------------------------------------------- alone
@@ -183,7 +189,7 @@ class Running:
         await asyncio.to_thread(box.order.write_text, order, encoding="utf-8")
         wall = Wall(
             workdir=str(box.root),
-            readable=tuple(path for path, writable in shown if not writable),
+            readable=(*step.python.shown, *(path for path, writable in shown if not writable)),
             writable=tuple(path for path, writable in shown[1:] if writable),
             env=self._env(step),
             cpu_seconds=limits.cpu_seconds,
@@ -192,51 +198,36 @@ class Running:
             processes=limits.processes,
         )
         # -P: the step's folder is not on Python's path, so no file in it can pose as a module.
-        command = [sys.executable, "-P", "-m", "tallystick.crew.step", str(box.order)]
+        command = [step.python.program, "-P", "-m", "tallystick.crew.step", str(box.order)]
         process = await self._sandbox.spawn(command, wall)
         process.stdin.close()
         return await _attended(_Process((process.stdout, process.stderr), process.wait, process.end), step)
 
     # ------------------------------------------------------------- environment
 
-    def _zygote_env(self) -> dict[str, str]:
+    def _zygote_env(self, python: Python) -> dict[str, str]:
         # pyarrow's jemalloc would start a thread as it is imported.
         still = {"JE_ARROW_MALLOC_CONF": "background_thread:false", "HOME": "/nonexistent"}
-        return {**_usual_env(1), **still, **_python_path("")}
+        return {**usual_env(python, 1), **still, **python.bare_path()}
 
     def _env(self, step: Packed) -> dict[str, str]:
         """The step's whole environment: nothing of the hub's own process."""
         env = {
-            **_usual_env(step.limits.threads),
+            **usual_env(step.python, step.limits.threads),
             **step.job.component.env,
             "HOME": str(step.box.home),
             "TMPDIR": str(step.box.temporary),
             **step.job.env,
         }
-        return env | _python_path(env.get("PYTHONPATH", ""))
-
-
-def _usual_env(threads: int) -> dict[str, str]:
-    return {
-        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-        "PYTHONUNBUFFERED": "1",
-        "LANG": "C.UTF-8",
-        **dict.fromkeys(_THREADS, str(threads)),
-    }
-
-
-def _python_path(more: str) -> dict[str, str]:
-    """PYTHONPATH with this package first, where Python would not find it by itself."""
-    paths = [*([] if _FOUND_ALREADY else [str(_PACKAGE_HOME)]), *([more] if more else [])]
-    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
+        return env | step.python.path(env.get("PYTHONPATH", ""))
 
 
 def _shown(step: Packed) -> list[tuple[str, bool]]:
     """The paths that a step may see, its folder first, and whether it may write there."""
     job = step.job
     files = [str(file.path.absolute()) for some in job.artifacts.values() for file in some]
-    socket = [(str(job.hub_socket.absolute()), True)] if job.hub_socket else []
-    return [(str(step.box.root), True), *((path, False) for path in dict.fromkeys(files)), *socket]
+    more = [(str(path.absolute()), True) for path in (job.hub_socket, job.shared) if path]
+    return [(str(step.box.root), True), *((path, False) for path in dict.fromkeys(files)), *more]
 
 
 def _spelled(roots: Sequence[Path]) -> tuple[str, ...]:
@@ -254,11 +245,27 @@ async def _attended(process: _Process, step: Packed) -> int:
         async with asyncio.timeout(step.limits.seconds), asyncio.TaskGroup() as group:
             for stream in process.streams:
                 group.create_task(step.lines.pump(stream))
-            waiting = group.create_task(_status(process))
+            watching = group.create_task(_watched(step.box, step.limits.disk_mib))
+            waiting = group.create_task(_status(process, watching))
         return waiting.result()
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
     finally:
         await asyncio.shield(asyncio.ensure_future(process.end(GRACE_S)))
 
 
-async def _status(process: _Process) -> int:
-    return await process.wait()
+async def _status(process: _Process, watching: asyncio.Task[None]) -> int:
+    status = await process.wait()
+    watching.cancel()
+    return status
+
+
+async def _watched(box: Box, mib_max: int) -> None:
+    """Look at the folder's size again and again; TooMuch once that is over ``mib_max``."""
+    pause = DISK_LOOK_S
+    while True:
+        await asyncio.sleep(pause)
+        begun = time.monotonic()
+        if await asyncio.to_thread(box.bytes_on_disk) > mib_max << 20:
+            raise TooMuch(f"killed: it has left more than {mib_max} MiB in its folder (option step_disk_mib)")
+        pause = max(DISK_LOOK_S, 10 * (time.monotonic() - begun))

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tallystick.core.errors import TallyError
 from tallystick.core.wall import Wall
 from tallystick.ports.sandbox import Confined, Sandbox
 from tallystick.tiles.executor.forked import Forked, NobodyThere
+from tallystick.tiles.executor.python import Python
 
 __all__ = ["CannotFork", "Order", "Zygote", "start_zygote"]
 
@@ -35,19 +37,20 @@ class CannotFork(Exception):
 class Order:
     """What a zygote is to be. ``roots`` are absolute folders; its door is made in the first one."""
 
-    python: str
+    python: Python
     modules: frozenset[str]
     roots: tuple[str, ...]
     fence: bool
 
 
 class Zygote:
-    """A running zygote with ``modules`` imported; ``running`` steps of it go on now."""
+    """A running zygote of ``python`` with ``modules`` imported; ``running`` steps of it go on now."""
 
-    def __init__(self, process: Confined, control: socket.socket, modules: frozenset[str]) -> None:
+    def __init__(self, process: Confined, control: socket.socket, order: Order) -> None:
         self._process = process
         self._control = control
-        self.modules = modules
+        self.python = order.python
+        self.modules = order.modules
         self.pid = process.pid
         self.ended = False
         self.retired = False
@@ -115,8 +118,13 @@ async def start_zygote(sandbox: Sandbox, order: Order, wall: Wall) -> Zygote:
         "modules": sorted(order.modules),
         "fence": order.fence,
         "roots": order.roots,
+        "runtime": order.python.runtime,
+        "program": order.python.program,
     }
-    argv = [order.python, "-P", "-m", "tallystick.crew.steps.zygote", json.dumps(said)]
+    # Nothing that packages have brought is run here: they may have put a program in place of their Python,
+    # and what they would have it do at its start (hence -S) is done in the step.
+    bare = ["-S"] if order.python.runtime else []
+    argv = [sys.executable, *bare, "-P", "-m", "tallystick.crew.steps.zygote", json.dumps(said)]
     try:
         process = await sandbox.spawn(argv, wall)
     except TallyError as wrong:
@@ -134,7 +142,7 @@ async def start_zygote(sandbox: Sandbox, order: Order, wall: Wall) -> Zygote:
         if isinstance(wrong, OSError):
             raise CannotFork(f"its door cannot be reached: {wrong.strerror}") from wrong
         raise
-    return Zygote(process, control, order.modules)
+    return Zygote(process, control, order)
 
 
 async def _ready(process: Confined) -> None:
