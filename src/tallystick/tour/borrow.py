@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from tallystick.core.errors import Conflict, Failed, Unavailable
-from tallystick.doors.cli.client import Hub, given_url, hub_of
-from tallystick.doors.cli.context import Tally
 from tallystick.settings import WITH_PARENT
+from tallystick.terminal.client import Hub, given_url, hub_of
+from tallystick.terminal.context import Tally
 
 __all__ = ["borrowed_hub"]
 

@@ -18,9 +18,9 @@ from tallystick.core.errors import Failed, Refused, Unavailable
 from tallystick.core.names import digest_of
 from tallystick.core.verdict import Rate
 from tallystick.doors.cli import runs, verbs
-from tallystick.doors.cli.client import Hub
-from tallystick.doors.cli.context import Tally
-from tallystick.doors.cli.show import Screen, percent, short
+from tallystick.terminal.client import Hub
+from tallystick.terminal.context import Tally
+from tallystick.terminal.show import Screen, percent, short
 from tallystick.tour import digits
 from tallystick.tour.borrow import borrowed_hub
 
@@ -38,6 +38,7 @@ class Story:
     hub: Hub
     folder: Path
     data: digits.Digits
+    on: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -55,14 +56,15 @@ class Story:
     default=None,
     help="Keep the hub running at the end, or stop it (default: keep on a terminal).",
 )
+@click.option("--on", metavar="NAME", default="", help="Run the steps on another executor: ray.")
 @click.pass_obj
-def demo(tally: Tally, json_file: Path | None, keep: bool | None) -> None:
+def demo(tally: Tally, json_file: Path | None, keep: bool | None, on: str) -> None:
     """Carry one real model through its whole life, in about a minute and a half."""
     tally.screen = Screen(False)
     began = time.monotonic()
     with borrowed_hub(tally) as (hub, own), tempfile.TemporaryDirectory(prefix="tally-demo-") as folder:
         tally.screen.say(f"The hub answers at {hub.url}, its console too. Images: UCI digits, 8x8 pixels.")
-        story = Story(tally, hub, Path(folder), digits.load_digits())
+        story = Story(tally, hub, Path(folder), digits.load_digits(), on)
         _tell(story)
         story.figures["seconds"] = {**story.seconds, "total": round(time.monotonic() - began, 2)}
         if json_file:
@@ -128,7 +130,9 @@ def example_file(name: str) -> Path:
 
 def _run(story: Story) -> None:
     snapshot = story.figures["snapshots"][1]["key"]
-    begun = runs.begin_run(story.tally, example_file("pipeline.yaml"), {"data": f"tally://tables/{snapshot}"})
+    begun = runs.begin_run(
+        story.tally, example_file("pipeline.yaml"), {"data": f"tally://tables/{snapshot}"}, {"on": story.on}
+    )
     run = runs.follow_run(story.tally, begun["key"])
     states = [s["state"] for s in run["steps"]]
     story.figures["run"] = {

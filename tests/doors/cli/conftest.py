@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tallystick.doors.cli.client import Hub
-from tallystick.doors.cli.context import Tally
 from tallystick.doors.cli.main import answer
+from tallystick.terminal.client import Hub
+from tallystick.terminal.context import Tally
 
 URL = "http://hub"
 STATUS = {

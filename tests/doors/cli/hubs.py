@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tallystick.doors.cli.context import Tally
+from tallystick.terminal.context import Tally
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from tallystick.doors.cli.main import cli
-from tallystick.doors.cli.show import visible
+from tallystick.terminal.show import Screen, visible
 
 NOW = "sha256:now"
 
@@ -190,7 +190,11 @@ def test_settings_show_what_holds_and_the_default(desk, monkeypatch):
 
 def test_every_command_that_asks_a_hub_takes_json():
     """`up` serves."""
-    for name, command in cli.commands.items():
+    groups = {name: c.commands for name, c in cli.commands.items() if isinstance(c, click.Group)}
+    within = {f"{name} {inner}": c for name, found in groups.items() for inner, c in found.items()}
+    for name, command in {**cli.commands, **within}.items():
+        if name in groups:
+            continue
         option = next((p for p in command.params if "--json" in p.opts), None)
         if name == "up":
             assert option is None
@@ -203,3 +207,13 @@ def test_an_error_moves_no_cursor(desk):
     assert visible("a\x1b[2J\nb\tü\u202e") == "a\\x1b[2J\nb\tü\\u202e"
     desk.error("GET /api/tally/status", 500, "Failed", "bad \x1b[2J", hint="see \x07")
     assert desk.type("status").err == "error: bad \\x1b[2J\n  see \\x07\n"
+
+
+def test_what_others_said_moves_no_cursor(capsys):
+    screen = Screen(False)
+    screen.say("a\x1b[2Jb")
+    screen.result({}, "c\x9b2Jd")
+    screen.table([], ["head"], [["e\x1b]0;f\x07g"]], "none")
+    said = capsys.readouterr()
+    assert not {"\x1b", "\x9b", "\x07"} & {*said.out, *said.err}
+    assert all(letter in said.out + said.err for letter in "abcdefg")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.doors.cli.context import Tally, agreed
 from tallystick.doors.cli.main import answer
+from tallystick.terminal.context import Tally, agreed
 from tests.doors.cli.conftest import STATUS
 
 URL = "postgresql://ada:secret@host/runs"

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tallystick.core.errors import BadInput, Unavailable
-from tallystick.doors.cli.client import find_hub, given_url, hub_of
 from tallystick.settings import Settings
+from tallystick.terminal.client import find_hub, given_url, hub_of
 from tests.doors.cli.hubs import announce, answering, told
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tallystick.doors.cli.client import Hub
+from tallystick.terminal.client import Hub
+from tests.doors.kfp.corpus import KFP_PYTHON, needs_kfp
 
 
 def run(state="succeeded", *steps, key="run-1", error=""):
@@ -40,6 +41,7 @@ def test_a_run_is_followed_and_its_models_are_registered(desk, pipeline):
     assert (said.status, said.out) == (0, "run-1 succeeded\nregistered m@1\n")
     assert "train" in said.err
     (body,) = desk.bodies("POST /api/tally/runs")
+    assert body.pop("options")["cache"] is True
     assert body == {"spec": "spec", "params_text": {"a": "1", "b": "x=y"}, "filename": "p.yaml"}
 
 
@@ -85,15 +87,19 @@ def test_what_cannot_be_meant_is_refused_before_anything_runs(desk, pipeline, wo
     assert desk.asked == []
 
 
-def test_a_pipeline_that_was_not_compiled(desk, tmp_path):
+def test_what_is_no_text(desk, tmp_path):
+    (tmp_path / "p.yaml").write_bytes(b"\xff")
+    assert desk.type("run", "p.yaml").err.startswith("error: p.yaml: is not text")
+    assert desk.asked == []
+
+
+@needs_kfp
+def test_a_python_file_is_compiled_first(desk, tmp_path, monkeypatch):
+    monkeypatch.setenv("TALLY_KFP_PYTHON", str(KFP_PYTHON))
     (tmp_path / "p.py").write_text("import kfp\n")
     said = desk.type("run", "p.py")
     assert said.status == 2
-    assert said.err.startswith(
-        "error: p.py: is Python source\n  compile it first: python p.py, or kfp.compiler"
-    )
-    (tmp_path / "p.yaml").write_bytes(b"\xff")
-    assert desk.type("run", "p.yaml").err.startswith("error: p.yaml: is not text")
+    assert "p.py: no pipeline in it" in said.err
     assert desk.asked == []
 
 
@@ -156,10 +162,13 @@ STEPS = [
 @pytest.fixture
 def logged(desk):
     desk.noun("run", "run-1", run("failed", *STEPS))
-    for name in "abc":
-        desk.answers[f"GET /artifacts/sha256:{name}"] = httpx.Response(
-            200, content=f"{name} \u00fc\n".encode()
-        )
+
+    def log(request):
+        found = {s["path"]: s for s in STEPS}[request.url.params["path"]]
+        text = f"{found['log_digest'][-1]} \u00fc\n"[int(request.url.params["from"]) :]
+        return {"text": text, "next": 4, "attempt": 1, "ended": True}
+
+    desk.answers["GET /api/tally/runs/run-1/log"] = log
     return desk
 
 
@@ -169,9 +178,10 @@ def test_logs_without_a_step_list_those_that_have_one(logged):
     assert [line.split() for line in lines] == [
         ["loop[0]/train", "succeeded"],
         ["loop[1]/train", "failed", "boom"],
+        ["choose", "running"],
         ["split", "succeeded"],
     ]
-    assert len(logged.type("logs", "run-1", "--json").json) == 3
+    assert len(logged.type("logs", "run-1", "--json").json) == 4
     logged.noun("run", "run-2", run("running"))
     assert logged.type("logs", "run-2").out == "no step of run-2 has a log yet\n"
 
@@ -186,9 +196,6 @@ def test_the_log_of_a_step(logged, wanted, log):
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ("importer", "run-1 importer: no log: it printed nothing"),
-        ("evaluate", "it came from the cache, so nothing ran"),
-        ("choose", "it has not ended yet"),
         ("train", "2 steps are called 'train'\n  say which: loop[0]/train, loop[1]/train"),
         ("nix", "no step 'nix'\n  its steps: importer, loop[0]/train,"),
     ],
@@ -197,6 +204,60 @@ def test_a_log_that_cannot_be_shown(logged, wanted, words):
     said = logged.type("logs", "run-1", wanted)
     assert said.status == 2
     assert words in said.err
+
+
+def test_a_log_is_followed_until_the_step_has_ended_and_anew_when_it_is_tried_again(desk):
+    desk.noun("run", "run-1", run("running", step("choose", "running")))
+    pieces = iter([
+        (0, "a\n", 2, 1, False), (2, "", 2, 1, False), (2, "", 2, 2, False), (0, "b", 1, 2, False),
+        (1, "c", 2, 2, True),
+    ])  # fmt: skip
+
+    def log(request):
+        start, text, after, attempt, ended = next(pieces)
+        assert int(request.url.params["from"]) == start
+        return {"text": text, "next": after, "attempt": attempt, "ended": ended}
+
+    desk.answers["GET /api/tally/runs/run-1/log"] = log
+    assert desk.type("logs", "run-1", "choose", "--follow").out == "a\nbc\n"
+
+
+def test_a_log_that_was_never_made_says_why(desk):
+    desk.noun("run", "run-1", run("failed", step("evaluate", "cached")))
+    desk.error("GET /api/tally/runs/run-1/log", 404, "NotFound", "no log: it came from the cache")
+    said = desk.type("logs", "run-1", "evaluate")
+    assert (said.status, said.err) == (2, "error: no log: it came from the cache\n")
+
+
+def test_a_dry_run_is_a_table(desk, pipeline):
+    steps = [{"path": "train", "state": "miss", "note": "miss: never made", "cache_key": "k"}]
+    desk.answers["POST /api/tally/runs"] = {"pipeline": "p", "steps": steps}
+    said = desk.type("run", pipeline, "--dry-run", "--cache-max-age", "2h", "--seed", "7", "--no-cache")
+    assert [line.split() for line in said.out.splitlines()] == [
+        ["step", "foreseen", "why"], ["train", "miss", "never", "made"]
+    ]  # fmt: skip
+    (body,) = desk.bodies("POST /api/tally/runs")
+    assert body["dry_run"] is True
+    assert body["options"] == {
+        "cache": False, "cache_age_ms_max": 7_200_000, "verify_share": 0.0, "seed": 7, "commands": False,
+        "on": "", "host": "", "experiment": "",
+    }  # fmt: skip
+    assert desk.type("run", pipeline, "--dry-run", "--json").json["steps"] == steps
+
+
+@pytest.mark.parametrize("age", ["2", "h", "-1h", "0s", "2 h", "1w", "1e9d", "\u0662h"])
+def test_an_age_that_is_none(desk, pipeline, age):
+    said = desk.type("run", pipeline, "--cache-max-age", age)
+    assert (said.status, desk.asked) == (2, [])
+    assert "--cache-max-age" in said.err
+
+
+def test_the_cache_is_explained_where_that_is_wanted(desk, pipeline):
+    noted = {**step("train"), "cache_note": "miss: never made", "note": "verified: made again"}
+    begins(desk, run("succeeded", noted))
+    said = desk.type("run", pipeline, "--explain-cache").err
+    assert "      miss: never made\n      verified: made again\n" in said
+    assert "never made" not in desk.type("run", pipeline).err
 
 
 # ---------------------------------------------------------------------- judge, observe, ingest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from tallystick.doors.cli.context import Tally, common
-from tallystick.doors.cli.show import ago, newest_verdicts, short, verdict_words
+from tallystick.terminal.context import Tally, common
+from tallystick.terminal.show import ago, newest_verdicts, short, verdict_words
 
 __all__ = ["COMMANDS"]
 

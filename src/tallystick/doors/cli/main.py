@@ -11,9 +11,9 @@ import click
 
 from tallystick import __version__
 from tallystick.core.errors import TallyError
-from tallystick.doors.cli import look, runs, status, up, verbs
-from tallystick.doors.cli.context import INTERRUPTED, Bring, Serve, Tally
-from tallystick.doors.cli.show import visible
+from tallystick.doors.cli import compare, debug, look, runs, schedules, status, studies, up, verbs
+from tallystick.terminal.context import INTERRUPTED, Bring, Serve, Tally
+from tallystick.terminal.show import visible
 
 __all__ = ["answer", "cli", "run"]
 
@@ -34,8 +34,9 @@ def cli(tally: Tally, url: str | None, home: str | None, config: Path | None) ->
     tally.begin(url, home, config)
 
 
-for _command in (*up.COMMANDS, *verbs.COMMANDS, *runs.COMMANDS, *status.COMMANDS, *look.COMMANDS):
-    cli.add_command(_command)
+for _module in (up, verbs, runs, debug, compare, studies, schedules, status, look):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
 
 
 def run(serve: Serve, bring: Bring, more: Iterable[click.Command] = ()) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import click
 
 from tallystick.core.errors import BadInput, Failed, NotFound
 from tallystick.core.names import check_name
-from tallystick.doors.cli.client import path_part
-from tallystick.doors.cli.context import Tally, check_file, common, goes_on
+from tallystick.doors.cli.compile import pipeline_text
+from tallystick.doors.cli.debug import debug_newest
+from tallystick.terminal.client import POLL_S, path_part
+from tallystick.terminal.context import Tally, common, goes_on
 
 __all__ = ["COMMANDS", "begin_run", "follow_run"]
 
@@ -28,20 +31,56 @@ ENDED = ("succeeded", "failed", "cancelled")
     "--register", "registers", multiple=True, metavar="OUTPUT=NAME", help="Register a model that comes out."
 )
 @click.option("--no-wait", is_flag=True, help="Return once the run has begun.")
+@click.option("--dry-run", is_flag=True, help="Only say what each step would come to.")
+@click.option(
+    "--explain-cache", is_flag=True, help="Say of each step why it came from the cache, or did not."
+)
+@click.option("--no-cache", is_flag=True, help="Run every step, and keep what it makes.")
+@click.option("--cache-max-age", "age", metavar="2h", help="Take outputs no older than this (s, m, h, d).")
+@click.option("--verify-cache", "verify_share", type=click.FloatRange(0, 1), metavar="SHARE", default=0.0,
+              help="Make this share of what the cache has again, and compare.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, help="Steps find one of their own in TALLY_SEED.")
+@click.option("--allow-commands", "commands", is_flag=True,
+              help="Let container commands run on this machine, in the sandbox.")  # fmt: skip
+@click.option("--on", metavar="NAME", default="", help="Run elsewhere: ray, or kubeflow with --host.")
+@click.option("--host", metavar="URL", default="", help="Where that Kubeflow is.")
+@click.option("--experiment", metavar="NAME", default="", help="MLflow's experiment (default: the pipeline).")
+@click.option("--kfp-python", metavar="PYTHON", help="Compile a .py with this Python, which has the kfp SDK.")
+@click.option(
+    "--step", metavar="NAME", help="Only run this step again here, with its inputs of the last run."
+)
+@click.option("--pdb", is_flag=True, help="With --step: stop at its first line, and where it fails.")
+@click.option("--yes", is_flag=True, help="With --step: do not ask whether its code may run as you.")
 @common
 @click.pass_obj
 def run(
-    tally: Tally, pipeline: Path, params: tuple[str, ...], registers: tuple[str, ...], no_wait: bool
+    tally: Tally, /, pipeline: Path, params: tuple[str, ...], registers: tuple[str, ...], **flags: Any
 ) -> None:
-    """Run PIPELINE, a Kubeflow pipeline compiled to YAML; unchanged steps come from the cache."""
+    """Run PIPELINE, a Kubeflow pipeline: compiled to YAML, or FILE.py[:FUNCTION], which is compiled first.
+
+    Unchanged steps come from the cache.
+    """
+    python = flags["kfp_python"]
+    if flags["step"]:
+        debug_newest(tally, pipeline, flags["step"], flags["pdb"], flags["yes"], python)
+        return
     wanted = _pairs(registers, "--register", "OUTPUT=NAME")
-    _check_wanted(wanted, no_wait)
-    ended = begin_run(tally, pipeline, _pairs(params, "-p", "NAME=VALUE"))
+    _check_wanted(wanted, flags["no_wait"])
+    given, no_wait = _pairs(params, "-p", "NAME=VALUE"), flags["no_wait"]
+    options = {
+        "cache": not flags["no_cache"],
+        "cache_age_ms_max": _ms(flags["age"]) if flags["age"] else 0,
+        **{name: flags[name] for name in ("verify_share", "seed", "commands", "on", "host", "experiment")},
+    }
+    if flags["dry_run"]:
+        _show_foreseen(tally, begin_run(tally, pipeline, given, options, python, dry_run=True))
+        return
+    ended = begin_run(tally, pipeline, given, options, python)
     if not no_wait:
         how = f"follow it with `tally status`, stop it with `tally cancel {ended['key']}`"
         later = "".join(f"; {_later(name, ended['key'], output)}" for output, name in wanted.items())
         with goes_on(tally, ended["key"], how + later):
-            ended = follow_run(tally, ended["key"])
+            ended = follow_run(tally, ended["key"], flags["explain_cache"])
     models = [
         tally.hub.post("/models", name=name, run=ended["key"], output=output)
         for output, name in wanted.items()
@@ -49,6 +88,20 @@ def run(
     lines = [f"{ended['key']} {ended['state']}"]
     lines += [f"registered {m['name']}@{m['version']}" for m in models]
     tally.screen.result({**ended, "registered": models}, "\n".join(lines))
+
+
+def _ms(age: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,9})([smhd])", age)
+    if not found or not int(found[1]):
+        raise BadInput(
+            f"{age[:100]!r} is no age", where="--cache-max-age", hint="for example 90s, 30m, 2h or 7d"
+        )
+    return int(found[1]) * {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}[found[2]]
+
+
+def _show_foreseen(tally: Tally, foreseen: Mapping[str, Any]) -> None:
+    rows = [(s["path"], s["state"], s["note"].removeprefix(f"{s['state']}: ")) for s in foreseen["steps"]]
+    tally.screen.table(foreseen, ["step", "foreseen", "why"], rows, "it has no steps")
 
 
 def _later(name: str, run_key: str, output: str) -> str:
@@ -79,37 +132,25 @@ def _pairs(given: tuple[str, ...], option: str, form: str) -> dict[str, str]:
     return pairs
 
 
-def begin_run(tally: Tally, pipeline: Path, params: Mapping[str, str]) -> Any:
-    """Start a run; its state as it begins."""
-    check_file(pipeline)
-    if pipeline.suffix.lower() == ".py":
-        raise BadInput(
-            "is Python source",
-            where=str(pipeline),
-            hint=f"compile it first: python {pipeline},"
-            " or kfp.compiler.Compiler().compile(pipeline, 'pipeline.yaml')",
-        )
-    try:
-        spec = pipeline.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise BadInput(
-            "is not text", where=str(pipeline), hint="compile the pipeline to YAML first"
-        ) from None
-    return tally.hub.post("/runs", spec=spec, params_text=dict(params), filename=pipeline.name)
+def begin_run(
+    tally: Tally,
+    pipeline: Path,
+    params: Mapping[str, str],
+    options: Mapping[str, Any] | None = None,
+    python: str | None = None,
+    **more: Any,
+) -> Any:
+    """Start a run; its state as it begins. ``more`` goes into the request, as ``dry_run`` does.
+
+    ``python`` has the kfp SDK, for a pipeline that is to be compiled.
+    """
+    spec, filename = pipeline_text(pipeline, python, Path(tally.home))
+    said = {"spec": spec, "params_text": dict(params), "filename": filename, **more}
+    return tally.hub.post("/runs", **said, **({"options": dict(options)} if options else {}))
 
 
-def follow_run(tally: Tally, key: str) -> Any:
+def follow_run(tally: Tally, key: str, explain: bool = False) -> Any:
     """Say each step as it ends, until the run has ended; Failed when it does not succeed."""
-    ended = _watch_run(tally, key)
-    if ended["state"] != "succeeded":
-        raise Failed(
-            f"run {key} {ended['state']}: {ended['error']}",
-            hint=f"tally logs {key}, or see {tally.hub.url}/runs/{key}",
-        )
-    return ended
-
-
-def _watch_run(tally: Tally, key: str) -> Any:
     seen: dict[str, tuple[str, int]] = {}
 
     def watch(run: Mapping[str, Any]) -> None:
@@ -120,8 +161,17 @@ def _watch_run(tally: Tally, key: str) -> Any:
             seen[step["path"]] = now
             if step["state"] != "running":
                 tally.screen.say(_step_line(step))
+                notes = (step.get("cache_note") if explain else "", step.get("note"))
+                for note in filter(None, notes):
+                    tally.screen.say(f"      {note}")
 
-    return tally.hub.wait("run", key, lambda r: r["state"] in ENDED, watch)
+    ended = tally.hub.wait("run", key, lambda r: r["state"] in ENDED, watch)
+    if ended["state"] != "succeeded":
+        raise Failed(
+            f"run {key} {ended['state']}: {ended['error']}",
+            hint=f"tally logs {key}, or see {tally.hub.url}/runs/{key}",
+        )
+    return ended
 
 
 def _step_line(step: Mapping[str, Any]) -> str:
@@ -150,24 +200,28 @@ def cancel(tally: Tally, run_key: str) -> None:
 @click.command()
 @click.argument("run_key", metavar="RUN")
 @click.argument("step", default="")
+@click.option("--follow", "-f", is_flag=True, help="Go on printing until the step has ended.")
 @common
 @click.pass_obj
-def logs(tally: Tally, run_key: str, step: str) -> None:
+def logs(tally: Tally, run_key: str, step: str, follow: bool) -> None:
     """Print what STEP of RUN printed; without STEP, list the steps that printed something."""
     steps = tally.hub.noun("run", run_key)["steps"]
     if not step:
-        rows = [[s["path"], s["state"], s["error"]] for s in steps if s["log_digest"]]
-        value = [
-            {k: s[k] for k in ("path", "state", "error", "log_digest")} for s in steps if s["log_digest"]
-        ]
+        told = [s for s in steps if s["log_digest"] or s["state"] == "running"]
+        rows = [[s["path"], s["state"], s["error"]] for s in told]
+        value = [{k: s[k] for k in ("path", "state", "error", "log_digest")} for s in told]
         tally.screen.table(value, ["step", "state", "error"], rows, f"no step of {run_key} has a log yet")
         return
     found = _step(steps, step, run_key)
-    text = _log(tally, found, run_key)
+    pieces = _log(tally, run_key, found["path"], follow)
     if tally.screen.as_json:
+        text = "".join(pieces)
         tally.screen.json({"run": run_key, "step": found["path"], "state": found["state"], "log": text})
-    else:
-        click.echo(text, nl=not text.endswith("\n"))
+        return
+    last = ""
+    for last in pieces:
+        click.echo(last, nl=False)
+    click.echo("", nl=not last.endswith("\n"))
 
 
 def _step(steps: list[Any], wanted: str, run_key: str) -> Any:
@@ -182,20 +236,20 @@ def _step(steps: list[Any], wanted: str, run_key: str) -> Any:
     raise NotFound(f"no step {wanted!r}", where=run_key, hint=f"its steps: {near}")
 
 
-def _log(tally: Tally, step: Any, run_key: str) -> str:
-    """A step's log as text; NotFound says why there is none."""
-    if not step["log_digest"]:
-        why = {
-            "running": "it has not ended yet",
-            "cached": "it came from the cache, so nothing ran",
-            "skipped": f"it was skipped: {step['error']}",
-        }
-        what = why.get(step["state"], step["error"] or "it printed nothing")
-        raise NotFound(f"no log: {what}", where=f"{run_key} {step['path']}")
-    answer = tally.hub.raw("GET", f"/artifacts/{step['log_digest']}")
-    if answer.is_error:
-        raise Failed("its log cannot be fetched", where=f"{run_key} {step['path']}")
-    return str(answer.content.decode("utf-8", "replace"))
+def _log(tally: Tally, run_key: str, path: str, follow: bool) -> Iterator[str]:
+    """A step's log, piece by piece as far as there is one, or as they come until the step has ended."""
+    start, attempt = 0, 0
+    while True:
+        piece = tally.hub.get(f"/runs/{path_part(run_key)}/log", **{"path": path, "from": start})
+        if attempt not in (0, piece["attempt"]):  # the step is tried again, with a log of its own
+            start, attempt = 0, 0
+            continue
+        yield piece["text"]
+        start, attempt = piece["next"], piece["attempt"]
+        if piece["ended"] or not (piece["text"] or follow):
+            return
+        if not piece["text"]:
+            time.sleep(POLL_S)
 
 
 COMMANDS = (run, cancel, logs)

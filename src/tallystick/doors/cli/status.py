@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from tallystick.doors.cli.client import Hub
-from tallystick.doors.cli.context import Tally, common
 from tallystick.doors.cli.verbs import next_step
+from tallystick.terminal.client import Hub
+from tallystick.terminal.context import Tally, common
 
 __all__ = ["COMMANDS"]
 

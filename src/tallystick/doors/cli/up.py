@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from tallystick.core.errors import BadInput
-from tallystick.doors.cli.context import Tally, agreed, common
 from tallystick.record.address import without_password
 from tallystick.settings import describe
+from tallystick.terminal.context import Tally, agreed, common
 
 __all__ = ["COMMANDS"]
 

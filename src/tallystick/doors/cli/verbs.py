@@ -14,9 +14,9 @@ from tallystick.core.errors import BadInput, Failed, NotFound
 from tallystick.core.names import check_name
 from tallystick.core.remedy import RemedyAction
 from tallystick.doors.cli.ask.predict import predict
-from tallystick.doors.cli.client import path_part
-from tallystick.doors.cli.context import Tally, check_file, common, goes_on
-from tallystick.doors.cli.show import short
+from tallystick.terminal.client import path_part
+from tallystick.terminal.context import Tally, check_file, common, goes_on
+from tallystick.terminal.show import short
 
 __all__ = ["COMMANDS", "describe_observation", "follow", "follow_endpoint", "next_step", "upload"]
 

@@ -14,8 +14,8 @@ from tallystick.core.errors import BadInput, Failed, NotFound, NotSupported, Una
 from tallystick.core.names import check_name
 from tallystick.doors.cli.ask.cells import fitted
 from tallystick.doors.cli.ask.rows import Row, read_rows
-from tallystick.doors.cli.client import Hub
-from tallystick.doors.cli.context import Tally, common
+from tallystick.terminal.client import Hub
+from tallystick.terminal.context import Tally, common
 
 __all__ = ["Asking", "predict"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.core.errors import BadInput, MissingTile
-from tallystick.doors.cli.context import check_file
+from tallystick.terminal.context import check_file
 
 __all__ = ["Row", "read_rows"]
 

@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from tallystick.core.errors import BadInput, NotSupported
-from tallystick.doors.cli.client import Hub, find_hub
-from tallystick.doors.cli.show import Screen
 from tallystick.settings import FILE_NAME, Settings, load
+from tallystick.terminal.client import Hub, find_hub
+from tallystick.terminal.show import Screen
 
 __all__ = ["INTERRUPTED", "Bring", "Serve", "Tally", "agreed", "check_file", "common", "goes_on"]
 

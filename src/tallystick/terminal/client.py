@@ -32,7 +32,7 @@ class Hub:
         timeout = httpx.Timeout(120, connect=5)
         self._client = httpx.Client(base_url=url, timeout=timeout, trust_env=False, transport=transport)
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path: str, /, **params: Any) -> Any:
         """GET ``/api/tally{path}``."""
         return self._ask("GET", path, params=params)
 
@@ -50,9 +50,11 @@ class Hub:
         return self._ask("POST", "/ingest", params=params, content=_chunks(file, progress))
 
     def wait(self, noun: str, key: str, ended: Callable[[Any], bool], watch: Callable[[Any], None]) -> Any:
-        """The noun once it has ended; ``watch`` sees each state on the way."""
+        """The noun once it has ended; ``watch`` sees each state on the way, of a run what changed."""
+        mark = 0
         while True:
-            state = self.noun(noun, key)
+            state = self.get(f"/nouns/{path_part(noun)}/{path_part(key)}", since=mark)
+            mark = state.get("mark", 0)
             watch(state)
             if ended(state):
                 return state

@@ -24,7 +24,10 @@ PIPE_COLUMNS = 240
 
 
 class Screen:
-    """Where output goes. ``as_json`` keeps standard output for one JSON document."""
+    """Where output goes. ``as_json`` keeps standard output for one JSON document.
+
+    Much of what is shown was said by others: control characters in it are written out.
+    """
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
@@ -35,7 +38,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A line about what happens."""
-        self.err.print(escape(text), soft_wrap=not self.err.is_terminal)
+        self.err.print(escape(visible(text)), soft_wrap=not self.err.is_terminal)
 
     def progress(self, share: float, text: str) -> None:
         """How far work is: one line that changes on a terminal, elsewhere a line for each quarter."""
@@ -43,7 +46,7 @@ class Screen:
             if self._status is None:
                 self._status = self.err.status("")
                 self._status.start()
-            self._status.update(escape(f"{share:4.0%}  {text}"))
+            self._status.update(escape(visible(f"{share:4.0%}  {text}")))
         elif int(share * 4) != self._quarter:
             self._quarter = int(share * 4)
             self.say(f"  {share:4.0%}  {text}")
@@ -63,7 +66,7 @@ class Screen:
         if self.as_json:
             self.json(value)
         else:
-            self.out.print(escape(text), soft_wrap=not self.out.is_terminal)
+            self.out.print(escape(visible(text)), soft_wrap=not self.out.is_terminal)
 
     def table(self, value: Any, columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:
         """Rows under column heads, or the words for none; JSON where scripts read."""
@@ -75,7 +78,7 @@ class Screen:
             # Keys are there to be copied: only the last column, which is words, may wrap.
             shown.add_column(column, overflow="fold", no_wrap=column != columns[-1])
         for row in rows:
-            shown.add_row(*(escape(cell) for cell in row))
+            shown.add_row(*(escape(visible(cell)) for cell in row))
         self.out.print(shown if shown.row_count else empty)
 
 
