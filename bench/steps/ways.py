@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """One way to run steps, as a process of its own: reads a work a line, runs it, says how long it took.
 
-``python ways.py WAY FOLDER``. A work is ``one``, ``chain N``, ``fan N`` or ``heavy N``; the answer is
-``{"seconds": ...}``. Each step is the same KFP component, its parameter goes in and its output is read back.
+``python ways.py WAY FOLDER``. A work is ``one``, ``chain N``, ``fan N`` or ``heavy N``, for a hub also
+``wide N``, ``loop N`` or ``again N``; the answer is ``{"seconds": ...}``, and more where a way knows more.
+Each step is the same KFP component (with peers: the same addition); its parameter goes in, and its output is
+read back.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ ONE_THREAD = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 
-Way = Callable[[str, int], None]
+Way = Callable[[str, int], Any]
+"""Carries out a work; where it knows better how long that took, or more than that, it says so."""
 
 
 def tallystick(sandbox_name: str, folder: Path, works: Callable[[Way], None]) -> None:
@@ -178,25 +181,32 @@ def serve(way: Way) -> None:
     for line in sys.stdin:
         kind, _, count = line.strip().partition(" ")
         began = time.perf_counter()
-        way("chain" if kind == "one" else kind, int(count or 1))
-        print(json.dumps({"seconds": time.perf_counter() - began}), file=answers, flush=True)
+        said = way("chain" if kind == "one" else kind, int(count or 1)) or {}
+        answer = {"seconds": time.perf_counter() - began, **said}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def main() -> None:
     """Run the way that was asked for."""
     name, folder = sys.argv[1], Path(sys.argv[2])
     os.environ.update(ONE_THREAD)
-    os.environ["_KFP_RUNTIME"] = "false" if name == "kfp.local" else "true"
+    os.environ["_KFP_RUNTIME"] = "false" if name.startswith("kfp.local") else "true"
     folder.mkdir(parents=True)
     try:
         if name in ("bubblewrap", "process"):
             tallystick(name, folder, serve)
+        elif name.startswith("hub-"):
+            from hub import hub
+
+            hub(name.removeprefix("hub-"), folder, ADD, HEAVY, serve)
+        elif name.startswith("kfp.local"):
+            from kfp_local import kfp_local
+
+            kfp_local(folder, serve, usual=name == "kfp.local-usual")
         else:
-            if name == "kfp.local":
-                from kfp_local import kfp_local as way
-            else:
-                way = {"fork": bare_fork, "pool": process_pool}[name]
-            way(folder, serve)
+            from peers import PEERS
+
+            {"fork": bare_fork, "pool": process_pool, **PEERS}[name](folder, serve)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
