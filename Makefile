@@ -63,6 +63,10 @@ conformance-mlflow: $(DEV) $(TALLY) ## MLflow's own REST tests, stock and hub; M
 	@test -n '$(MLFLOW_SRC)' || { echo 'say where a source tree of MLflow is: make $@ MLFLOW_SRC=DIR' >&2; exit 2; }
 	@$(PYTHON) tests/conformance/run.py '$(MLFLOW_SRC)' $(ARGS)
 
+conformance-kfp: $(DEV) $(TALLY) bwrap ## Kubeflow's own golden pipelines; KFP_SRC is a source tree of kubeflow/pipelines
+	@test -n '$(KFP_SRC)' || { echo 'say where a source tree of kubeflow/pipelines is: make $@ KFP_SRC=DIR' >&2; exit 2; }
+	@$(PYTHON) -m tests.conformance.kfp.run '$(KFP_SRC)' $(ARGS)
+
 lock: $(DEV) ## write locks/ from pyproject.toml; ARGS=--upgrade takes the newest of everything
 	@UV=.venv/bin/uv tools/lock.sh $(ARGS)
 
@@ -105,4 +109,4 @@ $(KFP_SDK): locks/kfp-sdk.txt locks/installer.txt
 bwrap chromium postgresql ceph:
 	@tools/setup.sh system $@
 
-.PHONY: demo test check format bench conformance-mlflow lock clean distclean help conformance-s3 bwrap chromium postgresql ceph
+.PHONY: demo test check format bench conformance-mlflow conformance-kfp lock clean distclean help conformance-s3 bwrap chromium postgresql ceph

@@ -23,6 +23,7 @@ DOORS_APART = "Doors do not know each other"
 VERBS_APART = "Verbs do not know each other"
 NOUNS = "A noun imports only the nouns before it"
 PURE = "Core and record do no I/O, read no clock and draw no lots"
+DRAWN = "Drawing imports core only, and does no I/O"
 CYCLES = "No import cycles, lazy and typing ones included"
 
 
@@ -102,6 +103,12 @@ def test_the_tree_as_it_is_passes(copy: Path) -> None:
         ("client/__init__.py", "tallystick.core.errors", DOWN),
         ("client/__init__.py", "tallystick.tiles.ledger", UNNAMED),
         ("core/names.py", "tallystick.client", DOWN),
+        ("settings.py", "tallystick.drawing", DOWN),
+        ("drawing/svg.py", "tallystick.doors.console", DOWN),
+        ("drawing/svg.py", "tallystick.hub.house", DRAWN),
+        ("drawing/svg.py", "starlette", DRAWN),
+        ("tiles/ledger/__init__.py", "tallystick.drawing", LOW),
+        ("drawing/svg.py", "tallystick.tiles.ledger", UNNAMED),
         ("core/names.py", "tallystick.record", DOWN),
         ("record/rules.py", "tallystick.ports.tracking", DOWN),
         ("record/rules.py", "time", PURE),

@@ -74,6 +74,17 @@ class Settings:
     registry: str = _setting("mlflow", "The registry tile.")
     attack: str = _setting("art", "The attack tile.")
     sandbox: str = _setting("auto", "The sandbox tile; auto is bubblewrap where it works, else process.")
+    ray_address: str = _setting(
+        "",
+        "Where `--on ray` runs steps: `auto` or `host:port` joins a cluster; empty starts Ray on this"
+        " machine.",
+    )
+    kubeflow_hosts: str = _setting(
+        "",
+        "Addresses of Kubeflow Pipelines, separated by commas, that `--on kubeflow` may hand runs to, beside"
+        " those on this machine.",
+    )
+    kubeflow_token_file: str = _setting("", "The file with the bearer token for those, read at each request.")
     steps_at_once: int = _setting(
         _cores(), "Steps of pipelines that run at once (default: CPU cores).", low=1, high=256
     )
@@ -82,6 +93,18 @@ class Settings:
     judge_cpu_s: int = _setting(3600, "CPU time of one judgement.", unit="s", low=1, high=10_000_000)
     memory_mib: int = _setting(
         4096, "Memory of one step, judgement or serving process.", unit="MiB", low=64, high=10_000_000
+    )
+    package_indexes: str = _setting(
+        "",
+        "Package indexes that components may name beside the one that this machine is set up for, as URLs"
+        " separated by commas.",
+    )
+    package_lock_age_s: int = _setting(
+        0,
+        "Age at which a component's packages are resolved anew instead of as before; 0 is never.",
+        unit="s",
+        low=0,
+        high=1_000_000_000,
     )
     upload_mib_max: int = _setting(2048, "Size of one uploaded file.", unit="MiB", low=1, high=10_000_000)
     infer_mib_max: int = _setting(64, "Size of one prediction request.", unit="MiB", low=1, high=4096)
@@ -158,8 +181,11 @@ def load(
 
 
 WITH_PARENT = "TALLY_WITH_PARENT"
-_OTHER_VARIABLES = {"TALLY_RUN", "TALLY_STEP", "TALLY_PARENT_RUN", "TALLY_URL", WITH_PARENT}
-"""Set by the hub for a step, or by one command for another; not settings."""
+_OTHER_VARIABLES = {
+    *("TALLY_RUN", "TALLY_STEP", "TALLY_PARENT_RUN", "TALLY_URL", WITH_PARENT),
+    *("TALLY_WORKERS", "TALLY_SEED", "TALLY_NODE", "TALLY_KFP_PYTHON"),
+}
+"""Set by the hub for a step, or by one command for another, or said to one command; not settings."""
 
 
 def _read(path: Path) -> dict[str, Any]:

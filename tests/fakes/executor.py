@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.core.errors import NotFound, NotSupported
-from tallystick.core.names import digest_of
 from tallystick.core.pipeline.spec import Component, Function, Param, ParamType
+from tallystick.core.values import Environment
 from tallystick.ports.executor import Job, Outcome, OutputFile
 
 __all__ = ["FakeArtifact", "FakeExecutor"]
@@ -56,14 +56,14 @@ class FakeExecutor:
         self._environment = environment
         self.ran: list[str] = []
 
-    def check(self, component: Component) -> None:
+    def check(self, component: Component, *, commands: bool = False) -> None:
         if not isinstance(component.code, Function):
             raise NotSupported("a container's command is not run here", where=component.name)
         for package in component.code.packages:
             raise NotSupported(f"it needs the package {package!r}", where=component.name)
 
-    async def environment(self) -> str:
-        return digest_of(self._environment)
+    async def environment(self, component: Component) -> Environment:
+        return Environment("3.11", "here", {"it": self._environment})
 
     async def run(self, job: Job, on_log: Callable[[str], None]) -> Outcome:
         if job.component.name not in self._table:
@@ -79,6 +79,9 @@ class FakeExecutor:
         outcome = await asyncio.to_thread(self._call, job, say)
         await asyncio.sleep(0)
         return outcome
+
+    async def close(self) -> None:
+        """Nothing of it stays."""
 
     def _call(self, job: Job, say: Callable[..., None]) -> Outcome:
         function = self._table[job.component.name]

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tallystick.core.errors import BadInput, Conflict, NotFound
+from tallystick.core.run.events import Run, Step
 from tallystick.ports.registry import Registered, RunData
+from tallystick.tiles.registry.steps import told_of
 
 __all__ = ["MemoryRegistry"]
 
@@ -79,6 +81,14 @@ class MemoryRegistry:
         run = self._run(run_id)
         metrics = {k: v for k, v in run.metrics.items() if math.isfinite(v)}
         return RunData(metrics, dict(run.params), dict(run.tags))
+
+    async def record_steps(self, run: Run, steps: Sequence[Step], *, again: bool = False) -> None:
+        for step in steps:
+            told = told_of(run, step)
+            tags = {**told.tags, "mlflow.parentRunId": run.record_id}
+            assert again or told.run_id not in self.runs, f"{step.path} is there already"
+            figures = dict(told.metrics), dict(told.params)
+            self.runs[told.run_id] = _Run(run.experiment_id, told.name, tags, told.status, *figures)
 
     def log_figures(self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, str]) -> None:
         """Log as a client would."""

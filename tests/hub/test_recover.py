@@ -246,3 +246,17 @@ async def test_giving_up_waits_for_a_ledger_that_cannot_be_written(house):
     await until(lambda: not house.tasks)
     assert len(tries) == 3
     assert (await house.get("verdict", verdict.key, Verdict)).state is VerdictState.FAILED
+
+
+async def test_a_run_that_another_machine_executes_is_followed_and_not_executed(house):
+    away = replace(await planned(house, side_by_side("a")), away="there-1")
+    await house.tell("run", away.key, "submitted", away)
+    followed = []
+
+    async def follow(run):
+        followed.append(run.key)
+
+    await recover(house, unread, lambda run: follow(run) if run.away else None)
+    await until(lambda: not house.tasks)
+    assert followed == [away.key]
+    assert (await house.get("run", away.key, Run)).state is RunState.RUNNING

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors.kfp.corpus import KFP_PYTHON, needs_kfp
 from tests.journeys.conftest import RunningHub, start_hub, tally
 
 pytestmark = pytest.mark.journey
@@ -101,9 +102,11 @@ def test_pipelines(hub: RunningHub, tmp_path: Path, text: str, said: str) -> Non
     _refused(hub, ["run", str(file)], said)
 
 
+@needs_kfp
 def test_a_pipeline_as_python_source(hub: RunningHub) -> None:
     source = YAML.with_suffix(".py")
-    _refused(hub, ["run", str(source)], f"error: {source}: is Python source")
+    words = ["run", str(source), "--kfp-python", str(KFP_PYTHON)]
+    _refused(hub, words, "no table 'digits'")
 
 
 def test_a_registration_that_nobody_would_wait_for(hub: RunningHub) -> None:

@@ -153,4 +153,4 @@ def test_show(hub: RunningHub, digits: str) -> None:
     name = f"{key['table']}@{key['snapshot_id']}"
     assert json.loads(hub.tally("show", "data", name).stdout)["digest"] == key["digest"]
     assert "no data 'digits@1'" in hub.tally("show", "data", "digits@1", status=2).stderr
-    assert "one of data, run" in hub.tally("show", "cake", "x", status=2).stderr
+    assert "one of data, pipeline" in hub.tally("show", "cake", "x", status=2).stderr

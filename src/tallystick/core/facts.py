@@ -21,8 +21,14 @@ __all__ = ["NOUNS", "Fact", "from_json", "to_json"]
 
 T = TypeVar("T")
 
-NOUNS = ("data", "run", "step", "model", "verdict", "endpoint", "signal", "remedy")
-"""The nouns that facts are about, in the order of the flow. A ``step`` is kept by its cache key."""
+NOUNS = (
+    "data", "pipeline", "experiment", "schedule", "study", "run", "environment", "step",
+    "model", "verdict", "endpoint", "signal", "remedy",
+)  # fmt: skip
+"""The nouns that facts are about, in the order of the flow.
+
+A ``step`` is kept by its cache key, an ``environment`` by its digest.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Values: what passes between the steps of a run, and what a step's outputs depend on."""
+"""Values: what passes between the steps of a run, and what they run on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 from tallystick.core.facts import to_json
 from tallystick.core.names import digest_of
-from tallystick.core.pipeline.spec import Component
 
-__all__ = ["ArtifactRef", "Values", "cache_key"]
+__all__ = ["ArtifactRef", "Environment", "Values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +31,20 @@ class Values:
     artifacts: Mapping[str, tuple[ArtifactRef, ...]] = field(default_factory=dict)
 
 
-def cache_key(component: Component, inputs: Values, environment: str, own: str = "") -> str:
-    """What a step's outputs depend on: component, parameters, input contents and environment.
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a step's code runs on: Python, platform, and each package at its exact version.
 
-    ``environment`` is the executor's digest of Python, platform and installed packages. Artifact
-    names and URIs do not count, only their content. With ``own``, a key that the pipeline's author chose,
-    that alone decides.
+    ``lock`` holds requirement lines with hashes where the packages were resolved for a component alone; it is
+    empty for what is installed beside the hub.
     """
-    if own:
-        return digest_of({"own": own, "name": component.name})
-    return digest_of(
-        {
-            "component": to_json(component),
-            "params": to_json(inputs.params),
-            "artifacts": {n: [a.digest for a in refs] for n, refs in sorted(inputs.artifacts.items())},
-            "environment": environment,
-        }
-    )
+
+    python: str
+    platform: str
+    packages: Mapping[str, str] = field(default_factory=dict)
+    lock: str = ""
+
+    @property
+    def digest(self) -> str:
+        """The digest of all of it."""
+        return digest_of(to_json(self))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from tallystick.core.data import TABLE_URI
 from tallystick.core.errors import Conflict, Damaged, MissingTile, TallyError, Unavailable
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.run.bind import Facts
@@ -26,6 +28,7 @@ from tallystick.core.run.events import (
     Run,
     RunState,
     StartStep,
+    Step,
     StepEnded,
     StepState,
     StopStep,
@@ -33,17 +36,22 @@ from tallystick.core.run.events import (
     snapshots_of,
 )
 from tallystick.core.run.machine import Machine
+from tallystick.core.run.options import Pins
 from tallystick.core.run.record import read_event, write_event, write_step
 from tallystick.core.values import Values
 from tallystick.hub.house import House
+from tallystick.hub.house.cache import StepCache
 from tallystick.hub.house.inbox import STOPPED, Inbox
-from tallystick.hub.house.whole import with_steps
-from tallystick.hub.step import StepContext, run_step
+from tallystick.hub.house.recorder import Recorder, begin_record, end_record
+from tallystick.hub.house.removal import remove
+from tallystick.hub.house.whole import ended_with
+from tallystick.hub.step import StepContext, at_once, run_step
 from tallystick.ports.runs.journal import Entry
 
 __all__ = ["cancel", "execute"]
 
-_STATUS = {RunState.SUCCEEDED: "FINISHED", RunState.FAILED: "FAILED", RunState.CANCELLED: "KILLED"}
+AT_ONCE_MAX = 256
+"""Events that are made durable together."""
 
 
 @dataclass
@@ -53,15 +61,22 @@ class _Execution:
     run: Run
     inbox: Inbox
     machine: Machine
+    facts: Facts
+    cache: StepCache
     env: Mapping[str, str] = field(default_factory=dict)
-    environment: str = ""
+    recorder: Recorder | None = None
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    tidying: set[asyncio.Task[bool]] = field(default_factory=set)
 
-    async def go(self, past: Sequence[str]) -> Run:
+    async def go(self, past: Sequence[str]) -> None:
         """Take the run up after ``past``, the events of its journal, and drive it to its end."""
         await asyncio.to_thread(self._replay, past)
-        if not self.machine.state.ended:
+        self.inbox.show(self.machine.changed(), self.house.clock.now_ms())
+        going = not self.machine.state.ended
+        if going:
             await self._begin()
+        self._record_steps()
+        if going:
             await self._tell("resumed" if self.machine.began else "began")
             now, slots = self.house.clock.now_ms(), self.house.limits.steps_at_once
             self.inbox.put(Resumed(now, slots) if self.machine.began else Began(now, slots))
@@ -71,7 +86,6 @@ class _Execution:
             for decision in decisions:
                 self._carry_out(decision)
         await self._tell(self.machine.state)
-        return self.run
 
     def _replay(self, past: Sequence[str]) -> None:
         try:
@@ -85,24 +99,54 @@ class _Execution:
             ) from wrong
 
     async def _begin(self) -> None:
-        self.environment = await self.house.executor.environment()
         if not self.run.record_id:
             tags = {"tally.run": self.run.key, "tally.spec": self.run.spec_digest}
+            options = self.run.options
+            if options.parent_record:
+                tags["mlflow.parentRunId"] = options.parent_record
+            experiment = options.experiment or self.pipeline.name
             try:
-                begun = await self.house.registry.begin_run(self.pipeline.name, self.run.key, tags)
+                begun = await self.house.registry.begin_run(experiment, self.run.key, tags)
             except MissingTile:  # a house without MLflow runs pipelines too; it only keeps no MLflow record
                 return
             self.run = replace(self.run, experiment_id=begun[0], record_id=begun[1])
         self.env = {"MLFLOW_EXPERIMENT_ID": self.run.experiment_id, "TALLY_PARENT_RUN": self.run.record_id}
 
+    def _record_steps(self) -> None:
+        """Take up MLflow's record of steps, and each table's snapshot, where a hub before left them."""
+        self.recorder = begin_record(self.house, self.run, again=bool(self.machine.steps))
+        self._record(self.machine.steps.values())
+        for step in self.machine.steps.values():
+            for ref in step.outputs.artifacts.get("artifact", ()):
+                if ref.uri.startswith(TABLE_URI) and "uri" in step.inputs.params:
+                    self.cache.pins[step.inputs.params["uri"]] = ref.uri.removeprefix(TABLE_URI)
+
+    def _record(self, steps: Iterable[Step]) -> None:
+        if recorder := self.recorder:
+            for step in steps:
+                recorder.add(step)
+
     async def _take(self, events: Sequence[Event]) -> list[Decision]:
         """Apply events and make them durable; what follows from them."""
         before, decisions, entries = self.machine.state, list[Decision](), list[Entry]()
-        for event in events:
-            decisions += self.machine.apply(event)
-            changed = [(step.path, write_step(step)) for step in self.machine.changed()]
-            entries.append(Entry(write_event(event), changed))
-        await self.house.journal.record(self.run.tenant, self.run.key, entries)
+        shown, waiting = list[Step](), deque(events)
+        while waiting:
+            event = waiting.popleft()
+            follows = self.machine.apply(event)
+            changed = self.machine.changed()
+            entries.append(Entry(write_event(event), [(step.path, write_step(step)) for step in changed]))
+            shown += changed
+            # A chain of steps whose outputs are there needs no sync of the disk for each of them.
+            alone = follows[0] if len(follows) == 1 and len(entries) < AT_ONCE_MAX else None
+            ended = isinstance(alone, StartStep) and await at_once(self.house, self._context(), alone)
+            if ended:
+                waiting.append(ended)
+            else:
+                decisions += follows
+        recorded = self.house.journal.record(self.run.tenant, self.run.key, entries)
+        await asyncio.gather(recorded, self.cache.flush())  # one sync of the disk, where both lie on one
+        self.inbox.show(shown, self.house.clock.now_ms())
+        self._record(shown)
         if self.machine.state is not before and not self.machine.state.ended:
             await self._tell(self.machine.state)
         return decisions
@@ -154,7 +198,7 @@ class _Execution:
         self.inbox.put(StepEnded(start.path, StepState.CANCELLED, now, start.attempt, error="cancelled"))
 
     async def _step(self, start: StartStep) -> None:
-        context, error = StepContext(self.run.key, self.env, self.environment), ""
+        context, error = self._context(), ""
         try:
             self.inbox.put(await run_step(self.house, context, start))
             return
@@ -165,12 +209,16 @@ class _Execution:
         now = self.house.clock.now_ms()
         self.inbox.put(StepEnded(start.path, StepState.FAILED, now, start.attempt, error=error))
 
+    def _context(self) -> StepContext:
+        return StepContext(self.run, self.env, self.facts, self.cache, self.tidying)
+
     async def leave(self) -> None:
         """End what still runs, when the execution itself is being ended."""
         tasks = list(self.tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self.tidying)
 
     async def give_up(self, wrong: TallyError) -> None:
         """Tell that the run failed; as far as the ledger still works."""
@@ -182,31 +230,40 @@ class _Execution:
             await self.house.tell("run", self.run.key, "failed", self.run, str(wrong))
 
     async def end_record(self) -> None:
-        """End MLflow's copy; the run is in the ledger, so that the copy's status may lag."""
-        if self.run.record_id and self.run.state.ended:
-            with contextlib.suppress(TallyError):
-                await self.house.registry.end_run(self.run.record_id, _STATUS[self.run.state])
+        """End MLflow's copy, and tell the cache which steps are the newest."""
+        await end_record(self.house, self.run, self.recorder)
+        with contextlib.suppress(TallyError):
+            await self.cache.close()
+
+    def whole(self) -> Run:
+        """The run with its steps."""
+        return replace(self.run, steps=tuple(ended_with(self.run, s) for s in self.machine.steps.values()))
 
 
-async def execute(house: House, pipeline: Pipeline, run: Run) -> Run:
+async def execute(house: House, pipeline: Pipeline, run: Run, pins: Pins | None = None) -> Run:
     """Run every step, as parallel as the limits allow, and return the run, with its steps, in its end state.
 
     A run that has a journal already is taken up where that ends: finished steps are not run again. Cancelling
     this call ends all steps, and leaves the run to be taken up. Conflict where it is being executed already.
+    ``pins`` are what a run that reproduces another takes from that.
     """
     if run.key in house.inboxes:
         raise Conflict("it is being executed already", where=run.key)
+    shared = _workspace(house, pipeline, run)
     inbox = house.inboxes[run.key] = Inbox()
-    facts = Facts(pipeline.name, run.key, run.started_ms)
+    facts = Facts(
+        pipeline.name, run.key, run.started_ms, root_uri=pipeline.root_uri, workspace_path=str(shared or "")
+    )
     machine = Machine(pipeline, run.params, house.conditions.holds, facts)
-    execution = _Execution(house, pipeline, run, inbox, machine)
+    cache = StepCache(house, run, pins or Pins())
+    execution = _Execution(house, pipeline, run, inbox, machine, facts, cache)
     left: TallyError | None = Unavailable(STOPPED, where=run.key)
     try:
         async with house.lock(
             "run", run.key
         ):  # whoever cancels it at this moment has written, or will ask us
             past = await house.journal.events(run.tenant, run.key)
-        ended = await execution.go(past)
+        await execution.go(past)
         left = None
     except TallyError as wrong:
         left = wrong
@@ -219,7 +276,21 @@ async def execute(house: House, pipeline: Pipeline, run: Run) -> Run:
         house.locks.pop(("run", run.key), None)
         inbox.close(left)
         await execution.end_record()
-    return await with_steps(house.journal, ended)
+        if shared and execution.run.state.ended:
+            await remove(shared)
+    return execution.whole()
+
+
+def _workspace(house: House, pipeline: Pipeline, run: Run) -> Path | None:
+    """The folder that the run's steps share, where they want one; it outlives the hub, as the run does."""
+    if not pipeline.workspace_bytes:
+        return None
+    folder = house.scratch.parent / "workspaces" / run.key
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as wrong:
+        raise Unavailable(f"no folder can be made: {wrong.strerror}", where=str(folder)) from wrong
+    return folder
 
 
 async def cancel(house: House, key: str) -> Run:

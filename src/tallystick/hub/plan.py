@@ -1,42 +1,53 @@
-"""Plan: admit a pipeline with its parameters, before anything runs."""
+"""Plan: admit a pipeline with its parameters, before anything runs, or foresee what a run would come to."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from tallystick.core.errors import BadInput, NotSupported
+from tallystick.core.data import Snapshot
+from tallystick.core.errors import BadInput, NotSupported, Refused, TallyError
 from tallystick.core.pipeline.check import check_pipeline
 from tallystick.core.pipeline.order import components
 from tallystick.core.pipeline.params import check_params
-from tallystick.core.pipeline.spec import Constant, Dag, FromInput, Importer, Pipeline
-from tallystick.core.run.events import Run
+from tallystick.core.pipeline.spec import Component, Constant, Dag, FromInput, Importer, Pipeline
+from tallystick.core.run.bind import Facts
+from tallystick.core.run.events import Began, Run, StartStep, Step, StepEnded, StepState
+from tallystick.core.run.foresee import Forecast, Foreseen, Foresight, unknown_in, yet_to_make
+from tallystick.core.run.options import Pins, RunOptions
+from tallystick.core.values import Values
 from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
+from tallystick.hub.house.cache import StepCache, declared, imported, said_of
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import check_exists, table_of
 
-__all__ = ["plan"]
+__all__ = ["foresee", "plan"]
+
+SLOTS = 2**31
+"""Foreseen steps take no time, and no room."""
 
 
-async def plan(house: House, pipeline: Pipeline, spec: bytes, given: Mapping[str, Any]) -> Run:
+async def plan(
+    house: House,
+    pipeline: Pipeline,
+    spec: bytes,
+    given: Mapping[str, Any],
+    options: RunOptions | None = None,
+    *,
+    key: str = "",
+) -> Run:
     """A run of ``pipeline``, recorded and ready to execute; ``spec`` is the file as it was handed in.
+
+    ``key``, of which there must be no run yet, is made where none is given.
 
     Refused before anything is written: references to nothing, parameters of the wrong type or of over
     256 KiB together (TooLarge), a condition that is none, a component that the executor cannot run, a table
-    that does not exist.
+    that does not exist, options that cannot be.
     """
-    check_pipeline(pipeline)
-    params = check_params(pipeline, given)
-    check_values("parameter", params, "ingest it, or have a step read it")
-    _check_conditions(house, pipeline.root, "")
-    for path, component in components(pipeline.root):
-        try:
-            house.executor.check(component)
-        except NotSupported as wrong:
-            raise NotSupported(wrong.what, where=f"task {path}", hint=wrong.hint) from wrong
-    for uri in _imported(pipeline.root, params):
-        await check_exists(house, table_of(uri))
+    options = options or RunOptions()
+    params = await _checked(house, pipeline, given, options)
     folder = house.folder("plan")
     try:
         file = folder / "pipeline.yaml"
@@ -45,15 +56,102 @@ async def plan(house: House, pipeline: Pipeline, spec: bytes, given: Mapping[str
     finally:
         await remove(folder)
     run = Run(
-        key=house.new_key("run"),
+        key=key or house.new_key("run"),
         pipeline=pipeline.name,
         spec_digest=blob.digest,
         params=params,
         started_ms=house.clock.now_ms(),
         tenant=house.tenant,
+        options=options,
     )
     await house.tell("run", run.key, "planned", run, f"pipeline {pipeline.name}")
     return run
+
+
+async def foresee(
+    house: House, pipeline: Pipeline, given: Mapping[str, Any], options: RunOptions | None = None
+) -> list[Forecast]:
+    """What each step of a run would come to, were it begun now: the cache is asked, and nothing is written.
+
+    Refused is what :func:`plan` refuses. Steps whose outputs are to be made are taken to succeed.
+    """
+    options = options or RunOptions()
+    params = await _checked(house, pipeline, given, options)
+    now = house.clock.now_ms()
+    run = Run(house.new_key("run"), pipeline.name, "", params, started_ms=now, options=options)
+    shared = str(house.scratch.parent / "workspaces" / run.key) if pipeline.workspace_bytes else ""
+    facts = Facts(pipeline.name, run.key, now, root_uri=pipeline.root_uri, workspace_path=shared)
+    machine = Foresight(pipeline, params, house.conditions.holds, facts)
+    cache, found, makers = StepCache(house, run, Pins()), dict[str, Forecast](), dict[str, str]()
+    waiting = deque(machine.apply(Began(now, SLOTS)))
+    while waiting:
+        start = waiting.popleft()
+        if not isinstance(start, StartStep):
+            continue
+        try:
+            forecast, outputs = await _forecast(cache, facts, start, makers)
+            ended = StepEnded(start.path, StepState.SUCCEEDED, now, start.attempt, outputs)
+        except TallyError as wrong:
+            forecast = Forecast(start.path, Foreseen.FAILED, str(wrong))
+            ended = StepEnded(start.path, StepState.FAILED, now, start.attempt, error=str(wrong))
+        found[start.path] = forecast
+        waiting.extend(machine.apply(ended))
+    return [*(_told(step, found) for step in machine.steps.values()), *machine.open.values()]
+
+
+async def _forecast(
+    cache: StepCache, facts: Facts, start: StartStep, makers: dict[str, str]
+) -> tuple[Forecast, Values]:
+    """What is foreseen for a step, and its outputs; ``makers`` are those that are to make something."""
+    body, task, path = start.task.body, start.task, start.path
+    inputs = declared(body, start.inputs) if isinstance(body, Component) else start.inputs
+    if missing := unknown_in(inputs):
+        return Forecast(path, Foreseen.UNKNOWN, f"unknown: depends on {missing}"), yet_to_make(task, path)
+    snapshot: Snapshot | None = None
+    if isinstance(body, Component):
+        recipe, *_ = await cache.recipe(body, inputs, path, task.cache.key, facts.of(task.name, path))
+    else:
+        uri = str(inputs.params.get("uri"))
+        table_of(uri, f"task {task.name}")
+        snapshot, recipe = await cache.snapshot(uri)
+    found = await cache.look_up(path, recipe, task.cache.enabled)
+    if found.kept is None:
+        twin = makers.setdefault(recipe.key, path)
+        note = (
+            f"{found.note}; {twin} makes the same, so whichever comes first" if twin != path else found.note
+        )
+        return Forecast(path, Foreseen.MISS, note, recipe.key), yet_to_make(task, path)
+    note = f"{found.note}; to be made again, to verify it" if found.verify else found.note
+    outputs = found.kept.outputs
+    if isinstance(body, Importer) and snapshot:
+        outputs = imported(outputs, body, snapshot, said_of(start, facts))
+    return Forecast(path, Foreseen.HIT, note, recipe.key), outputs
+
+
+def _told(step: Step, found: Mapping[str, Forecast]) -> Forecast:
+    """A step of which nothing was asked was skipped, or its inputs could not be made."""
+    state = Foreseen.SKIPPED if step.state is StepState.SKIPPED else Foreseen.FAILED
+    return found.get(step.path) or Forecast(step.path, state, step.error)
+
+
+async def _checked(
+    house: House, pipeline: Pipeline, given: Mapping[str, Any], options: RunOptions
+) -> dict[str, Any]:
+    """All parameters of a run, nothing about which is known to be wrong."""
+    options.check()
+    check_pipeline(pipeline)
+    params = check_params(pipeline, given)
+    check_values("parameter", params, "ingest it, or have a step read it")
+    _check_conditions(house, pipeline.root, "")
+    executor = house.executor_of(options.on)
+    for path, component in components(pipeline.root):
+        try:
+            executor.check(component, commands=options.commands)
+        except (NotSupported, Refused) as wrong:
+            raise type(wrong)(wrong.what, where=f"task {path}", hint=wrong.hint) from wrong
+    for path, uri in _imported(pipeline.root, params, ""):
+        await check_exists(house, table_of(uri, f"task {path}"))
+    return params
 
 
 def _check_conditions(house: House, dag: Dag, prefix: str) -> None:
@@ -69,16 +167,16 @@ def _check_conditions(house: House, dag: Dag, prefix: str) -> None:
             _check_conditions(house, task.body, f"{path}/")
 
 
-def _imported(dag: Dag, params: Mapping[str, Any]) -> list[str]:
-    """URIs of importers as far as they are known before the run: constants and pipeline parameters."""
-    uris: list[str] = []
+def _imported(dag: Dag, params: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
+    """Paths and URIs of importers, as far as these are known before: constants and pipeline parameters."""
+    uris: list[tuple[str, str]] = []
     for task in dag.tasks:
         if isinstance(task.body, Importer):
             binding = task.body.uri
             value = params.get(binding.name) if isinstance(binding, FromInput) else None
             value = binding.value if isinstance(binding, Constant) else value
             if isinstance(value, str):
-                uris.append(value)
+                uris.append((prefix + task.name, value))
         elif isinstance(task.body, Dag):
-            uris += _imported(task.body, {})
+            uris += _imported(task.body, {}, f"{prefix}{task.name}/")
     return uris

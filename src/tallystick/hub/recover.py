@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tallystick.core.errors import Damaged, TallyError
 from tallystick.core.pipeline.spec import Pipeline
@@ -16,13 +17,18 @@ from tallystick.core.run.events import Run, RunState, StepState, snapshots_of
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.execute import execute
 from tallystick.hub.house import House
+from tallystick.hub.house.pins import pins_of
+from tallystick.hub.house.recorder import MARK, begin_record, end_record
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.whole import with_steps
 
-__all__ = ["PipelineReader", "end_records", "give_up", "recover"]
+__all__ = ["Elsewhere", "PipelineReader", "end_records", "give_up", "recover"]
 
 PipelineReader = Callable[[str], Awaitable[Pipeline]]
 """The pipeline of a run's ``spec_digest``; TallyError where it cannot be read any more."""
+
+Elsewhere = Callable[[Run], Coroutine[Any, Any, Any] | None]
+"""What follows a run that is executed elsewhere; None for one that is not."""
 
 INTERRUPTED = "the hub stopped meanwhile"
 
@@ -30,19 +36,25 @@ TIDY_WAIT_S = 5.0
 """How long a start waits for what was left behind to be removed: millions of files take minutes."""
 
 
-async def recover(house: House, read: PipelineReader) -> tuple[Sequence[Path], Sequence[str]]:
+async def recover(
+    house: House, read: PipelineReader, elsewhere: Elsewhere | None = None
+) -> tuple[Sequence[Path], Sequence[str]]:
     """Take up what a hub that died had under way, or end it, and empty the scratch folder but for the marks
     of ingests.
 
     Runs go on where their journals end, in the background: ``read`` gives a run's pipeline by its
-    ``spec_digest``. Runs of a tallystick that kept no journal, verdicts and remedies are ended. Endpoints
-    need nothing here: settling starts what is wished. What comes back is work for the background: marks of
-    ingests that were cut off (the catalogue is to be reconciled with the ledger, and then they go), and
-    MLflow's run ids of runs that were ended here (for :func:`end_records`).
+    ``spec_digest``, and ``elsewhere`` follows those that another machine executes. Runs of a tallystick that
+    kept no journal, verdicts and remedies are ended. Endpoints need nothing here: settling starts what is
+    wished. What comes back is work for the background: marks of ingests that were cut off (the catalogue is
+    to be reconciled with the ledger, and then they go), and MLflow's run ids of runs that were ended here
+    (for :func:`end_records`).
     """
     marks = list(house.scratch.glob("ingest-*"))
-    left = [path for path in house.scratch.iterdir() if path not in marks]  # before runs make new folders
-    records = await _runs(house, read)
+    unfinished = list(house.scratch.glob(f"{MARK}*"))
+    left = [path for path in house.scratch.iterdir() if path not in (*marks, *unfinished)]  # before new ones
+    for mark in unfinished:
+        house.start(mark.name, _record(house, mark.name.removeprefix(MARK)))
+    records = await _runs(house, read, elsewhere)
     for noun, kind in (("verdict", Verdict), ("remedy", Remedy)):
         for found in await house.all(noun, kind):
             await _end(house, noun, found, INTERRUPTED)
@@ -51,13 +63,15 @@ async def recover(house: House, read: PipelineReader) -> tuple[Sequence[Path], S
     return marks, records
 
 
-async def _runs(house: House, read: PipelineReader) -> list[str]:
+async def _runs(house: House, read: PipelineReader, elsewhere: Elsewhere | None) -> list[str]:
     """Take up every run that has not ended; MLflow's run ids of those that cannot be, and are ended."""
     records = []
     for run in reversed(await house.all("run", Run)):
         if run.state.ended:
             continue
-        if run.steps:  # an older tallystick kept them here, and no journal
+        if elsewhere and (follow := elsewhere(run)):
+            house.start(run.key, follow)
+        elif run.steps:  # an older tallystick kept them here, and no journal
             await _end(house, "run", run, INTERRUPTED)
             records += [run.record_id] if run.record_id else []
         else:
@@ -65,9 +79,21 @@ async def _runs(house: House, read: PipelineReader) -> list[str]:
     return records
 
 
+async def _record(house: House, key: str) -> None:
+    """Tell MLflow how a run ended, where a hub died after that and before it had told all."""
+    run = await house.find("run", key, Run)
+    if run and run.state.ended:  # another tells it as it is taken up
+        steps = (await with_steps(house.journal, run)).steps
+        recorder = begin_record(house, run, again=True)
+        for step in steps:
+            if recorder:
+                recorder.add(step)
+        await end_record(house, run, recorder)
+
+
 async def _resume(house: House, run: Run, read: PipelineReader) -> None:
     """Drive a run on; one whose pipeline cannot be read any more is given up, as any work that breaks off."""
-    await execute(house, await read(run.spec_digest), run)
+    await execute(house, await read(run.spec_digest), run, await pins_of(house, run))
 
 
 async def _tidy(left: Sequence[Path]) -> None:

@@ -45,7 +45,7 @@ class VerbHands:
         params = {name: self._moved(value, table) for name, value in run.params.items()}
         if params == dict(run.params):
             raise BadInput(f"no parameter of run {run.key} names table {table.table}", where="remedy")
-        again = await plan(self.house, pipeline, spec, params)
+        again = await plan(self.house, pipeline, spec, params, run.options)
         return await execute(self.house, pipeline, again)
 
     @staticmethod

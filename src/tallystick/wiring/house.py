@@ -6,29 +6,37 @@ import asyncio
 import contextlib
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tallystick.core.endpoint import Endpoint
-from tallystick.core.errors import BadInput, Unavailable
+from tallystick.core.errors import BadInput, MissingTile, Unavailable
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
+from tallystick.doors.kfp.reader import read_pipeline
 from tallystick.hub.house import House, Limits
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.route import Routes
 from tallystick.hub.ingest import reconcile
 from tallystick.hub.recover import end_records, give_up, recover
 from tallystick.hub.settle import Settler
+from tallystick.ports.executor import Executor
+from tallystick.ports.runs.calendar import Calendar
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
+from tallystick.routines.schedule import keep
+from tallystick.routines.tune import give_up_study
 from tallystick.settings import Settings
+from tallystick.wiring.away import Away
 from tallystick.wiring.database.opened import Database
 from tallystick.wiring.hands import pipeline_of
 from tallystick.wiring.mlflow import Mlflow, mlflow_options, open_mlflow
-from tallystick.wiring.tiles import open_tile
+from tallystick.wiring.tiles import known_tiles, open_tile
+from tallystick.wiring.tuning import TrialHands, take_up_studies
 
 __all__ = ["Built", "build", "read_policy"]
 
@@ -41,20 +49,28 @@ class Built:
     settler: Settler
     sandboxes: dict[str, Sandbox]
     mlflow: Mlflow
-    settling: asyncio.Task[None] | None = None
+    away: Away
+    calendar: Calendar
+    settling: Sequence[asyncio.Task[None]] = ()
 
     async def begin(self) -> None:
         """Take up what was left unfinished, then begin to settle."""
         for endpoint in await self.house.all("endpoint", Endpoint):
             self.house.routes.trouble(endpoint.name, "the hub has just started")
-        marks, records = await recover(self.house, self._pipeline)
+        marks, records = await recover(self.house, self.pipeline, partial(self.away.follow, self.house))
+        await take_up_studies(self.house, TrialHands(self.house, self.mlflow.tracking))
         if marks:
             self.house.start("reconcile", self._reconcile(marks))
         if records:
             self.house.start("end records", end_records(self.house, records))
-        self.settling = asyncio.create_task(self.settler.run(), name="settle")
+        schedules = keep(self.house, read_pipeline, self.calendar)
+        self.settling = [
+            asyncio.create_task(self.settler.run(), name="settle"),
+            asyncio.create_task(schedules, name="schedules"),
+        ]
 
-    async def _pipeline(self, spec_digest: str) -> Pipeline:
+    async def pipeline(self, spec_digest: str) -> Pipeline:
+        """The pipeline that a run was made from."""
         return (await pipeline_of(self.house, spec_digest))[0]
 
     async def _reconcile(self, marks: Sequence[Path]) -> None:
@@ -65,11 +81,14 @@ class Built:
 
     async def close(self) -> None:
         """End all work and every process, then close the parts, those that keep the record last."""
-        tasks = [t for t in (self.settling, *self.house.tasks.values()) if t]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [t for t in (*self.settling, *self.house.tasks.values()) if not t.done()]:
+            for task in tasks:  # one that ends may have begun another, which nobody would end
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self.settler.close()
+        await self.away.close()
+        for executor in self.house.executors.values():
+            await executor.close()
         await self.house.catalogue.close()
         if self.mlflow.child:
             await self.mlflow.child.close()
@@ -108,27 +127,22 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
     policy = read_policy(settings.policy)
     sandboxes = _sandboxes(settings, home)
     chosen = next(iter(sandboxes.values()))
-    options = {
-        "traffic_mib_max": settings.traffic_mib_max,
-        "worker_idle_s": settings.worker_idle_s,
-        "step_threads": settings.step_threads,
-        "step_cpu_seconds": settings.step_cpu_s,
-        "step_memory_mib": settings.memory_mib,
-        **mlflow_options(settings, database),
-    }
     parts = {"sandbox": chosen, "process_sandbox": sandboxes["process"]}
-    place = Place(home, options, parts)
+    place = Place(home, _options(settings, database), parts)
 
     def tile(port: str, name: str) -> Any:
         return open_tile(port, name, place)
 
+    parts["environments"] = tile("environments", "uv")
+    executor, executors = _executors(settings, place)
     ledger = tile("ledger", settings.ledger)  # the journals of runs are in the same database
     house = House(
         ledger=ledger,
         journal=ledger,
         artifacts=tile("artifacts", settings.artifacts),
         catalogue=tile("catalogue", settings.catalogue),
-        executor=tile("executor", settings.executor),
+        executor=executor,
+        executors=executors,
         sandbox=chosen,
         registry=tile("registry", settings.registry),
         traffic=tile("traffic", "files"),
@@ -154,10 +168,42 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
         ),
         attack=settings.attack,
     )
-    house.rescue = lambda key, why: give_up(house, key, why)
-    return Built(
-        house, Settler(house), sandboxes, open_mlflow(settings, place, database, house.registry, house.clock)
-    )
+    mlflow = open_mlflow(settings, place, database, house.registry, house.clock)
+    if steps := getattr(house.registry, "steps", None):  # only MLflow's own tile keeps a record of steps
+        house.records = steps(mlflow.tracking)
+    house.rescue = partial(_rescue, house)
+    return Built(house, Settler(house), sandboxes, mlflow, Away(place, settings), tile("calendar", "cron"))
+
+
+async def _rescue(house: House, key: str, why: str) -> None:
+    await give_up(house, key, why)
+    await give_up_study(house, key, why)
+
+
+def _executors(settings: Settings, place: Place) -> tuple[Executor, dict[str, Executor]]:
+    """The chosen executor, and the others that are installed: a run says if it wants one of them."""
+    local = open_tile("executor", "local", place)
+    others, found = replace(place, parts={**place.parts, "executor": local}), {"local": local}
+    for name in known_tiles("executor"):
+        if name not in found:
+            with contextlib.suppress(*() if name == settings.executor else (MissingTile,)):
+                found[name] = open_tile("executor", name, others)
+    return found.get(settings.executor) or open_tile("executor", settings.executor, others), found
+
+
+def _options(settings: Settings, database: Database) -> dict[str, Any]:
+    """What tiles are told, by the names that they give it."""
+    return {
+        "traffic_mib_max": settings.traffic_mib_max,
+        "worker_idle_s": settings.worker_idle_s,
+        "step_threads": settings.step_threads,
+        "step_cpu_seconds": settings.step_cpu_s,
+        "step_memory_mib": settings.memory_mib,
+        "package_indexes": settings.package_indexes,
+        "package_lock_age_s": settings.package_lock_age_s,
+        "ray_address": settings.ray_address,
+        **mlflow_options(settings, database),
+    }
 
 
 def _sandboxes(settings: Settings, home: Path) -> dict[str, Sandbox]:

@@ -13,22 +13,27 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from tallystick import __version__
 from tallystick.core.errors import BadInput, Conflict, Refused, TallyError, Unavailable
 from tallystick.core.pipeline.spec import Pipeline
+from tallystick.doors.api import artifacts, compare, schedules, studies
 from tallystick.doors.api.app import api_routes
 from tallystick.doors.console import View, console_missing, console_routes
 from tallystick.doors.kfp.reader import read_pipeline
+from tallystick.doors.kubeflow.app import kubeflow_routes
 from tallystick.doors.oip.app import oip_routes
 from tallystick.doors.oip.lines import Lines
+from tallystick.routines.sides import compare_runs
 from tallystick.settings import Settings
 from tallystick.wiring.database.opened import Database, open_database
 from tallystick.wiring.database.upgrade import Talk
@@ -39,6 +44,7 @@ from tallystick.wiring.house import Built, build
 from tallystick.wiring.mlflow import say_outside
 from tallystick.wiring.protocol import BoundedHttp
 from tallystick.wiring.stepdoor import step_doors
+from tallystick.wiring.tuning import TrialHands
 
 __all__ = ["serve"]
 
@@ -129,12 +135,23 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         "upload_bytes_max": settings.upload_mib_max * MIB,
         **built.mlflow.facts(home),
     }
-    view = View(house.ledger, house.journal, house.traffic, house.artifacts, house.clock, strength, pipelines)
+    view = View(
+        house.ledger,
+        house.journal,
+        house.traffic,
+        house.artifacts,
+        house.clock,
+        strength,
+        pipelines,
+        compare=partial(compare_runs, house, built.pipeline),
+        following=built.calendar.following,
+    )
     if built.mlflow.child:  # only MLflow's own tile has a server for MLflow's door
         house.step_door = step_doors(built.mlflow.child, home / "run", built.mlflow.lane)
     lines = Lines()
     routes = [
-        *api_routes(house, VerbHands(house, settings.label), read_pipeline, facts),
+        *_tallys(settings, built, facts),
+        *kubeflow_routes(house, read_pipeline, built.calendar),
         *oip_routes(
             house.routes, house.traffic, house.clock, body_bytes_max=settings.infer_mib_max * MIB, lines=lines
         ),
@@ -150,6 +167,18 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
     app = Starlette(routes=routes, exception_handlers={404: console_missing(view)})
     front = built.mlflow.front(app)
     return _Doors(Guard(front, [f"{n}:{port}" for n in names]), lines)
+
+
+def _tallys(settings: Settings, built: Built, facts: dict[str, Any]) -> list[BaseRoute]:
+    """The routes of tallystick's own API."""
+    house, read = built.house, read_pipeline
+    return [
+        *api_routes(house, VerbHands(house, settings.label), read, facts, built.away.cluster),
+        *artifacts.routes(house),
+        *compare.routes(house, read),
+        *schedules.routes(house, read, built.calendar),
+        *studies.routes(house, TrialHands(house, built.mlflow.tracking), read),
+    ]
 
 
 def _connections_max() -> int:

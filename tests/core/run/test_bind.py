@@ -90,6 +90,7 @@ def test_a_literal_is_one_of_those_allowed() -> None:
         ("hello {{$.inputs.parameters['who']}}!", "hello you!"),
         ('{{$.inputs.parameters["count"]}} of {{$.inputs.parameters["count"]}}', "3 of 3"),
         ("{{$.pipeline_job_name}} {{$.pipeline_job_uuid}} {{$.pipeline_task_name}}", "pipe run-1 t"),
+        ("{{$.pipeline_job_resource_name}}", "pipe-run-1"),
         ("{{$.pipeline_job_create_time_utc}}", "2023-11-14T22:13:20Z"),
         ("{{$.pipeline_root}}/x", "tally://runs/x"),
     ],

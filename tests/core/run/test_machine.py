@@ -53,7 +53,7 @@ def test_what_waits_for_a_failed_step_says_so() -> None:
     run = Drive(leaf("a"), leaf("b", "a"), leaf("c", "b"))
     run.begin()
     run.fail("a")
-    assert run.machine.steps["b"].error == "a was failed"
+    assert run.machine.steps["b"].error == "a failed"
     assert run.machine.steps["c"].error == "b was skipped"
     assert run.machine.steps["b"].attempt == 0, "it never ran"
 
@@ -112,7 +112,7 @@ def test_an_exit_handler_runs_after_success_and_hears_of_it() -> None:
     run = cleaned(leaf("a"))
     run.begin()
     assert run.done("work/a") == ["clean"]
-    status = {"state": "SUCCEEDED", "pipelineJobResourceName": "run-1", "pipelineTaskName": "work"}
+    status = {"state": "SUCCEEDED", "pipelineJobResourceName": "p-run-1", "pipelineTaskName": "work"}
     assert run.inputs("clean")["how"] == status
     assert run.done("clean") == ["last"]
     run.done("last")

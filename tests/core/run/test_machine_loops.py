@@ -86,7 +86,7 @@ def test_a_branch_in_a_loop_is_each_turn_s_own() -> None:
     run = Drive(each("l", [0, 5], chosen, outputs=(out("if"),)), leaf("z", all=FromTask("l", "out")))
     assert run.begin() == ["l[1]/if/s"]
     assert run.done("l[1]/if/s", out=6) == ["z"]
-    assert run.inputs("z")["all"] == [None, 6], "a turn without an output has its place all the same"
+    assert run.inputs("z")["all"] == [6], "a turn without an output has no place, as with artifacts"
 
 
 def test_a_turn_that_fails_lets_the_others_finish_and_begins_no_more() -> None:

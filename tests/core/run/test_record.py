@@ -9,10 +9,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallystick.core.errors import Damaged
-from tallystick.core.pipeline.spec import Component, Function
-from tallystick.core.run.events import Began, CancelAsked, Event, Resumed, RetryDue, Step, StepEnded
+from tallystick.core.facts import from_json
+from tallystick.core.run.events import (
+    Began,
+    CancelAsked,
+    Event,
+    Resumed,
+    RetryDue,
+    Run,
+    Step,
+    StepEnded,
+    StepState,
+)
+from tallystick.core.run.options import RunOptions
 from tallystick.core.run.record import read_event, read_step, write_event, write_step
-from tallystick.core.values import ArtifactRef, Values, cache_key
 from tests.core.strategies import of
 
 KINDS = (Began, CancelAsked, Resumed, RetryDue, StepEnded)
@@ -55,22 +65,11 @@ def test_the_text_is_the_same_each_time_and_names_its_kind() -> None:
     assert text == write_event(Began(1, 2))
 
 
-def test_a_cache_key_covers_what_the_outputs_depend_on() -> None:
-    reader = Component("c", Function("f", "s"))
-    ref = ArtifactRef("data", "sha256:" + "a" * 64, uri="somewhere")
-    values = Values({"x": 1}, {"data": (ref,)})
-    key = cache_key(reader, values, "env")
-    renamed = ArtifactRef("n", ref.digest, uri="else")
-    assert key == cache_key(reader, Values({"x": 1}, {"data": (renamed,)}), "env")
-    others = [
-        cache_key(Component("c", Function("f", "t")), values, "env"),
-        cache_key(Component("c", Function("f", "s"), {"A": "1"}), values, "env"),
-        cache_key(reader, Values({"x": 2}, values.artifacts), "env"),
-        cache_key(reader, Values({"x": 1}, {"data": (ArtifactRef("d", "sha256:" + "b" * 64),)}), "env"),
-        cache_key(reader, Values({"x": 1}, {"data": (ref, ref)}), "env"),
-        cache_key(reader, values, "other env"),
-        cache_key(reader, values, "env", "own"),
-        cache_key(reader, values, "env", "another"),
-    ]
-    assert len({key, *others}) == 9
-    assert cache_key(reader, Values(), "env", "own") == cache_key(reader, values, "other", "own")
+def test_a_journal_from_before_there_were_notes_and_environments_is_read() -> None:
+    old = {"path": "a", "state": "cached", "at_ms": 5, "cache_key": "k"}
+    assert read_event(json.dumps({"event": "step ended", **old})) == StepEnded(
+        "a", StepState.CACHED, 5, cache_key="k"
+    )
+    assert read_step('{"path": "a", "state": "running"}') == Step("a", StepState.RUNNING)
+    run = {"key": "r", "pipeline": "p", "spec_digest": "d", "params": {}}
+    assert from_json(Run, run).options == RunOptions()

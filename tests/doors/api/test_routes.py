@@ -56,7 +56,7 @@ async def test_the_log_newest_first_and_narrowed(api, house):
     assert [f["key"] for f in (await api.get("/log?noun=model&limit=1")).json()] == ["digits@2"]
     assert [f["key"] for f in (await api.get("/log?key=digits@1")).json()] == ["digits@1"]
     assert [f["seq"] for f in (await api.get("/log?before=2")).json()] == [1]
-    await refused(api.get("/log?noun=cake"), 400, "one of data, run")
+    await refused(api.get("/log?noun=cake"), 400, "one of data, pipeline")
 
 
 @pytest.mark.parametrize("query", ["limit=-1", "limit=x", "limit=1001", "before=1e3", "before=" + "9" * 5000])

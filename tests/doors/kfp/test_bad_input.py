@@ -274,6 +274,11 @@ EDITS: dict[str, tuple[str, str, dict[str, Any], type[BadInput], str]] = {
         "settings", "deploymentSpec/executors/exec-say-3/container", {"env": [{"name": "A=B"}]},
         BadInput, "cannot be set",
     ),
+    "half a worker": (
+        "settings", "deploymentSpec/executors/exec-say-3/container",
+        {"env": [{"name": "TALLY_WORKERS", "value": "1.5"}]},
+        BadInput, "TALLY_WORKERS is a whole number",
+    ),
     "a volume": (
         "settings", "deploymentSpec/executors/exec-say-3/container", {"image": "argostub/createpvc"},
         NotSupported, "a volume of Kubernetes (CreatePVC)",

@@ -46,6 +46,15 @@ class TestCommands:
         found = read_function(["sh", "-c", prepare, "sh", "-ec", run, "def f(): pass"], self.ARGS)
         assert found == Function("f", "def f(): pass", packages)
 
+    def test_urls_are_no_hosts_to_trust(self) -> None:
+        """Where nobody named a host, the compiler writes the indexes' URLs in their place."""
+        url = "https://index.invalid/simple"
+        install = f"{self.PIP} --index-url {url} --trusted-host {url} --trusted-host b.invalid 'numpy'"
+        prepare = f'{self.CHECK}{install} && "$0" "$@"\n'
+        run = self.RUN.format("_KFP_RUNTIME=true ", "dsl")
+        found = read_function(["sh", "-c", prepare, "sh", "-ec", run, "def f(): pass"], self.ARGS)
+        assert found == Function("f", "def f(): pass", ("numpy",), (url,), ("b.invalid",))
+
     def test_nothing_to_install(self) -> None:
         run = self.RUN.format("", "components")
         assert read_function(["sh", "-ec", run, "def f(): pass"], self.ARGS) == Function("f", "def f(): pass")

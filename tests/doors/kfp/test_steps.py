@@ -167,6 +167,12 @@ class TestSettings:
     def test_the_environment(self) -> None:
         assert component(self.tasks()["say-3"]).env == {"NAME": "value", "EMPTY": ""}
 
+    def test_workers(self) -> None:
+        spec = load("settings")
+        wanted = [{"name": "TALLY_WORKERS", "value": "3"}]
+        spec["deploymentSpec"]["executors"]["exec-say-3"]["container"]["env"] = wanted
+        assert component(by_name(read_edited(spec).root)["say-3"]).resources == Resources(workers=3)
+
     def test_resources(self) -> None:
         tasks = self.tasks()
         assert component(tasks["say-4"]).resources == Resources(

@@ -80,6 +80,7 @@ def make_house(
         "scratch": scratch,
         "limits": Limits(settle_every_s=0.01),
     }
+    parts["records"] = parts["registry"]
     return House(**{**parts, **more})
 
 

@@ -25,7 +25,7 @@ from tallystick.core.pipeline.spec import (
 )
 from tallystick.core.values import ArtifactRef, Values
 
-__all__ = ["PLACEHOLDERS", "Facts", "Sources", "bind", "items_of"]
+__all__ = ["PLACEHOLDERS", "Facts", "NotYet", "Sources", "Unknown", "bind", "filled", "items_of"]
 
 PLACEHOLDERS = re.compile(r"\{\{\$\.(?:inputs\.parameters\[(?:'([^']*)'|\"([^\"]*)\")\]|([a-z_]+))\}\}")
 """What a template may hold: an input of its task, or one of :class:`Facts`."""
@@ -44,11 +44,16 @@ class Facts:
     root_uri: str = ""
     workspace_path: str = ""
 
+    @property
+    def resource_name(self) -> str:
+        """The run's name as Kubeflow makes it: the pipeline's, and what makes it the only one."""
+        return f"{self.name}-{self.key}" if self.name else self.key
+
     def of(self, task: str, path: str) -> dict[str, str]:
-        """The placeholders of PipelineSpec by name, for one step; the hub has no name beside its key."""
+        """The placeholders of PipelineSpec by name, for one step."""
         return {
             "pipeline_job_name": self.name,
-            "pipeline_job_resource_name": self.key,
+            "pipeline_job_resource_name": self.resource_name,
             "pipeline_job_uuid": self.key,
             "pipeline_job_create_time_utc": _utc(self.created_ms),
             "pipeline_job_schedule_time_utc": _utc(self.scheduled_ms or self.created_ms),
@@ -57,6 +62,21 @@ class Facts:
             **({"pipeline_root": self.root_uri} if self.root_uri else {}),
             **({"workspace_path": self.workspace_path} if self.workspace_path else {}),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Stands for an output that the step at ``path`` is yet to make, where a run is only foreseen."""
+
+    path: str
+
+
+class NotYet(Exception):
+    """Something depends on an :class:`Unknown`; ``path`` is that of the step which is to make it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,7 @@ def bind(task: Task, path: str, sources: Sources) -> Values:
             artifacts[name] = value
         elif value is not _ABSENT and (value is not None or name not in params):
             params[name] = value
-    params |= {name: _filled(value, sources.facts, params, path) for name, value in templates.items()}
+    params |= {name: _filled_in(value, sources.facts, params, path) for name, value in templates.items()}
     return Values(_typed(task, path, params), artifacts)
 
 
@@ -103,7 +123,7 @@ def _typed(task: Task, path: str, params: dict[str, Any]) -> dict[str, Any]:
     declared = task.body.params if isinstance(task.body, Component) else ()
     for param in declared:
         value = params.get(param.name)
-        if value is None:
+        if value is None or isinstance(value, Unknown):
             continue
         if param.type is ParamType.STRING and not isinstance(value, str):
             value = _text(value)
@@ -119,7 +139,9 @@ def items_of(task: Task, path: str, sources: Sources) -> list[Any] | tuple[Any, 
         return []
     items = _value(task.loop.items, path, sources, missing_is_fine=False)
     if isinstance(task.loop.items, Template):
-        items = _filled(items, sources.facts, {}, path)
+        items = filled(items, sources.facts, {}, path)
+    if isinstance(items, Unknown):
+        raise NotYet(items.path)
     if not isinstance(items, tuple if task.loop.artifacts else list):
         raise BadInput(f"the loop needs a list, got {str(items)[:80]!r}", where=path)
     if len(items) > ITEMS_MAX:
@@ -164,13 +186,25 @@ def _value(binding: Binding, path: str, sources: Sources, *, missing_is_fine: bo
 
 
 def _pick(value: Any, name: str, path: str) -> Any:
+    if isinstance(value, Unknown):
+        return value
     if not isinstance(value, Mapping) or name not in value:
         raise BadInput(f"the loop item has no field {name!r}", where=path)
     return value[name]
 
 
-def _filled(value: Any, facts: Mapping[str, str], params: Mapping[str, Any], path: str) -> Any:
-    """``value`` with each placeholder replaced; a text that is nothing else becomes what that stands for."""
+def _filled_in(value: Any, facts: Mapping[str, str], params: Mapping[str, Any], path: str) -> Any:
+    try:
+        return filled(value, facts, params, path)
+    except NotYet as not_yet:
+        return Unknown(not_yet.path)
+
+
+def filled(value: Any, facts: Mapping[str, str], params: Mapping[str, Any], path: str) -> Any:
+    """``value`` with each placeholder replaced; a text that is nothing else becomes what that stands for.
+
+    BadInput, naming ``path``, for a placeholder that stands for nothing here.
+    """
 
     def told(found: re.Match[str]) -> Any:
         name = found[1] or found[2]
@@ -178,6 +212,8 @@ def _filled(value: Any, facts: Mapping[str, str], params: Mapping[str, Any], pat
         name = name or found[3]
         if name not in known:
             raise BadInput(f"there is nothing to put in for {found[0]}", where=path)
+        if isinstance(known[name], Unknown):
+            raise NotYet(known[name].path)
         return known[name]
 
     def fill(part: Any) -> Any:

@@ -45,6 +45,7 @@ from typing import Any
 from tallystick.core.data import TABLE_URI
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.pipeline.spec import Task
+from tallystick.core.run.options import RunOptions
 from tallystick.core.values import Values
 
 __all__ = [
@@ -109,7 +110,9 @@ class StepState(enum.StrEnum):
 class Step:
     """One execution of one task; ``path`` is unique in the run, for example ``for-loop-1[2]/train``.
 
-    A graph that was skipped whole stands as one step of its own. ``attempt`` counts from 1.
+    A graph that was skipped whole stands as one step of its own. ``attempt`` counts from 1. ``environment``
+    is the digest of what it ran on, ``cache_note`` says why its outputs were found or not, and ``note`` what
+    else a person should know.
     """
 
     path: str
@@ -122,6 +125,9 @@ class Step:
     log_digest: str = ""
     started_ms: int = 0
     ended_ms: int = 0
+    environment: str = ""
+    cache_note: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,8 @@ class Run:
 
     ``steps`` are kept in the run's journal, and stand here only where somebody looks at the whole of it.
     ``counts`` says how many there were in each state when this was told, and ``snapshots`` (``table@id``)
-    which it brought in.
+    which it brought in. ``reproduces`` is the key of the run that it does again,
+    and ``away`` its id where another machine executes it.
     """
 
     key: str
@@ -148,6 +155,9 @@ class Run:
     tenant: str = DEFAULT_TENANT
     snapshots: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    options: RunOptions = field(default_factory=RunOptions)
+    reproduces: str = ""
+    away: str = ""
 
     @property
     def counted(self) -> Mapping[str, int]:
@@ -204,6 +214,9 @@ class StepEnded:
     error: str = ""
     log_digest: str = ""
     cache_key: str = ""
+    environment: str = ""
+    cache_note: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

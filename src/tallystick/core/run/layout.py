@@ -109,13 +109,16 @@ def selected(graph: Graph) -> Values:
 
 
 def collected(dag: Dag, results: Sequence[Values | None]) -> Values:
-    """The outputs of all turns in order: lists of parameters, and artifacts one after the other."""
+    """The outputs of all turns in order: lists of parameters, and artifacts one after the other.
+
+    A turn in which the output's task was skipped has none, and none stands for it.
+    """
     turns = [values or Values() for values in results]
     params: dict[str, Any] = {}
     artifacts: dict[str, tuple[ArtifactRef, ...]] = {}
     for output in dag.outputs:
         if is_param(dag, output):
-            params[output.name] = [values.params.get(output.name) for values in turns]
+            params[output.name] = [v.params[output.name] for v in turns if output.name in v.params]
         else:
             artifacts[output.name] = tuple(
                 ref for values in turns for ref in values.artifacts.get(output.name, ())

@@ -111,6 +111,9 @@ class Machine:
             error=event.error,
             log_digest=event.log_digest,
             cache_key=event.cache_key or step.cache_key,
+            environment=event.environment or step.environment,
+            cache_note=event.cache_note or step.cache_note,
+            note=event.note,
             ended_ms=self._now,
         )
         retry = node.task.retry
@@ -175,7 +178,7 @@ class Machine:
         node.spared = regardless or node.graph.spared or any(other.spared for other in needed)
         unmet = next((other for other in needed if other.state is None or not other.state.done), None)
         if unmet is not None and not regardless:
-            self._skip(node, f"{unmet.task.name} was {unmet.state}")
+            self._skip(node, f"{unmet.task.name} {_how(unmet.state)}")
         elif not self._may_go_on(node):
             self._skip(node, f"the run was {self.state}", cut=True)
         else:
@@ -313,10 +316,14 @@ class Machine:
         other = node.graph.nodes[name]
         status = {
             "state": _KFP_STATES.get(other.state or StepState.SKIPPED, "SUCCEEDED"),
-            "pipelineJobResourceName": self._facts.key,
+            "pipelineJobResourceName": self._facts.resource_name,
             "pipelineTaskName": name,
         }
         return {**status, "error": {"code": 0, "message": other.error}} if other.error else status
+
+
+def _how(state: StepState | None) -> str:
+    return "failed" if state is StepState.FAILED else f"was {state}"
 
 
 def _wait_ms(retry: Retry, attempt: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,20 +12,17 @@ from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.facts import NOUNS, to_json
 from tallystick.core.model import ModelRef
 from tallystick.core.names import check_name
-from tallystick.core.pipeline.params import read_params
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.signal import Signal, drift_words
+from tallystick.doors.api import runs
 from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, number, save_body, text
 from tallystick.hub.deploy import deploy, withdraw
-from tallystick.hub.execute import cancel, execute
 from tallystick.hub.heal import Hands, begin_remedy, carry, propose_remedy
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove
-from tallystick.hub.house.whole import whole_run
 from tallystick.hub.ingest import ingest
 from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.observe import observe
-from tallystick.hub.plan import plan
 from tallystick.hub.register import admit, register
 
 __all__ = ["api_routes"]
@@ -35,12 +31,9 @@ LISTING_MAX = 1000
 
 
 class _Api:
-    def __init__(
-        self, house: House, hands: Hands, read: Callable[[bytes], Pipeline], facts: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, house: House, hands: Hands, facts: Mapping[str, Any]) -> None:
         self.house = house
         self.hands = hands
-        self.read = read
         self.facts = facts
 
     async def status(self, _: Request) -> Any:
@@ -59,7 +52,7 @@ class _Api:
         key = request.query_params.get("key", "")
         before, limit = number(request, "before", 0, 2**62), number(request, "limit", 50, LISTING_MAX)
         # What the cache keeps is no news: who wants steps says so, by their noun or by a key.
-        nouns = [noun] if noun or key else [n for n in NOUNS if n != "step"]
+        nouns = [noun] if noun or key else [n for n in NOUNS if n not in ("step", "environment")]
         found = [
             fact
             for one in nouns
@@ -80,7 +73,7 @@ class _Api:
         fact = await self.house.ledger.latest(self.house.tenant, noun, key)
         if fact is None:
             raise NotFound(f"no {noun} {key[:100]!r}", hint=f"tally log --noun {noun}")
-        state = to_json(await whole_run(self.house, key)) if noun == "run" else fact.state
+        state = await runs.shown_run(self.house, key, request) if noun == "run" else fact.state
         return self._shown(key, state)
 
     def _shown(self, key: str, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,26 +98,6 @@ class _Api:
             raise in_file(wrong, filename) from wrong
         finally:
             await remove(folder)
-
-    async def run(self, request: Request) -> Any:
-        body = await json_body(request)
-        spec, filename = text(body, "spec").encode(), file_name(text(body, "filename", ""))
-        params = body.get("params", {})
-        if not isinstance(params, dict):
-            raise BadInput("'params' must be an object", where="body")
-        texts = body.get("params_text", {})
-        if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
-            raise BadInput("'params_text' must be an object of texts", where="body")
-        try:
-            pipeline = await asyncio.to_thread(self.read, spec)
-        except BadInput as wrong:
-            raise in_file(wrong, filename) from wrong
-        planned = await plan(self.house, pipeline, spec, {**params, **read_params(pipeline, texts)})
-        self.house.start(planned.key, execute(self.house, pipeline, planned))
-        return planned
-
-    async def cancel(self, request: Request) -> Any:
-        return await cancel(self.house, request.path_params["key"])
 
     async def register(self, request: Request) -> Any:
         body = await json_body(request)
@@ -182,14 +155,19 @@ def _noun(request: Request) -> str:
 
 
 def api_routes(
-    house: House, hands: Hands, read: Callable[[bytes], Pipeline], facts: Mapping[str, Any]
+    house: House,
+    hands: Hands,
+    read: Callable[[bytes], Pipeline],
+    facts: Mapping[str, Any],
+    clusters: runs.Clusters = runs.no_cluster,
 ) -> list[BaseRoute]:
     """Routes under ``/api/tally``.
 
-    ``read`` makes a pipeline of a file's bytes; ``facts`` are what ``status`` says of this hub (one that is
-    an async function is asked each time), and hold the defaults ``label`` and ``upload_bytes_max``.
+    ``read`` makes a pipeline of a file's bytes, ``clusters`` gives the one at a host; ``facts`` are what
+    ``status`` says of this hub (one that is an async function is asked each time), and hold the defaults
+    ``label`` and ``upload_bytes_max``.
     """
-    api = _Api(house, hands, read, facts)
+    api = _Api(house, hands, facts)
 
     def post(path: str, handler: Any, status: int = 200) -> Route:
         return Route(f"/api/tally{path}", answer(handler, status), methods=["POST"])
@@ -202,8 +180,7 @@ def api_routes(
         get("/log", api.log),
         get("/traffic/{name}", api.traffic),
         post("/ingest", api.ingest, 201),
-        post("/runs", api.run, 202),
-        post("/runs/{key}/cancel", api.cancel, 202),
+        *runs.routes(house, read, clusters),
         post("/models", api.register, 201),
         post("/models/admit", api.admit),
         post("/verdicts", api.judge, 202),

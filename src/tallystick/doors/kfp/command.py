@@ -88,11 +88,14 @@ def _prepared(function: Function, script: str) -> Function | None:
         return None
     options = indexes.pop().split()
     said = [*zip(options[::2], options[1::2], strict=True)]
+    urls = tuple(value for option, value in said if option != "--trusted-host")
+    # Where nobody named a host, the compiler writes the URLs again. To pip these are no hosts.
+    hosts = (value for option, value in said if option == "--trusted-host" and value not in urls)
     return replace(
         function,
         packages=tuple(dict.fromkeys(packages)),
-        index_urls=tuple(value for option, value in said if option != "--trusted-host"),
-        trusted_hosts=tuple(value for option, value in said if option == "--trusted-host"),
+        index_urls=urls,
+        trusted_hosts=tuple(hosts),
     )
 
 

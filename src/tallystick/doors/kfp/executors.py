@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tallystick.core.pipeline.spec import (
     Binding,
@@ -39,6 +40,9 @@ _VOLUME_IMAGES = {"argostub/createpvc": "CreatePVC", "argostub/deletepvc": "Dele
 """What kfp-kubernetes writes for steps that its own driver does in a cluster: there is no such image."""
 _CONTAINER = frozenset({"image", "command", "args", "env", "resources"})
 _CONTAINER_REFUSED = {"lifecycle": "a lifecycle hook"}
+WORKERS = "TALLY_WORKERS"
+"""What ``task.set_env_variable`` sets to ask for so many workers, as torchrun would start them."""
+_COUNT = re.compile(r"[1-9]\d{0,3}", re.ASCII)
 _ENV_NAME = re.compile(r"[^=\x00\s]{1,400}")
 _NUMBER = re.compile(r"-\d{1,5}\Z", re.ASCII)
 _ITS_INPUT = "{{$.inputs.parameters['uri']}}"
@@ -54,13 +58,13 @@ def read_component(
 ) -> Component:
     """A container as the function or the command that it runs. ``name`` is the component's in the file."""
     fields = container.fields(_CONTAINER, _CONTAINER_REFUSED)
-    code = _code(container, fields, Names(face, inputs.keys()))
+    code, env = _code(container, fields, Names(face, inputs.keys())), _env(fields.get("env"))
     return Component(
         # kfp numbers what is used twice: it is the same component all the same.
         name=code.name if isinstance(code, Function) else _NUMBER.sub("", name.removeprefix("comp-")),
         code=code,
-        env=_env(fields.get("env")),
-        resources=read_resources(fields.get("resources"), inputs),
+        env=env,
+        resources=replace(read_resources(fields.get("resources"), inputs), workers=_workers(env, container)),
         timeout_s=timeout_s,
         params=tuple(face.params.values()),
         artifacts=tuple(face.artifacts.values()),
@@ -84,6 +88,14 @@ def _code(container: Node, fields: Mapping[str, Node], names: Names) -> Function
     else:
         check_text(image, container.need("image"), {*names.face.params, *names.given})
     return Command(image, command, args)
+
+
+def _workers(env: Mapping[str, str], container: Node) -> int:
+    """How many processes of the step run together: kfp has no word of its own for that."""
+    said = env.get(WORKERS, "1")
+    if not _COUNT.fullmatch(said):
+        raise container.wrong(f"{WORKERS} is a whole number from 1 to 9999, got {said[:80]!r}")
+    return int(said)
 
 
 def _env(node: Node | None) -> dict[str, str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterable
 
 from tallystick.core.errors import TallyError, Unavailable
-from tallystick.core.run.events import Event
+from tallystick.core.run.events import Event, Step
 
 __all__ = ["STOPPED", "Inbox"]
 
@@ -15,9 +16,14 @@ STOPPED = "the run is not executed any more"
 
 
 class Inbox:
-    """Taken in the order in which they were put. Who waits for one goes on once it is durable."""
+    """Taken in the order in which they were put. Who waits for one goes on once it is durable.
+
+    The other way, whoever executes the run shows here which steps changed, and others look on.
+    """
 
     def __init__(self) -> None:
+        self._shown: dict[str, tuple[int, Step]] = {}
+        self._mark = 0
         self._events: asyncio.Queue[tuple[Event, asyncio.Future[None]]] = asyncio.Queue()
 
     def put(self, event: Event) -> asyncio.Future[None]:
@@ -39,6 +45,18 @@ class Inbox:
             raise
         finally:
             _answer(found, wrong)
+
+    def show(self, steps: Iterable[Step], now_ms: int) -> None:
+        """These steps have changed, durably. Marks grow from one hub to the next, as the clock does."""
+        self._mark = max(self._mark + 1, now_ms)
+        for step in steps:
+            self._shown.pop(step.path, None)
+            self._shown[step.path] = self._mark, step
+
+    def since(self, mark: int) -> tuple[int, list[Step]]:
+        """The steps that changed after ``mark`` (0: all), in that order, and the mark to ask with next."""
+        newest = itertools.takewhile(lambda shown: shown[0] > mark, reversed(self._shown.values()))
+        return self._mark, [step for _, step in newest][::-1]
 
     def close(self, wrong: TallyError | None) -> None:
         """Nobody takes any more: whoever waits hears ``wrong``, or that there is nothing left to do."""

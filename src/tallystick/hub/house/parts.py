@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
-from tallystick.core.errors import NotFound, TallyError, Unavailable
+from tallystick.core.errors import NotFound, NotSupported, TallyError, Unavailable
 from tallystick.core.facts import Fact, from_json, to_json
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.signal import DriftLimits
@@ -26,6 +26,7 @@ from tallystick.ports.ledger import Ledger
 from tallystick.ports.registry import Registry
 from tallystick.ports.runs.conditions import Conditions
 from tallystick.ports.runs.journal import Journal
+from tallystick.ports.runs.records import StepRecords
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.traffic import Traffic
 
@@ -54,13 +55,15 @@ class Limits:
 class House:
     """All parts, by the ports' names, and what is under way.
 
-    ``scratch`` is a folder for work in progress, emptied at start. ``inboxes`` take events for runs
-    under way, ``progress`` holds the share done and words for each key under way, and ``wake`` is
-    set when there is something to settle. ``rescue`` ends the noun of a key whose work broke off.
-    ``step_door`` opens MLflow's door for one step, named by its run and path (``run-1 train``): the
-    socket to hand to the step. There is none where MLflow is not the registry.
-    ``step_slots`` are held by steps that execute, of all runs together, and ``errand_slots`` by errands
-    that load a model, attack it or measure: ``limits.steps_at_once`` of each.
+    ``scratch`` is a folder for work in progress, emptied at start. ``inboxes`` take events for runs under
+    way, ``progress`` holds the share done and words for each key under way, and ``wake`` is set when there is
+    something to settle. ``rescue`` ends the noun of a key whose work broke off. ``step_door`` opens MLflow's
+    door for one step, named by its run and path (``run-1 train``): the socket to hand to the step, and
+    ``records`` takes its record. There is neither where MLflow is not the registry. ``executors`` are others
+    than ``executor``, by the name that a run's options give, and ``logs`` are open for the steps that run, by
+    run and path. Of ``environments`` it is known that the ledger has them. ``step_slots`` are held by steps
+    that execute, of all runs together, and ``errand_slots`` by errands that load a model, attack it or
+    measure: ``limits.steps_at_once`` of each.
     """
 
     ledger: Ledger
@@ -79,6 +82,10 @@ class House:
     drift: DriftLimits = field(default_factory=DriftLimits)
     limits: Limits = field(default_factory=Limits)
     step_door: Callable[[str], AbstractAsyncContextManager[Path]] | None = None
+    records: StepRecords | None = None
+    executors: dict[str, Executor] = field(default_factory=dict)
+    logs: dict[tuple[str, str], IO[str]] = field(default_factory=dict)
+    environments: set[str] = field(default_factory=set)
     attack: str = "art"
     tenant: str = DEFAULT_TENANT
     locks: dict[tuple[str, str], asyncio.Lock] = field(default_factory=dict)
@@ -93,6 +100,13 @@ class House:
     def __post_init__(self) -> None:
         self.step_slots = asyncio.Semaphore(self.limits.steps_at_once)
         self.errand_slots = asyncio.Semaphore(self.limits.steps_at_once)
+
+    def executor_of(self, name: str) -> Executor:
+        """The executor of that name; the house's own for none. NotSupported names those that there are."""
+        if name and name not in self.executors:
+            known = ", ".join(self.executors) or "none but the hub's own"
+            raise NotSupported(f"there is no executor {name[:100]!r}", where="on", hint=f"there is {known}")
+        return self.executors[name] if name else self.executor
 
     def lock(self, noun: str, key: str) -> asyncio.Lock:
         """One lock for each key: who reads a noun in order to change it holds this meanwhile."""

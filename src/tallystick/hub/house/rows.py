@@ -23,10 +23,11 @@ class Rows:
     artifact: str
 
 
-def table_of(uri: str) -> TableRef:
-    """The table that an importer's URI means; NotSupported for any other kind of URI."""
+def table_of(uri: str, where: str = "importer") -> TableRef:
+    """The table that an importer's URI means; NotSupported for any other kind of URI, naming the task."""
     if not uri.startswith(TABLE_URI):
-        raise NotSupported(f"cannot import from {uri[:80]!r}", where="importer", hint=f"use {TABLE_URI}NAME")
+        hint = f"use {TABLE_URI}NAME, after `tally ingest NAME FILE`"
+        raise NotSupported(f"cannot import from {uri[:80]!r} yet, only from tables", where=where, hint=hint)
     return TableRef.parse(uri)
 
 

@@ -11,7 +11,7 @@ from tallystick.core.run.record import read_step
 from tallystick.hub.house.parts import House
 from tallystick.ports.runs.journal import Journal
 
-__all__ = ["ended_with", "whole_run", "with_steps"]
+__all__ = ["ended_with", "run_since", "whole_run", "with_steps"]
 
 LEFT = "the run was given up"
 
@@ -19,6 +19,18 @@ LEFT = "the run was given up"
 async def whole_run(house: House, key: str) -> Run:
     """A run with its steps; NotFound names some that do exist."""
     return await with_steps(house.journal, await house.get("run", key, Run))
+
+
+async def run_since(house: House, key: str, mark: int) -> tuple[Run, int]:
+    """A run with those of its steps that changed since ``mark`` (0: all), and the mark to ask with next.
+
+    Of a run that nobody executes, because it has ended for example, it is all steps.
+    """
+    run, inbox = await house.get("run", key, Run), house.inboxes.get(key)
+    if inbox is None or run.state.ended:
+        return await with_steps(house.journal, run), mark
+    mark, steps = inbox.since(mark)
+    return replace(run, steps=tuple(steps)), mark
 
 
 async def with_steps(journal: Journal, run: Run) -> Run:

@@ -12,8 +12,11 @@ from typing import Any
 from tallystick.core.errors import BadInput, Conflict, NotFound, NotSupported
 from tallystick.ports.registry import Registered, RunData
 from tallystick.ports.tile import Place
+from tallystick.ports.tracking import Tracking
 from tallystick.tiles.registry.child import IDLE_S, MlflowChild, Store
+from tallystick.tiles.registry.native import begin_natively, end_natively
 from tallystick.tiles.registry.rest import Rest, Server
+from tallystick.tiles.registry.steps import MlflowSteps
 from tallystick.tiles.registry.transfer import MODEL_BYTES_MAX, files_of, pull, push
 
 __all__ = ["MlflowRegistry", "open_tile"]
@@ -31,12 +34,17 @@ class MlflowRegistry:
         self.child = child
         self._rest = Rest(child)
         self._model_bytes_max = model_bytes_max
+        self._tracking: Tracking | None = None
 
     async def begin_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> tuple[str, str]:
         """Start a run, in an experiment made when new; ``(experiment_id, run_id)``.
 
         Conflict when the experiment was deleted in MLflow.
         """
+        if self._tracking:
+            begun = await begin_natively(self._tracking, experiment, name, tags, _now_ms())
+            if begun:
+                return begun
         experiment_id = await self._experiment(experiment)
         made = await self._rest.post(
             "runs/create", experiment_id=experiment_id, run_name=name, start_time=_now_ms(), tags=_pairs(tags)
@@ -47,7 +55,9 @@ class MlflowRegistry:
         """End a run with ``FINISHED``, ``FAILED`` or ``KILLED``."""
         if status not in _STATUSES:
             raise BadInput(f"{status!r} is no way for a run to end", hint=" or ".join(_STATUSES))
-        await self._rest.post("runs/update", run_id=run_id, status=status, end_time=_now_ms())
+        now_ms = _now_ms()
+        if not (self._tracking and await end_natively(self._tracking, run_id, status, now_ms)):
+            await self._rest.post("runs/update", run_id=run_id, status=status, end_time=now_ms)
 
     async def register(
         self, name: str, folder: Path, tags: Mapping[str, str], *, run_id: str = ""
@@ -105,6 +115,11 @@ class MlflowRegistry:
         params = {str(p["key"]): str(p.get("value", "")) for p in data.get("params", ())}
         tags = {str(t["key"]): str(t.get("value", "")) for t in data.get("tags", ())}
         return RunData({k: v for k, v in metrics.items() if math.isfinite(v)}, params, tags)
+
+    def steps(self, tracking: Tracking) -> MlflowSteps:
+        """The record of steps, natively in ``tracking`` as far as that is plain; runs begin and end so."""
+        self._tracking = tracking
+        return MlflowSteps(tracking, self._rest)
 
     async def close(self) -> None:
         """End MLflow's server."""
