@@ -20,8 +20,8 @@ from tallystick.core.values import Values
 from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
 from tallystick.hub.house.cache import StepCache, declared, imported, said_of
-from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import check_exists, table_of
+from tallystick.hub.house.specs import keep_spec
 
 __all__ = ["foresee", "plan"]
 
@@ -48,17 +48,10 @@ async def plan(
     """
     options = options or RunOptions()
     params = await _checked(house, pipeline, given, options)
-    folder = house.folder("plan")
-    try:
-        file = folder / "pipeline.yaml"
-        file.write_bytes(spec)
-        blob = await house.artifacts.put_file(file)
-    finally:
-        await remove(folder)
     run = Run(
         key=key or house.new_key("run"),
         pipeline=pipeline.name,
-        spec_digest=blob.digest,
+        spec_digest=await keep_spec(house, spec),
         params=params,
         started_ms=house.clock.now_ms(),
         tenant=house.tenant,

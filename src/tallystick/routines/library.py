@@ -14,7 +14,7 @@ from tallystick.core.run.events import Run, RunState
 from tallystick.core.run.options import RunOptions
 from tallystick.hub.execute import cancel, execute
 from tallystick.hub.house import House
-from tallystick.hub.house.removal import remove
+from tallystick.hub.house.specs import keep_spec, spec_of
 from tallystick.hub.plan import plan
 
 __all__ = [
@@ -76,18 +76,11 @@ class Library:
 
     async def keep(self, spec: bytes) -> str:
         """Store a pipeline's file; its digest."""
-        folder = self.house.folder("shelve")
-        try:
-            file = folder / "pipeline.yaml"
-            await asyncio.to_thread(file.write_bytes, spec)
-            return (await self.house.artifacts.put_file(file)).digest
-        finally:
-            await remove(folder)
+        return await keep_spec(self.house, spec)
 
     async def spec(self, digest: str) -> bytes:
         """A pipeline's file."""
-        path = await self.house.artifacts.path_of(digest)
-        return await asyncio.to_thread(path.read_bytes)
+        return await spec_of(self.house, digest)
 
     async def experiments(self) -> Sequence[Experiment]:
         """All that were not removed, most recently changed first."""

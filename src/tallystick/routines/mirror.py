@@ -6,7 +6,6 @@ finds it again instead of submitting it twice.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from tallystick.core.run.options import RunOptions
 from tallystick.core.run.record import write_step
 from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
-from tallystick.hub.house.removal import remove
+from tallystick.hub.house.specs import keep_spec, spec_of
 from tallystick.ports.runs.cluster import Cluster, Seen
 from tallystick.ports.runs.journal import Entry
 
@@ -46,14 +45,9 @@ async def hand_over(
     check_pipeline(pipeline)
     params = check_params(pipeline, given)
     check_values("parameter", params, "hand it over as an artifact")
-    folder = house.folder("plan")
-    try:
-        (folder / "pipeline.yaml").write_bytes(spec)
-        blob = await house.artifacts.put_file(folder / "pipeline.yaml")
-    finally:
-        await remove(folder)
+    digest = await keep_spec(house, spec)
     key, now = house.new_key("run"), house.clock.now_ms()
-    run = Run(key, pipeline.name, blob.digest, params, started_ms=now, tenant=house.tenant, options=options)
+    run = Run(key, pipeline.name, digest, params, started_ms=now, tenant=house.tenant, options=options)
     await house.tell(
         "run", key, "planned", run, f"pipeline {pipeline.name} on {options.on} at {options.host}"
     )
@@ -106,8 +100,7 @@ async def _stop(cluster: Cluster, run: Run) -> bool:
 
 async def _submit(house: House, cluster: Cluster, run: Run) -> Run:
     options = run.options
-    file = await house.artifacts.path_of(run.spec_digest)
-    spec = await asyncio.to_thread(file.read_bytes)
+    spec = await spec_of(house, run.spec_digest)
     away = await cluster.submit(run.key, spec, run.params, experiment=options.experiment, cache=options.cache)
     run = replace(run, away=away)
     await house.tell("run", run.key, "submitted", run, cluster.page(away))

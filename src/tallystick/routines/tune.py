@@ -21,7 +21,7 @@ from tallystick.core.names import canonical_json
 from tallystick.core.run.events import Run, RunState
 from tallystick.core.study import Study, StudyState, Trial, TrialState, best_of, found
 from tallystick.hub.house import House
-from tallystick.hub.house.removal import remove
+from tallystick.hub.house.specs import keep_spec
 from tallystick.ports.runs.journal import Entry
 from tallystick.ports.runs.tuner import Tuner
 
@@ -55,13 +55,7 @@ class Hands(Protocol):
 
 async def begin_study(house: House, draft: Study, spec: bytes) -> Study:
     """``draft`` with its key and with ``spec`` stored, recorded and ready for :func:`tune`."""
-    folder = house.folder("tune")
-    try:
-        file = folder / "pipeline.yaml"
-        await asyncio.to_thread(file.write_bytes, spec)
-        digest = (await house.artifacts.put_file(file)).digest
-    finally:
-        await remove(folder)
+    digest = await keep_spec(house, spec)
     key, now = house.new_key("study"), house.clock.now_ms()
     study = replace(draft, key=key, spec_digest=digest, started_ms=now, tenant=house.tenant)
     await house.tell("study", key, "planned", study, f"{study.trials_max} trials of {study.pipeline}")

@@ -16,6 +16,7 @@ from tallystick.doors.kfp.reader import read_pipeline
 from tallystick.hub.deploy import deploy
 from tallystick.hub.execute import execute
 from tallystick.hub.house import House
+from tallystick.hub.house.specs import spec_of
 from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.plan import plan
 from tallystick.hub.register import admit, register
@@ -27,8 +28,7 @@ SETTLE_CHECK_S = 0.1
 
 async def pipeline_of(house: House, spec_digest: str) -> tuple[Pipeline, bytes]:
     """The pipeline that a run was made from, and its file as it was handed in."""
-    path = await house.artifacts.path_of(spec_digest)
-    spec = await asyncio.to_thread(path.read_bytes)
+    spec = await spec_of(house, spec_digest)
     return await asyncio.to_thread(read_pipeline, spec), spec
 
 

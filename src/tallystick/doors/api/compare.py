@@ -18,6 +18,7 @@ from tallystick.core.run.events import Run
 from tallystick.doors.api.wire import answer
 from tallystick.hub.execute import execute
 from tallystick.hub.house import House
+from tallystick.hub.house.specs import spec_of
 from tallystick.routines.differ import TOLERANCE, Difference
 from tallystick.routines.reasons import first_of, reasons
 from tallystick.routines.reproduce import reproduce
@@ -38,8 +39,7 @@ class _Compare:
 
     async def pipeline(self, spec_digest: str) -> Pipeline:
         """The pipeline that a run was made from."""
-        path = await self.house.artifacts.path_of(spec_digest)
-        return await asyncio.to_thread(lambda: self.read(path.read_bytes()))
+        return await asyncio.to_thread(self.read, await spec_of(self.house, spec_digest))
 
     async def compare(self, request: Request) -> Any:
         keys = [request.query_params.get(name, "") for name in ("before", "after")]
