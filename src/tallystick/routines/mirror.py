@@ -26,7 +26,7 @@ from tallystick.hub.house.specs import keep_spec, spec_of
 from tallystick.ports.runs.cluster import Cluster, Seen
 from tallystick.ports.runs.journal import Entry
 
-__all__ = ["hand_over", "mirror", "stop_elsewhere"]
+__all__ = ["hand_over", "mirror"]
 
 _log = logging.getLogger(__name__)
 
@@ -134,9 +134,3 @@ async def _end(house: House, run: Run, state: RunState, error: str) -> Run:
     run = replace(run, state=state, error=error, ended_ms=house.clock.now_ms())
     await house.tell("run", run.key, state, run, error)
     return run
-
-
-async def stop_elsewhere(cluster: Cluster, run: Run) -> None:
-    """Ask the cluster to end ``run``; how that went is seen by :func:`mirror`."""
-    if run.away and not run.state.ended:
-        await cluster.stop(run.away)

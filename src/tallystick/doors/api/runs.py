@@ -14,16 +14,15 @@ from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.facts import from_json, to_json
 from tallystick.core.pipeline.params import read_params
 from tallystick.core.pipeline.spec import Pipeline
-from tallystick.core.run.events import Run
 from tallystick.core.run.options import KUBEFLOW, RunOptions
 from tallystick.doors.api.logs import read_log
-from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, number, text
+from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, number, text, texts
 from tallystick.hub.execute import cancel, execute
 from tallystick.hub.house import House
 from tallystick.hub.house.whole import run_since, whole_run
 from tallystick.hub.plan import foresee, plan
 from tallystick.ports.runs.cluster import Cluster
-from tallystick.routines.mirror import hand_over, mirror, stop_elsewhere
+from tallystick.routines.mirror import hand_over, mirror
 
 __all__ = ["Clusters", "no_cluster", "routes", "shown_run"]
 
@@ -47,18 +46,17 @@ class _Runs:
         """Begin a run, or with ``dry_run`` only foresee what it would come to."""
         body = await json_body(request)
         spec, filename = text(body, "spec").encode(), file_name(text(body, "filename", ""))
-        params, texts = body.get("params", {}), body.get("params_text", {})
+        params = body.get("params", {})
         if not isinstance(params, dict):
             raise BadInput("'params' must be an object", where="body")
-        if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
-            raise BadInput("'params_text' must be an object of texts", where="body")
+        said = texts(body, "params_text")
         options = _options(body.get("options", {}))
         request.state.dry_run = flag(body, "dry_run")
         try:
             pipeline = await asyncio.to_thread(self.read, spec)
         except BadInput as wrong:
             raise in_file(wrong, filename) from wrong
-        given = {**params, **read_params(pipeline, texts)}
+        given = {**params, **read_params(pipeline, said)}
         if options.on == KUBEFLOW:
             return await self._elsewhere(pipeline, spec, given, options, request.state.dry_run)
         if request.state.dry_run:
@@ -79,12 +77,7 @@ class _Runs:
         return run
 
     async def cancel(self, request: Request) -> Any:
-        key = request.path_params["key"]
-        run = await self.house.get("run", key, Run)
-        if run.options.on != KUBEFLOW or not run.away:
-            return await cancel(self.house, key)
-        await stop_elsewhere(self.clusters(run.options.host), run)
-        return run
+        return await cancel(self.house, request.path_params["key"])
 
     async def log(self, request: Request) -> Any:
         """A piece of a step's log, ``from`` a byte on."""

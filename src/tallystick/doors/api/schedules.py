@@ -14,7 +14,7 @@ from tallystick.core.facts import to_json
 from tallystick.core.pipeline.params import read_params
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.run.events import Run
-from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, text
+from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, text, texts
 from tallystick.hub.house import House
 from tallystick.ports.runs.calendar import Calendar
 from tallystick.routines.library import Library
@@ -32,9 +32,7 @@ class _Schedules:
     async def add(self, request: Request) -> Any:
         body = await json_body(request)
         spec, filename = text(body, "spec").encode(), file_name(text(body, "filename", ""))
-        texts, every_s = body.get("params_text", {}), body.get("every_s", 0)
-        if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
-            raise BadInput("'params_text' must be an object of texts", where="body")
+        said, every_s = texts(body, "params_text"), body.get("every_s", 0)
         at_once = body.get("at_once", 1)
         for name, value in (("every_s", every_s), ("at_once", at_once)):
             if not isinstance(value, int) or isinstance(value, bool):
@@ -48,7 +46,7 @@ class _Schedules:
             name=text(body, "name", "") or pipeline.name,
             spec_digest="",
             timing=Timing(cron=text(body, "cron", ""), every_s=every_s),
-            params=read_params(pipeline, texts),
+            params=read_params(pipeline, said),
             at_once=at_once,
             catchup=flag(body, "catchup"),
         )

@@ -18,7 +18,7 @@ from tallystick.core.pipeline.params import read_params
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.study import Study
 from tallystick.doors.api.space import check_space, one_of, read_space
-from tallystick.doors.api.wire import answer, file_name, in_file, json_body, text
+from tallystick.doors.api.wire import answer, file_name, in_file, json_body, text, texts
 from tallystick.hub.house import House
 from tallystick.routines.tune import Hands, begin_study, resume_study, stop_study, tune, whole_study
 
@@ -51,9 +51,7 @@ class _Studies:
         return self._go_on(await begin_study(self.house, draft, spec))
 
     def _draft(self, body: Mapping[str, Any], pipeline: Pipeline) -> Study:
-        texts, filename = body.get("params_text", {}), file_name(text(body, "space_filename", ""))
-        if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
-            raise BadInput("'params_text' must be an object of texts", where="body")
+        said, filename = texts(body, "params_text"), file_name(text(body, "space_filename", ""))
         trials = _count(body, "trials", 20, TRIALS_MAX)
         direction = text(body, "direction", "minimize")
         draft = Study(
@@ -63,7 +61,7 @@ class _Studies:
             spec_digest="",
             objective=_metric(text(body, "objective")),
             space=(),
-            params=read_params(pipeline, texts),
+            params=read_params(pipeline, said),
             maximize=one_of(direction, DIRECTIONS, "direction", "direction") == "maximize",
             sampler=one_of(text(body, "sampler", "tpe"), SAMPLERS, "sampler", "sampler"),
             pruner=one_of(text(body, "pruner", "none"), PRUNERS, "pruner", "pruner"),

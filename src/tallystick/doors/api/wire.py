@@ -27,6 +27,7 @@ __all__ = [
     "number",
     "save_body",
     "text",
+    "texts",
 ]
 
 _log = logging.getLogger(__name__)
@@ -128,6 +129,14 @@ def flag(body: Mapping[str, Any], name: str) -> bool:
     value = body.get(name, False)
     if not isinstance(value, bool):
         raise BadInput(f"{name!r} must be true or false", where="body")
+    return value
+
+
+def texts(body: Mapping[str, Any], name: str) -> Mapping[str, str]:
+    """A field that is an object of texts; empty where it is not there."""
+    value = body.get(name, {})
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise BadInput(f"{name!r} must be an object of texts", where="body")
     return value
 
 
