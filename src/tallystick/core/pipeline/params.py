@@ -10,7 +10,7 @@ from typing import Any
 from tallystick.core.errors import BadInput
 from tallystick.core.pipeline.spec import Param, ParamType, Pipeline
 
-__all__ = ["check_params", "check_value", "read_params"]
+__all__ = ["check_params", "check_value", "is_of", "read_params"]
 
 _PYTHON_TYPES: dict[ParamType, type | tuple[type, ...]] = {
     ParamType.STRING: str,
@@ -65,13 +65,18 @@ def read_params(pipeline: Pipeline, texts: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+def is_of(kind: ParamType, value: Any) -> bool:
+    """Whether ``value`` is of the type; Python's bool, which is an int to Python, is BOOLEAN alone."""
+    if isinstance(value, bool):
+        return kind is ParamType.BOOLEAN
+    return isinstance(value, _PYTHON_TYPES[kind])
+
+
 def check_value(where: str, param: Param, value: Any) -> Any:
     """The value, if ``param`` may have it; BadInput says which type or values it may have."""
-    wanted = _PYTHON_TYPES[param.type]
-    wrong_bool = isinstance(value, bool) and param.type is not ParamType.BOOLEAN
     if value is None and param.optional:
         return None
-    if not isinstance(value, wanted) or wrong_bool:
+    if not is_of(param.type, value):
         raise BadInput(f"parameter {param.name!r} must be {param.type}, got {str(value)[:80]!r}", where=where)
     if isinstance(value, float) and math.isnan(value):
         raise BadInput(f"parameter {param.name!r} is not a number (NaN)", where=where)

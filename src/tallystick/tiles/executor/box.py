@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.core.errors import NotSupported
+from tallystick.core.pipeline.params import is_of
 from tallystick.core.pipeline.spec import Command, Component, Function, Param, ParamType
 from tallystick.ports.executor import InputFile, Job, Outcome, OutputFile
 from tallystick.tiles.executor.command import argv_of, check_command
@@ -24,15 +25,6 @@ OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 NAME_CHARS_MAX = 100
 ENTRY_BYTES = 512
 """What an empty file counts for."""
-_KINDS: dict[ParamType, type | tuple[type, ...]] = {
-    ParamType.STRING: str,
-    ParamType.INTEGER: int,
-    ParamType.DOUBLE: (int, float),
-    ParamType.BOOLEAN: bool,
-    ParamType.LIST: list,
-    ParamType.STRUCT: dict,
-    ParamType.FINAL_STATUS: dict,
-}
 
 
 class BrokenOutput(Exception):
@@ -292,7 +284,6 @@ def _parsed(param: Param, text: str) -> Any:
 
 def _checked(param: Param, value: Any) -> Any:
     value = _widened(param, value)
-    wrong_bool = isinstance(value, bool) and param.type is not ParamType.BOOLEAN
-    if not isinstance(value, _KINDS[param.type]) or wrong_bool:
+    if not is_of(param.type, value):
         raise BrokenOutput(f"output {param.name!r} is declared {param.type}, got {str(value)[:80]!r}")
     return value
