@@ -31,9 +31,10 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 __all__ = ["main"]
 
@@ -48,9 +49,13 @@ RETRY_S = 0.02
 """Between two rounds of killing: the time the kernel may need to tear a process down."""
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl, _syscall = _libc["prctl"], _libc["syscall"]
+
+
 def prctl(option: int, value: int) -> None:
     """Linux's prctl(2); OSError when it refuses."""
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
+    if _prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
 
 
@@ -60,7 +65,7 @@ def leave_keyring() -> None:
     Where the kernel has no keyrings, or no room for another, there is nothing to leave or to be done.
     """
     if (number := KEYCTL.get(os.uname().machine)) is not None:
-        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(KEYCTL_JOIN_SESSION_KEYRING), None)
+        _syscall(ctypes.c_long(number), ctypes.c_long(KEYCTL_JOIN_SESSION_KEYRING), None)
 
 
 def watch_children() -> int:
@@ -249,7 +254,22 @@ def keep(stdio: list[int], life: socket.socket) -> None:
     say(life, status=os.waitstatus_to_exitcode(status))
 
 
-def guard(life: socket.socket, wake: int, pid: int, spare: int, processes: int) -> int:
+class Callers(Protocol):
+    """Who calls the hub from below a keeper, besides."""
+
+    def waiting(self) -> list[int]:
+        """What can be read when somebody calls."""
+
+    def admit(self) -> None:
+        """Let one in."""
+
+    def done(self) -> None:
+        """The hub has said ``D``: it is done with one."""
+
+
+def guard(
+    life: socket.socket, wake: int, pid: int, spare: int, processes: int, callers: Callers | None = None
+) -> int:
     """Wait until process ``pid`` ends or the hub wants it to, then end all the rest: its wait status.
 
     With more than ``processes`` at once, where that is not 0, it is told and all are killed. The kernel's own
@@ -257,17 +277,24 @@ def guard(life: socket.socket, wake: int, pid: int, spare: int, processes: int) 
     """
     ended: dict[int, int] = {}
     asked: set[int] = set()
-    ending = False
-    pause = LOOK_S if processes else None
+    ending, look_at = False, time.monotonic() + LOOK_S
     while pid not in ended:
-        ready, _, _ = select.select([life.fileno(), wake], [], [], RETRY_S if ending else pause)
+        calling = callers.waiting() if callers else []
+        pause = RETRY_S if ending else max(0.0, look_at - time.monotonic()) if processes else None
+        ready, _, _ = select.select([life.fileno(), wake, *calling], [], [], pause)
         if life.fileno() in ready:
-            ending = life.recv(1) == b"T"
-            if not ending:
+            word = life.recv(1)
+            if word == b"D" and callers:
+                callers.done()
+            elif not (ending := word == b"T"):
                 ended |= kill_all(wake)
-        elif not ready and not ending and len(descendants(set())) > processes > 0:
-            say(life, processes=processes)
-            ended |= kill_all(wake)
+        if processes and not ending and time.monotonic() >= look_at:
+            if len(descendants(set())) > processes:
+                say(life, processes=processes)
+                ended |= kill_all(wake)
+            look_at = time.monotonic() + LOOK_S
+        if callers and any(fd in ready for fd in calling):
+            callers.admit()
         if ending:  # again and again, for who is born meanwhile: bubblewrap's own start takes some time
             young = [other for other in descendants(set(), spare) if other not in asked]
             send_signal(young, signal.SIGTERM)

@@ -23,7 +23,7 @@ from tallystick.hub.house.bounds import check_values
 from tallystick.hub.house.cache import Found, StepCache, declared, imported, said_of
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import export_table, table_of
-from tallystick.ports.executor import InputFile, Job, Outcome
+from tallystick.ports.executor import Door, InputFile, Job, Outcome
 
 __all__ = ["StepContext", "at_once", "run_step"]
 
@@ -176,8 +176,8 @@ async def _execute(
         with log.open("w", encoding="utf-8") as lines:
             house.logs[live] = lines
             try:
-                async with _step_door(house, job.key) as socket:
-                    job = replace(job, hub_socket=socket)
+                async with _step_door(house, job.key) as door:
+                    job = replace(job, door=door)
                     executor = house.executor_of(options.on)
                     outcome = await executor.run(job, lambda line: print(line, file=lines))
             finally:
@@ -204,7 +204,7 @@ async def _tidy(context: StepContext, folder: Path) -> None:
         await asyncio.wait(context.tidying, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _step_door(house: House, key: str) -> AbstractAsyncContextManager[Path | None]:
+def _step_door(house: House, key: str) -> AbstractAsyncContextManager[Door | None]:
     """The step's own way to MLflow, for as long as it runs; None where there is no MLflow."""
     return house.step_door(key) if house.step_door else nullcontext()
 

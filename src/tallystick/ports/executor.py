@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from tallystick.core.pipeline.spec import Component
 from tallystick.core.values import Environment
 
-__all__ = ["Executor", "InputFile", "Job", "Outcome", "OutputFile"]
+__all__ = ["Door", "Executor", "InputFile", "Job", "Outcome", "OutputFile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,26 @@ class OutputFile:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Door(Protocol):
+    """A step's own way to the hub, for as long as it runs: whoever comes by it is taken for that step."""
+
+    async def path(self) -> Path:
+        """A unix socket that leads to the hub; Unavailable where none can be made."""
+        ...
+
+    async def serve(self, connection: socket.socket) -> None:
+        """Answer a connection that was accepted for the step, until it has ended; it is closed then."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One step to run. ``workdir`` is empty, and the step's alone; ``key`` names run and step in logs.
 
-    ``env`` is added to the step's environment. With ``hub_socket``, a unix socket, the step reaches the hub
-    (and nothing else) at the address in its environment variable ``MLFLOW_TRACKING_URI``. ``environment`` is
-    what :meth:`Executor.environment` said for the component, or one that was recorded earlier; None stands
-    for what is installed beside the hub. Only with ``commands``, which a person must have asked for, is a
+    ``env`` is added to the step's environment. By ``door`` the step reaches the hub (and nothing else), at
+    the address in its environment variable ``MLFLOW_TRACKING_URI``. ``environment`` is what
+    :meth:`Executor.environment` said for the component, or one that was recorded earlier; None stands for
+    what is installed beside the hub. Only with ``commands``, which a person must have asked for, is a
     container's command run; all steps of a run may write in its folder ``shared``, where there is one;
     ``facts`` are what its placeholders may name (``pipeline_job_name`` and others).
     """
@@ -49,7 +62,7 @@ class Job:
     params: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[InputFile, ...]] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
-    hub_socket: Path | None = None
+    door: Door | None = None
     environment: Environment | None = None
     commands: bool = False
     shared: Path | None = None

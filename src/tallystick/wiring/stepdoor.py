@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 import secrets
 import shutil
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.server import ServerState
 
 from tallystick.core.errors import Unavailable
 from tallystick.doors.mlflow.proxy import Native
 from tallystick.doors.mlflow.relay import MlflowServer
 from tallystick.doors.mlflow.step import step_app
+from tallystick.ports.executor import Door
 from tallystick.wiring.protocol import BoundedHttp
 
 __all__ = ["CONNECTIONS_MAX", "step_doors"]
@@ -33,11 +36,12 @@ _FOLDER = re.compile(r"[0-9a-f]{8}")
 
 def step_doors(
     child: MlflowServer, run: Path, lane: Native | None = None
-) -> Callable[[str], AbstractAsyncContextManager[Path]]:
-    """What opens a door for a step, named by its run and path (``run-1 train``), under folder ``run``.
+) -> Callable[[str], AbstractAsyncContextManager[Door]]:
+    """What opens a door for a step, named by its run and path (``run-1 train``), its socket under ``run``.
 
     The socket is ``<run>/<8 hex>/s``, 15 bytes after ``<home>``, its mode 0600 in a folder of 0700:
     within the 107 bytes of unix(7) for every home. What a hub that was killed left there is removed.
+    Nothing is made before the step is heard of by the door: most never are.
     """
     for left in run.iterdir() if run.is_dir() else ():
         if _FOLDER.fullmatch(left.name):
@@ -46,30 +50,28 @@ def step_doors(
 
 
 @contextlib.asynccontextmanager
-async def _opened(child: MlflowServer, run: Path, key: str, lane: Native | None) -> AsyncIterator[Path]:
-    """Unavailable when the socket cannot be made."""
+async def _opened(child: MlflowServer, run: Path, key: str, lane: Native | None) -> AsyncIterator[Door]:
     name, _, path = key.partition(" ")
-    served = _Served(child, {"tally.run": name, "tally.step": path}, lane)
-    folder = run / secrets.token_hex(4)
+    door = _StepDoor(lambda: step_app(child, {"tally.run": name, "tally.step": path}, lane=lane), run)
     try:
-        try:
-            folder.mkdir(mode=0o700)
-            await served.listen(folder / "s")
-        except OSError as wrong:
-            raise Unavailable(f"no socket can be made: {wrong.strerror}", where=str(folder)) from wrong
-        yield folder / "s"
+        yield door
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # at once: whoever comes now finds nothing
-        await asyncio.shield(asyncio.ensure_future(served.close()))
+        await door.close()
 
 
-class _Served:
-    """The app on a socket. Not a whole uvicorn.Server: that one looks ten times a second for its end."""
+class _StepDoor:
+    """The app behind a door. Not a whole uvicorn.Server: that one looks ten times a second for its end."""
 
-    def __init__(self, child: MlflowServer, tags: dict[str, str], lane: Native | None) -> None:
+    def __init__(self, app: Callable[[], Starlette], run: Path) -> None:
+        self._app = app
+        self._folder = run / secrets.token_hex(4)
         self._state = ServerState()
-        self._config = uvicorn.Config(
-            step_app(child, tags, lane=lane),
+        self._listening: asyncio.Server | None = None
+
+    @functools.cached_property
+    def _config(self) -> uvicorn.Config:
+        config = uvicorn.Config(
+            self._app(),
             http=BoundedHttp,
             ws="none",
             lifespan="off",
@@ -81,20 +83,44 @@ class _Served:
             date_header=False,
             limit_concurrency=CONNECTIONS_MAX,
         )
-        self._listening: asyncio.Server | None = None
+        config.load()
+        return config
 
-    async def listen(self, path: Path) -> None:
-        self._config.load()
+    async def path(self) -> Path:
+        """Unavailable when the socket cannot be made."""
+        path = self._folder / "s"
+        if self._listening is None:
+            try:
+                self._folder.mkdir(mode=0o700)
+                loop = asyncio.get_running_loop()
+                self._listening = await loop.create_unix_server(self._protocol, sock=_bound(path))
+            except OSError as wrong:
+                what = f"no socket can be made: {wrong.strerror}"
+                raise Unavailable(what, where=str(self._folder)) from wrong
+        return path
+
+    async def serve(self, connection: socket.socket) -> None:
+        """Answer what was accepted elsewhere."""
         loop = asyncio.get_running_loop()
-        self._listening = await loop.create_unix_server(self._protocol, sock=_bound(path))
+        protocol = self._protocol()
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)
+        try:
+            await protocol.lost
+        finally:
+            transport.abort()
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self) -> _Counted:
         return _Counted(config=self._config, server_state=self._state, app_state={})
 
     async def close(self) -> None:
         """Take no more, let what is under way end for a moment, then end it."""
         if self._listening:
+            shutil.rmtree(self._folder, ignore_errors=True)  # at once: whoever comes now finds nothing
             self._listening.close()
+        if self._state.connections or self._state.tasks:
+            await asyncio.shield(asyncio.ensure_future(self._end()))
+
+    async def _end(self) -> None:
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks:
@@ -110,10 +136,22 @@ class _Served:
 class _Counted(BoundedHttp):
     """HTTP/1.1 for at most so many connections: each is a file of the hub's, and those are not endless."""
 
+    lost: asyncio.Future[None]
+    """Done once the connection is."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.lost = asyncio.get_running_loop().create_future()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         if len(self.there()) > CONNECTIONS_MAX:
             transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
 
 def _bound(path: Path) -> socket.socket:

@@ -277,7 +277,7 @@ async def test_each_step_gets_a_way_to_mlflow_of_its_own_while_it_runs(house, tm
 
     class Noting(FakeExecutor):
         async def run(self, job, on_log):
-            jobs.append((job.key, job.hub_socket, len(doors)))
+            jobs.append((job.key, job.door, len(doors)))
             return await super().run(job, on_log)
 
     house.step_door = step_door
@@ -293,7 +293,7 @@ async def test_without_mlflow_a_step_has_no_way_to_it(house):
 
     class Noting(FakeExecutor):
         async def run(self, job, on_log):
-            jobs.append(job.hub_socket)
+            jobs.append(job.door)
             return await super().run(job, on_log)
 
     house.executor = Noting({"write": write, "read": read})

@@ -16,6 +16,7 @@ from tallystick.core.wall import Wall
 from tallystick.crew.steps.kernel import LANDLOCK_SCOPES_SINCE_ABI, landlock_abi
 from tallystick.ports.executor import InputFile, Job
 from tallystick.ports.tile import Place
+from tallystick.proofs.sandbox import marked
 from tallystick.tiles.sandbox import bubblewrap, process
 from tests.fakes.steps import opened, outcome, step
 
@@ -232,6 +233,51 @@ async def test_behind_the_fence_the_rest_of_the_shared_folders_is_hidden(tmp_pat
     assert seen == {"written": False, "text": "shown", "link": False}
     assert not (tmp_path / "given" / "planted").exists()
     await sandbox.close()
+
+
+LEAVE = """
+import ctypes, os, socket, subprocess, sys, time
+libc, marker = ctypes.CDLL(None, use_errno=True), {marker!r}
+found = {{
+    'memory': len(open('/proc/sysvipc/shm').readlines()) - 1,
+    'processes': sorted(int(name) for name in os.listdir('/proc') if name.isdigit()),
+    'files': [name for folder in ('/tmp', '/dev/shm', '/home/tally', os.environ['HOME'], os.environ['TMPDIR'])
+              for name in os.listdir(folder) if name.startswith('left')],
+    'sockets': [line for name in ('unix', 'tcp') for line in open('/proc/net/' + name)
+                if 'left' in line or ' 06 ' in line],
+    'mounts': sorted(line.split()[4] for line in open('/proc/self/mountinfo')),
+    'cwd': os.getcwd(),
+}}
+assert libc.shmget(7, 4096, 0o1666) >= 0
+for folder in ('/tmp', '/dev/shm', '/home/tally', os.environ['HOME'], os.environ['TMPDIR']):
+    open(folder + '/left', 'w').write('behind')
+daemon = "import os, signal, socket, time\\nos.setsid()\\nsignal.signal(15, signal.SIG_IGN)\\n" \\
+    "if os.fork(): os._exit(0)\\n" \\
+    "s = socket.socket(socket.AF_UNIX); s.bind('\\\\0left'); s.listen(); print('there', flush=True)\\n" \\
+    "time.sleep(600)"
+subprocess.Popen([sys.executable, '-c', daemon, marker], stdout=subprocess.PIPE).stdout.readline()
+with socket.create_server(('127.0.0.1', 0)) as server:  # leaves a connection that waits for its time
+    with socket.create_connection(server.getsockname()) as mine: server.accept()[0].close()
+return {{**found, 'keeper': os.readlink('/proc/self/ns/pid')}}
+"""
+
+
+async def test_behind_the_fence_a_step_finds_nothing_of_the_one_before_it(tmp_path):
+    """A keeper has one step after another: nothing but the namespace that its processes are in stays."""
+    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    executor, seen, marker = opened(sandbox, tmp_path), [], uuid.uuid4().hex
+    for _ in range(12):
+        done = await outcome(executor, tmp_path, step(LEAVE.format(marker=marker), **ANSWER))
+        seen.append({**done.params.get("Output", {}), "error": done.error, "alive": marked(marker)})
+    await sandbox.close()
+    assert {one["error"] for one in seen} == {""}
+    assert len({one["keeper"] for one in seen}) < len(seen)
+    for one in seen:
+        assert (one["memory"], one["files"], one["sockets"], one["alive"]) == (0, [], [], [])
+        assert len(one["processes"]) == 2
+        assert [place.replace(one["cwd"], "") for place in one["mounts"]] == [
+            place.replace(seen[0]["cwd"], "") for place in seen[0]["mounts"]
+        ]
 
 
 @scoped

@@ -12,6 +12,7 @@ import pytest
 
 from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.pipeline.spec import Command, Component, Param, ParamType, Resources, Slot
+from tallystick.crew.ray.door import SocketDoor
 from tallystick.ports.executor import InputFile, Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.sandbox import TREE, marked
@@ -249,5 +250,5 @@ async def test_the_hub_is_reached_from_a_command(executor, tmp_path):
         "import os, urllib.request as r; print(r.urlopen(os.environ['MLFLOW_TRACKING_URI']).read().decode())"
     )
     async with await asyncio.start_unix_server(answer, path):
-        done = await run(executor, tmp_path, command(sys.executable, "-c", code), log, hub_socket=path)
+        done = await run(executor, tmp_path, command(sys.executable, "-c", code), log, door=SocketDoor(path))
     assert (done.error, log) == ("", ["hello"])

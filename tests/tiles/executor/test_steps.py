@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tallystick.core.pipeline.spec import Param, ParamType, Slot
+from tallystick.crew.ray.door import SocketDoor
 from tallystick.crew.relay import same_user
 from tallystick.hub.house.removal import remove_tree
 from tallystick.ports.executor import Job
@@ -207,7 +208,7 @@ async def test_the_hub_is_reached_through_its_socket(sandbox, tmp_path):
     )
     what = step(body, returns="list", out_params=(Param("Output", ParamType.LIST),))
     async with await asyncio.start_unix_server(answer, path):
-        done = await outcome(opened(sandbox, tmp_path), tmp_path, what, hub_socket=path)
+        done = await outcome(opened(sandbox, tmp_path), tmp_path, what, door=SocketDoor(path))
     assert done.error == ""
     assert done.params["Output"] == [f"/api/{n} {400_000 * (n % 2)}" for n in range(100)]
 
@@ -218,7 +219,7 @@ async def test_a_hub_that_is_gone_is_an_error_of_the_step(sandbox, tmp_path):
         pass
     path.touch()
     what = step("import os, urllib.request\nurllib.request.urlopen(os.environ['MLFLOW_TRACKING_URI'])")
-    assert (await outcome(opened(sandbox, tmp_path), tmp_path, what, hub_socket=path)).error
+    assert (await outcome(opened(sandbox, tmp_path), tmp_path, what, door=SocketDoor(path))).error
 
 
 async def test_nothing_else_is_reached_from_bubblewrap(tmp_path):

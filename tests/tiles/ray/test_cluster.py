@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tallystick.core.errors import NotSupported, Unavailable
 from tallystick.core.pipeline.spec import Resources, Slot
+from tallystick.crew.ray.door import SocketDoor
 from tallystick.ports.executor import InputFile, Job
 from tallystick.proofs.executor import ExecutorProof
 from tallystick.proofs.sandbox import marked
@@ -217,7 +218,7 @@ with urllib.request.urlopen(os.environ['MLFLOW_TRACKING_URI'] + '/x', sent) as a
 """
     door = folder / "d"
     async with await asyncio.start_unix_server(answer, str(door)):
-        many = [ran(opened, folder, where(0, body), hub_socket=door) for _ in range(3)]
+        many = [ran(opened, folder, where(0, body), door=SocketDoor(door)) for _ in range(3)]
         told = await asyncio.gather(*many)
     assert [one.error for one in told] == [""] * 3
 

@@ -9,6 +9,7 @@ from typing import Any
 from tallystick.core.facts import from_json, to_json
 from tallystick.core.pipeline.spec import Component
 from tallystick.core.values import Environment
+from tallystick.crew.ray.door import SocketDoor
 from tallystick.ports.executor import InputFile, Job, Outcome
 
 __all__ = ["identity", "input_files", "read_job", "write_outcome"]
@@ -35,7 +36,7 @@ def read_job(said: Mapping[str, Any], workdir: Path, inputs: list[Path], hub_soc
         params=said["params"],
         artifacts=artifacts,
         env=said["env"],
-        hub_socket=hub_socket,
+        door=SocketDoor(hub_socket) if hub_socket else None,
         environment=from_json(Environment, environment) if environment else None,
         commands=bool(said["commands"]),
         facts=said["facts"],

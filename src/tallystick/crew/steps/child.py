@@ -1,4 +1,4 @@
-"""The step's own process: first it gives up what it must not have, then it waits for its order.
+"""The step's own process: it goes behind its fence, waits for its order, and gives up what it must not have.
 
 Of the zygote and of other steps nothing is left in it but the modules that are imported.
 """
@@ -16,30 +16,45 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from tallystick.crew import step
 from tallystick.crew.gang import end_python
-from tallystick.crew.steps.fence import lower
+from tallystick.crew.steps.fence import Bare, Fence, Shown, lower
 from tallystick.crew.steps.kernel import forbid_new_privileges, scope
 from tallystick.crew.steps.packages import take_up
 from tallystick.crew.warden import PR_SET_PDEATHSIG, leave_keyring, limit, prctl
 
-__all__ = ["run_child"]
+__all__ = ["Lot", "run_child"]
 
 DESCRIPTORS_MAX = 1 << 20
 PIECE_BYTES = 64 * 1024
+BACKLOG = 64
 
 
-def run_child(told: socket.socket, keeper: int, proc: int) -> NoReturn:
-    """The step's whole life. ``told`` brings its order, and takes why it could not be set up.
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What a step's process has from its keeper: ``proc`` is a /proc that can be written, for the fence."""
 
-    ``proc`` is the fence's /proc, below 0 where there is no fence.
+    keeper: int
+    fence: Fence | None
+    proc: int
+
+
+def run_child(told: socket.socket, lot: Lot) -> NoReturn:
+    """The step's whole life. ``told`` takes the door that the step reaches the hub by, and brings its order.
+
+    Then it takes why the step could not be set up, or ends without a word.
     """
     try:
-        _give_up(keeper, proc)
+        bare, port = _ready(told, lot)
         out, order = _order_from(told)
+        if lot.fence:
+            _shut(bare, order, lot.proc)
         _set_up(out, order)
+        if order["hub"]:
+            os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         told.close()
     except BaseException as wrong:  # noqa: BLE001  a forked half must never run on into its parent's code
         with contextlib.suppress(OSError):
@@ -48,20 +63,23 @@ def run_child(told: socket.socket, keeper: int, proc: int) -> NoReturn:
     _run(order)
 
 
-def _give_up(keeper: int, proc: int) -> None:
+def _ready(told: socket.socket, lot: Lot) -> tuple[Bare | None, int]:
+    """Whatever needs no order."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if proc >= 0:
-        lower(proc)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != keeper:
+    if os.getppid() != lot.keeper:
         os._exit(127)
     leave_keyring()
     os.umask(0o077)
     forbid_new_privileges()
-    if proc < 0:
+    bare = lot.fence.bare() if lot.fence else None
+    if not lot.fence:
         scope()
+    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as door:
+        socket.send_fds(told, [b"+"], [door.fileno()])
+        return bare, int(door.getsockname()[1])
 
 
 def _order_from(told: socket.socket) -> tuple[int, dict[str, Any]]:
@@ -72,6 +90,13 @@ def _order_from(told: socket.socket) -> tuple[int, dict[str, Any]]:
     while piece := told.recv(PIECE_BYTES):
         wire += piece
     return fds[0], json.loads(wire)
+
+
+def _shut(bare: Bare | None, order: Mapping[str, Any], proc: int) -> None:
+    if bare:
+        bare.show([Shown(*one) for one in order["shown"]], order["memory_folder_bytes"])
+        lower(proc)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changed credentials take it back
 
 
 def _set_up(out: int, order: Mapping[str, Any]) -> None:

@@ -18,9 +18,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tallystick.crew.steps.kernel import Mount, Space, drop_capabilities, mount, setns, unshare
+from tallystick.crew.steps.kernel import (
+    Mount,
+    Space,
+    drop_capabilities,
+    known_capabilities,
+    mount,
+    setns,
+    unshare,
+)
 
-__all__ = ["Fence", "Shown", "lower"]
+__all__ = ["Bare", "Fence", "Shown", "lower"]
 
 MEMORY_FOLDERS = ("/tmp", "/home/tally", "/dev/shm")  # noqa: S108  inside the fence each is new
 UID = 1000
@@ -30,6 +38,7 @@ _HARMLESS = Mount.NO_SETUID | Mount.NO_DEVICES
 _PROC = _HARMLESS | Mount.NO_PROGRAMS
 _READ_ONLY = Mount.REMOUNT | Mount.BIND | Mount.READ_ONLY
 _NOT_USERS = Space.MOUNTS | Space.IPC | Space.NAMES | Space.NETWORK
+_HELD = os.O_PATH | os.O_CLOEXEC
 _OWN_USERS = (
     ("self/setgroups", b"deny"),
     ("self/uid_map", b"%d 0 1" % UID),
@@ -47,12 +56,18 @@ class Shown:
 
 
 class Fence:
-    """What is the same for all steps of a zygote. ``roots``: the folders that they share."""
+    """What is the same for all steps of a zygote. ``roots``: the folders that they share.
 
-    def __init__(self, roots: Sequence[str]) -> None:
+    ``memory_bytes`` is how large each folder in memory may mostly become.
+    """
+
+    def __init__(self, roots: Sequence[str], memory_bytes: int) -> None:
         self._own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._roots = tuple(roots)
         self._covered = tuple(root for root in roots if not _is_below(root, MEMORY_FOLDERS))
-        self._kept = tuple(_mounts_below(MEMORY_FOLDERS, but=roots))
+        self._kept = tuple(Shown(path, True) for path in _mounts_below(MEMORY_FOLDERS, but=roots))
+        self._memory_bytes = memory_bytes
+        known_capabilities()  # counted here, once, for all who are forked
 
     def fork(self) -> int:
         """fork(2), the child being the first process of a namespace: with it all in there ends."""
@@ -66,35 +81,62 @@ class Fence:
         return pid
 
     def enter(self) -> int:
-        """In the first process: all that does not depend on the step, but for the users.
+        """In that first process: mounts of its own, with a /proc that shows what it is the first of.
 
         A descriptor comes back that :func:`lower` needs, and nobody else may have: of a /proc that can be
-        written. It lies under the one that the step sees, where no path leads.
+        written. It lies under the one that steps see, where no path leads.
         """
-        unshare(_NOT_USERS)
+        unshare(Space.MOUNTS)
         mount(None, "/", None, Mount.RECURSIVE | Mount.PRIVATE)
-        _loopback_up()
         mount("proc", "/proc", "proc", _PROC)
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         # To the kernel the user of a hub that runs as root stays root, and root may write settings in /proc.
         mount("proc", "/proc", "proc", _PROC | Mount.READ_ONLY)
-        ptys = Mount.NO_SETUID | Mount.NO_PROGRAMS
-        mount("devpts", "/dev/pts", "devpts", ptys, "newinstance,ptmxmode=0666,mode=620")
         return proc
 
-    def show(self, shown: Iterable[Shown], memory_bytes: int) -> None:
-        """Then: the step's own paths, and new folders in memory, each of ``memory_bytes`` at most."""
-        places = [*(Shown(path, True) for path in self._kept), *shown]
+    def bare(self) -> Bare:
+        """In a step's process, forked from that one: new namespaces, and everything shut that can be."""
+        unshare(_NOT_USERS)
+        _loopback_up()
+        ptys = Mount.NO_SETUID | Mount.NO_PROGRAMS
+        mount("devpts", "/dev/pts", "devpts", ptys, "newinstance,ptmxmode=0666,mode=620")
         # What lies below a folder that is about to be covered is held open, and found again through /proc.
-        held = [(place, os.open(place.path, os.O_PATH | os.O_CLOEXEC)) for place in places]
+        roots = {root: os.open(root, _HELD | os.O_DIRECTORY) for root in self._roots}
+        kept = [(place, os.open(place.path, _HELD)) for place in self._kept]
         for folder in MEMORY_FOLDERS:
-            mount("tmpfs", folder, "tmpfs", _HARMLESS, f"size={memory_bytes},mode=0700")
+            mount("tmpfs", folder, "tmpfs", _HARMLESS, f"size={self._memory_bytes},mode=0700")
         for root in self._covered:
             mount("tmpfs", root, "tmpfs", _HARMLESS, f"size={COVER_BYTES},mode=0700")
-        for place, fd in sorted(held, key=lambda one: one[0].path):
+        for place, fd in sorted(kept, key=lambda one: one[0].path):
             _show(place, fd)
-        for root in self._covered:
+        return Bare(roots, self._covered, self._memory_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A step's namespaces before anything of its own is in them. ``roots`` are held open, by their paths."""
+
+    roots: dict[str, int]
+    covered: tuple[str, ...]
+    memory_bytes: int
+
+    def show(self, shown: Iterable[Shown], memory_bytes: int) -> None:
+        """The step's own paths, and then no more; each folder in memory has ``memory_bytes`` at most."""
+        for place in sorted(shown, key=lambda one: one.path):
+            _show(place, self._held(place.path))
+        for root in self.covered:
             mount(None, root, None, _READ_ONLY | _HARMLESS)
+        if memory_bytes != self.memory_bytes:
+            for folder in MEMORY_FOLDERS:
+                mount(None, folder, None, Mount.REMOUNT | _HARMLESS, f"size={memory_bytes}")
+        for fd in self.roots.values():
+            os.close(fd)
+
+    def _held(self, path: str) -> int:
+        root = next((root for root in self.roots if path.startswith(f"{root}/")), None)
+        if root is None:
+            return os.open(path, _HELD)
+        return os.open(path[len(root) + 1 :], _HELD, dir_fd=self.roots[root])
 
 
 def lower(proc: int) -> None:
@@ -111,9 +153,9 @@ def lower(proc: int) -> None:
 def _show(place: Shown, fd: int) -> None:
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
-            Path(place.path).mkdir(parents=True, exist_ok=True)
+            os.makedirs(place.path, exist_ok=True)  # noqa: PTH103  as in all of this: pathlib would be felt
         elif not os.path.lexists(place.path):
-            Path(place.path).parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(place.path), exist_ok=True)  # noqa: PTH103, PTH120  as above
             os.mknod(place.path, 0o600)
         mount(f"/proc/self/fd/{fd}", place.path, None, Mount.BIND)
         if not place.writable:

@@ -1,141 +1,231 @@
-"""A step's keeper, forked from the zygote: it starts the step, and sees to the end of all below it.
+"""A keeper, forked from the zygote: it starts one step after another, and sees to the end of all below it.
 
     zygote --(fork)--> keeper --(fork)--> the step
       hub --(control socket)--'  |
         '-----(life socket)------'
 
-One keeper, with the step's process below it, is always there before it is needed, and takes the next byte
-from the control socket, which brings two descriptors: where the step prints to, and its life socket. Then the
-zygote makes another.
+One keeper at least, with a step's process below it, is always there before it is needed. It takes the next
+byte from the control socket, which brings two descriptors: where the step prints to, and its life socket.
+Once that step and all that it left is gone, the keeper may wait for another, or ends: for as many as there
+are seats, see :class:`Seats`.
 
-Behind a fence the keeper is the first process of the step's own namespace, so that nothing outlives it;
-without one it reaps whatever loses its parent, as a sandbox's keeper does, and kills until none is left.
+Behind a fence the keeper is the first process of a namespace, so that nothing outlives it, and nothing but
+processes, which it kills, is left by a step: all other namespaces are the step's own. Without a fence it
+reaps whatever loses its parent, as a sandbox's keeper does, and kills until none is left.
 
 On the life socket the hub sends the order (8 bytes of length, big endian, then JSON), later ``T`` to
 terminate or ``K`` to kill; its end means the hub's. The keeper answers with lines of JSON: ``{"begun"}`` when
 it has the order, which is then nobody else's, later ``{"status"}`` once all is gone, after ``{"processes"}``
-where these were too many, or ``{"error"}`` when the step could not be started.
+where these were too many, or ``{"error"}`` when the step could not be started. Each ``{"caller"}`` brings a
+descriptor: a connection that the step has opened to the hub; ``D`` says that one of them is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import struct
 from dataclasses import dataclass
 from typing import NoReturn
 
-from tallystick.crew.steps.child import run_child
-from tallystick.crew.steps.fence import Fence, Shown
-from tallystick.crew.warden import (
-    PR_SET_CHILD_SUBREAPER,
-    guard,
-    kill_all,
-    prctl,
-    say,
-    take,
-    watch_children,
-)
+from tallystick.crew.relay import CONNECTIONS_MAX, same_user
+from tallystick.crew.steps.child import Lot, run_child
+from tallystick.crew.steps.fence import Fence
+from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, guard, kill_all, prctl, say, take, watch_children
 
-__all__ = ["HUB_GONE", "TAKEN", "run_keeper"]
+__all__ = ["FREE", "HUB_GONE", "TAKEN", "Post", "Seats", "word_from"]
 
-TAKEN, HUB_GONE = b"T", b"E"
+TAKEN, FREE, HUB_GONE = b"T", b"F", b"E"
+STEPS_MAX = 1000
+"""Of one keeper: it collects no garbage."""
+MESSAGE_BYTES = 1000
+_WORD = struct.Struct("=Ic")
+
+
+class Seats:
+    """How many keepers may wait for another step: one seat each, which whoever takes a step gives back."""
+
+    def __init__(self, count: int) -> None:
+        self._free, self._give = os.pipe()
+        os.set_blocking(self._free, False)
+        os.write(self._give, bytes(count))
+
+    def take(self) -> bool:
+        """Whether there was one."""
+        with contextlib.suppress(BlockingIOError):
+            return bool(os.read(self._free, 1))
+        return False
+
+    def give(self) -> None:
+        """Give one back."""
+        os.write(self._give, b"\0")
+
+
+def word_from(words: int) -> tuple[int, bytes]:
+    """The next word of a keeper, with its number; it blocks until there is one."""
+    number, word = _WORD.unpack(os.read(words, _WORD.size))
+    return number, word
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """A step's process that waits for its order. ``wake`` can be read when a child ends."""
+class Post:
+    """What a keeper is given: its ``number``, and where it says ``words`` to the zygote."""
 
-    pid: int
-    tell: socket.socket
-    wake: int
+    number: int
+    words: int
+    control: socket.socket
+    seats: Seats
+    fence: Fence | None
 
-
-def run_keeper(control: socket.socket, taken: int, fence: Fence | None) -> NoReturn:
-    """The keeper's whole life. ``taken`` hears when it has an order, or that there will be none."""
-    ready: _Ready | OSError
-    try:
+    def run(self) -> NoReturn:
+        """The keeper's whole life."""
         try:
-            ready = _prepare(control, fence)
-        except OSError as wrong:  # the step will be told: nobody else is there to hear
-            ready = wrong
-        out, life = _descriptors_from(control, taken)
-    except BaseException:  # noqa: BLE001  a forked half must never run on into its parent's code
-        os._exit(1)
-    try:
-        if isinstance(ready, OSError):
-            raise ready
-        _keep(ready, out, life, fence)
-    except BaseException as wrong:  # noqa: BLE001  as above
-        say(life, error=f"the step could not be set up: {wrong}"[:500])
-        os._exit(1)
-    os._exit(0)
+            self._settle()
+        except BaseException:  # noqa: BLE001  a forked half must never run on into its parent's code
+            os._exit(1)
+        os._exit(0)
 
-
-def _prepare(control: socket.socket, fence: Fence | None) -> _Ready:
-    """Whatever needs no order, down to the step's own process."""
-    os.setsid()
-    proc = -1
-    if fence:
-        proc = fence.enter()
-    else:
+    def _settle(self) -> None:
+        os.setsid()
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-    wake = watch_children()
-    keeper = os.getpid()
+        lot, wrong = Lot(os.getpid(), self.fence, -1), ""
+        try:
+            if self.fence:
+                lot = Lot(os.getpid(), self.fence, self.fence.enter())
+        except OSError as refused:  # the step will be told: nobody else is there to hear
+            wrong = str(refused)
+        wake, seated = watch_children(), False
+        for _ in range(STEPS_MAX):
+            step = _Step(wrong) if wrong else _prepared(self.control, lot)
+            out, life = self._descriptors()
+            if seated:
+                self.seats.give()
+            with life:
+                step.keep(out, life, wake, fenced=self.fence is not None)
+            seated = not wrong and self.seats.take()
+            if not seated:
+                return
+            self._say(FREE)
+
+    def _descriptors(self) -> tuple[int, socket.socket]:
+        """Where the step is to print to, and its life socket, as soon as there is a step."""
+        try:
+            said, fds, _, _ = socket.recv_fds(self.control, 1, 2)
+        except ConnectionError:
+            said, fds = b"", []
+        if not said:
+            self._say(HUB_GONE)
+            os._exit(0)
+        self._say(TAKEN)
+        return fds[0], socket.socket(fileno=fds[1])
+
+    def _say(self, word: bytes) -> None:
+        os.write(self.words, _WORD.pack(self.number, word))
+
+
+def _prepared(control: socket.socket, lot: Lot) -> _Step:
+    """A step's process that waits for its order."""
     tell, told = socket.socketpair()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as wrong:
+        return _Step(str(wrong))
     if pid == 0:
         tell.close()
         control.close()
-        run_child(told, keeper, proc)
+        run_child(told, lot)
     told.close()
-    if proc >= 0:
-        os.close(proc)
-    return _Ready(pid, tell, wake)
+    return _Step("", pid, tell)
 
 
-def _descriptors_from(control: socket.socket, taken: int) -> tuple[int, socket.socket]:
-    """Where the step is to print to, and its life socket, as soon as there is a step."""
-    try:
-        said, fds, _, _ = socket.recv_fds(control, 1, 2)
-    except ConnectionError:
-        said, fds = b"", []
-    if not said:
-        os.write(taken, HUB_GONE)
-        os._exit(0)
-    os.write(taken, TAKEN)
-    os.close(taken)
-    control.close()
-    return fds[0], socket.socket(fileno=fds[1])
+class _Step:
+    """One step: process ``pid``, which ``tell`` leads to, or ``wrong`` says why there is none."""
+
+    def __init__(self, wrong: str, pid: int = 0, tell: socket.socket | None = None) -> None:
+        self._wrong = wrong
+        self._pid = pid
+        self._tell = tell
+
+    def keep(self, out: int, life: socket.socket, wake: int, fenced: bool) -> None:
+        """Give it its order, and see to its end; nothing of it is left."""
+        try:
+            wire = take(life, int.from_bytes(take(life, 8), "big"))
+            say(life, begun=True)
+            status = self._kept(out, life, wake, wire, fenced)
+        except EOFError:  # the hub has gone before, or does not want the step any more
+            kill_all(wake)
+        except (OSError, _NotBegunError) as wrong:
+            kill_all(wake)
+            say(life, error=f"the step could not be set up: {wrong}"[:500])
+        else:
+            say(life, status=os.waitstatus_to_exitcode(status))
+        finally:
+            os.close(out)
+            if self._tell:
+                self._tell.close()
+
+    def _kept(self, out: int, life: socket.socket, wake: int, wire: bytes, fenced: bool) -> int:
+        if not self._tell:
+            raise _NotBegunError(self._wrong)
+        order = json.loads(wire)
+        with self._begun(self._tell, out, wire) as door:
+            callers = Callers(door if order["hub"] else None, life, fenced)
+            status = guard(life, wake, self._pid, 0, order["processes"], callers)
+        if wrong := self._tell.recv(MESSAGE_BYTES):
+            raise _NotBegunError(wrong.decode("utf-8", "replace"))
+        return status
+
+    def _begun(self, tell: socket.socket, out: int, wire: bytes) -> socket.socket:
+        """Hand the order on to the step's process: the door that the step reaches the hub by."""
+        said, doors, _, _ = socket.recv_fds(tell, MESSAGE_BYTES, 1)
+        if not doors:
+            raise _NotBegunError(said.decode("utf-8", "replace") or "its process has ended before it began")
+        door = socket.socket(fileno=doors[0])
+        try:
+            socket.send_fds(tell, [b"+"], [out])
+            tell.sendall(wire)
+            tell.shutdown(socket.SHUT_WR)
+        except OSError:
+            door.close()
+            raise
+        return door
 
 
-def _keep(ready: _Ready, out: int, life: socket.socket, fence: Fence | None) -> None:
-    try:
-        wire = take(life, int.from_bytes(take(life, 8), "big"))
-    except EOFError:
-        kill_all(ready.wake)
-        return
-    say(life, begun=True)
-    order = json.loads(wire)
-    if fence:
-        fence.show([Shown(*one) for one in order["shown"]], order["memory_folder_bytes"])
-    if wrong := _tell(ready.tell, out, wire):
-        kill_all(ready.wake)
-        say(life, error=wrong)
-        return
-    status = guard(life, ready.wake, ready.pid, 0, order["processes"])
-    say(life, status=os.waitstatus_to_exitcode(status))
+class _NotBegunError(Exception):
+    """A step could not be set up; the message says why."""
 
 
-def _tell(tell: socket.socket, out: int, wire: bytes) -> str:
-    """Hand the order on to the step's process; why it could not be set up, empty when it could."""
-    try:
-        socket.send_fds(tell, [b"+"], [out])
-        tell.sendall(wire)
-        tell.shutdown(socket.SHUT_WR)
-    except ConnectionError:
-        return tell.recv(1000).decode("utf-8", "replace") or "the step's process has ended before it began"
-    finally:
-        os.close(out)
-    with tell:
-        return tell.recv(1000).decode("utf-8", "replace")
+class Callers:
+    """Who calls the hub from a step, at its loopback address: each connection is handed on to the hub.
+
+    ``door`` is the listening socket, None where the step has no way to the hub. At most
+    ``CONNECTIONS_MAX`` are with the hub at a time, and the others wait.
+    """
+
+    def __init__(self, door: socket.socket | None, life: socket.socket, fenced: bool) -> None:
+        self._door = door
+        self._life = life
+        self._fenced = fenced
+        self._open = 0
+
+    def waiting(self) -> list[int]:
+        """What can be read when somebody calls who can be let in."""
+        return [self._door.fileno()] if self._door and self._open < CONNECTIONS_MAX else []
+
+    def admit(self) -> None:
+        """Let the next one in."""
+        if not self._door:
+            return
+        with contextlib.suppress(OSError):  # whoever has gone again, or a hub that has
+            caller, peer = self._door.accept()
+            # Nobody else is there to call, behind a fence.
+            if self._fenced or same_user(peer[1], self._door.getsockname()[1]):
+                socket.send_fds(self._life, [b'{"caller": true}\n'], [caller.fileno()])
+                self._open += 1
+            caller.close()
+
+    def done(self) -> None:
+        """The hub is done with one of them."""
+        self._open -= 1

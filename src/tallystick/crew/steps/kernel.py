@@ -15,6 +15,7 @@ __all__ = [
     "Space",
     "drop_capabilities",
     "forbid_new_privileges",
+    "known_capabilities",
     "landlock_abi",
     "mount",
     "scope",
@@ -33,6 +34,10 @@ LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, LANDLOCK_SCOPE_SIGNAL = 1, 2
 LANDLOCK_SCOPES_SINCE_ABI = 6
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# Looked up here, once, for all who are forked.
+_unshare, _setns, _mount, _prctl, _capset = (
+    _libc[name] for name in ("unshare", "setns", "mount", "prctl", "capset")
+)
 
 
 class Space:
@@ -68,41 +73,42 @@ def _checked(result: int, what: str) -> int:
 
 def unshare(spaces: int) -> None:
     """Leave these namespaces for new ones."""
-    _checked(_libc.unshare(spaces), "unshare")
+    _checked(_unshare(spaces), "unshare")
 
 
 def setns(fd: int, space: int) -> None:
     """Go to the namespace that a descriptor stands for."""
-    _checked(_libc.setns(fd, space), "setns")
+    _checked(_setns(fd, space), "setns")
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
     """mount(2)."""
     names = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
-    if _libc.mount(*names, ctypes.c_ulong(flags), options.encode() or None):
+    if _mount(*names, ctypes.c_ulong(flags), options.encode() or None):
         _checked(-1, f"mount {kind or flags} on {target}")
 
 
 @functools.cache
-def _known_capabilities() -> int:
+def known_capabilities() -> int:
+    """How many capabilities this kernel has."""
     number = 0
-    while _libc.prctl(PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
+    while _prctl(PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
         number += 1
     return number
 
 
 def drop_capabilities() -> None:
     """Give up every capability, for good: running a program brings none back."""
-    _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)  # where there is no such set, none is left
-    for number in range(_known_capabilities()):
-        _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # refused without CAP_SETPCAP: then none can be gained
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)  # where there is no such set, none is left
+    for number in range(known_capabilities()):
+        _prctl(PR_CAPBSET_DROP, number, 0, 0, 0)  # refused without CAP_SETPCAP: then none can be gained
     header = ctypes.create_string_buffer(struct.pack("Ii", CAPABILITY_VERSION_3, 0))
-    _checked(_libc.capset(header, ctypes.create_string_buffer(24)), "capset")
+    _checked(_capset(header, ctypes.create_string_buffer(24)), "capset")
 
 
 def forbid_new_privileges() -> None:
     """From now on no program that is run gives more than this process has."""
-    _checked(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
+    _checked(_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
 
 
 @functools.cache

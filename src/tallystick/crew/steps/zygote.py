@@ -1,8 +1,9 @@
 """The zygote: a process that has imported what steps need, and forks each step from itself.
 
 ``python -P -m tallystick.crew.steps.zygote ORDER``, where ORDER is a JSON object: ``door`` is the path of the
-socket to make, ``modules`` are to be imported, ``fence`` says whether each step gets a fence of its own, and
-``roots`` are the folders that all steps share. For an environment whose Python is ``program``, it is the
+socket to make, ``modules`` are to be imported, ``fence`` says whether each step gets a fence of its own,
+``roots`` are the folders that all steps share, and ``memory_folder_bytes`` is how large a step's folders in
+memory mostly may be. For an environment whose Python is ``program``, it is the
 hub's own with ``-S``, and ``runtime`` is where this package lies: with a fence each step takes up the
 environment's packages by itself, behind that. On standard output it says one line of JSON, ``{"ready"}`` or
 ``{"cannot"}`` with the reason. Then it lets the hub in through ``door``, and nobody after.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import itertools
 import json
 import os
 import select
@@ -27,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.crew.steps.fence import Fence, lower
-from tallystick.crew.steps.keeper import HUB_GONE, TAKEN, run_keeper
+from tallystick.crew.steps.keeper import FREE, HUB_GONE, TAKEN, Post, Seats, word_from
 from tallystick.crew.steps.packages import take_up
+from tallystick.crew.steps.rehearsal import rehearse
 from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, sweep, watch_children
 
 __all__ = ["main"]
@@ -51,7 +54,8 @@ def main(order: dict[str, Any]) -> int:
         if order["runtime"] and not order["fence"]:
             take_up(order["runtime"], order["program"])
         _load(order["modules"])
-        fence = _fence(order["roots"]) if order["fence"] else None
+        rehearse()
+        fence = _fence(order["roots"], order["memory_folder_bytes"]) if order["fence"] else None
         listener = _door(order["door"])
     except Exception as wrong:  # noqa: BLE001  the process's edge: the hub must hear of it
         print(json.dumps({"cannot": str(wrong)}), file=words, flush=True)
@@ -97,10 +101,10 @@ def _name_of(thread: Path) -> str:
         return "one that has ended"
 
 
-def _fence(roots: Sequence[str]) -> Fence:
+def _fence(roots: Sequence[str], memory_bytes: int) -> Fence:
     """The fence, once it has been tried: a kernel may refuse any part of it."""
     try:
-        fence = Fence(roots)
+        fence = Fence(roots, memory_bytes)
         there, here = os.pipe()
         pid = fence.fork()
     except OSError as wrong:
@@ -119,8 +123,8 @@ def _fence(roots: Sequence[str]) -> Fence:
 def _try(fence: Fence, here: int) -> None:
     try:
         proc = fence.enter()
-        fence.show((), TRIAL_BYTES)
         if (pid := os.fork()) == 0:
+            fence.bare().show((), TRIAL_BYTES)
             lower(proc)
             os.write(here, b"done")
         else:
@@ -144,42 +148,68 @@ def _door(path: str) -> socket.socket:
 def _serve(control: socket.socket, fence: Fence | None) -> None:
     """Have a keeper wait for the next step, always. Whatever still runs in the end, the sandbox ends."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    wake, keepers = watch_children(), set[int]()
+    wake, keepers = watch_children(), _Keepers(control, fence)
     while True:
         try:
-            taken = _spare(control, keepers, fence)
+            keepers.fill()
         except OSError:  # no room for a process: there may be when another has ended
             time.sleep(AGAIN_S)
             continue
-        while True:
-            ready, _, _ = select.select([taken, wake], [], [])
-            if wake in ready:
-                drain(wake)
-                sweep(keepers, wake)
-            if taken in ready:
-                break
-        if (word := os.read(taken, 1)) == HUB_GONE:
+        ready, _, _ = select.select([keepers.words, wake], [], [])
+        if keepers.words in ready and not keepers.heard():
             return
-        os.close(taken)
-        if word != TAKEN:  # it ended before its time, and so might the next
+        if wake in ready:
+            drain(wake)
+            keepers.sweep(wake)
+
+
+class _Keepers:
+    """The keepers of this zygote: at least one is to wait for a step."""
+
+    def __init__(self, control: socket.socket, fence: Fence | None) -> None:
+        self.words, self._said = os.pipe()
+        self._control = control
+        self._fence = fence
+        self._seats = Seats(len(os.sched_getaffinity(0)) + 1)
+        self._numbers: dict[int, int] = {}
+        self._seated: set[int] = set()
+        self._waits: set[int] = set()
+        self._next = itertools.count(1)
+
+    def fill(self) -> None:
+        """Fork one if none waits."""
+        if self._waits:
+            return
+        number = next(self._next)
+        pid = self._fence.fork() if self._fence else os.fork()
+        if pid == 0:
+            os.close(self.words)
+            Post(number, self._said, self._control, self._seats, self._fence).run()
+        self._numbers[pid] = number
+        self._waits.add(number)
+
+    def heard(self) -> bool:
+        """Heed the next word of a keeper; False when that is that the hub is gone."""
+        number, word = word_from(self.words)
+        if word == FREE and number in self._numbers.values():
+            self._seated.add(number)
+            self._waits.add(number)
+        elif word == TAKEN:
+            self._waits.discard(number)
+            self._seated.discard(number)
+        return word != HUB_GONE
+
+    def sweep(self, wake: int) -> None:
+        """Take leave of those who have ended; one that waited has done so before its time."""
+        there = set(self._numbers)
+        sweep(there, wake)
+        gone = {self._numbers.pop(pid) for pid in self._numbers.keys() - there}
+        for _ in gone & self._seated:
+            self._seats.give()
+        if gone & self._waits:  # and so might the next
             time.sleep(AGAIN_S)
-
-
-def _spare(control: socket.socket, keepers: set[int], fence: Fence | None) -> int:
-    """Fork a keeper; what comes back can be read when it waits no longer."""
-    taken, said = os.pipe()
-    try:
-        pid = fence.fork() if fence else os.fork()
-    except OSError:
-        os.close(taken)
-        os.close(said)
-        raise
-    if pid == 0:
-        os.close(taken)
-        run_keeper(control, said, fence)
-    os.close(said)
-    keepers.add(pid)
-    return taken
+        self._waits -= gone
+        self._seated -= gone
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tallystick.hub.house.route import Routes
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.catalogue import Catalogue
 from tallystick.ports.clock import Clock
-from tallystick.ports.executor import Executor
+from tallystick.ports.executor import Door, Executor
 from tallystick.ports.ledger import Ledger
 from tallystick.ports.registry import Registry
 from tallystick.ports.runs.conditions import Conditions
@@ -81,7 +81,7 @@ class House:
     scratch: Path
     drift: DriftLimits = field(default_factory=DriftLimits)
     limits: Limits = field(default_factory=Limits)
-    step_door: Callable[[str], AbstractAsyncContextManager[Path]] | None = None
+    step_door: Callable[[str], AbstractAsyncContextManager[Door]] | None = None
     records: StepRecords | None = None
     executors: dict[str, Executor] = field(default_factory=dict)
     logs: dict[tuple[str, str], IO[str]] = field(default_factory=dict)

@@ -115,15 +115,17 @@ class Box:
                 continue
         return total
 
-    def order_of(self, job: Job, cores: Sequence[int] = ()) -> dict[str, Any]:
-        """What the step's process is told: ``cores`` it is to run on, if any."""
+    def order_of(self, job: Job, cores: Sequence[int] = (), hub_socket: Path | None = None) -> dict[str, Any]:
+        """What the step's process is told: ``cores`` it is to run on, if any, and where it is to make itself
+        a way to the hub.
+        """
         code, given = job.component.code, self._executor_input(job)
         told: dict[str, Any] = {
             "source": str(self.source),
             "function": "",
             "argv": [],
             "failure": str(self.failure),
-            "hub_socket": str(job.hub_socket) if job.hub_socket else "",
+            "hub_socket": str(hub_socket.absolute()) if hub_socket else "",
             "cores": list(cores),
             "workers": job.component.resources.workers,
             "out": str(self.output.parent),

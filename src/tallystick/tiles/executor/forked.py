@@ -10,9 +10,13 @@ import signal
 import socket
 from typing import Any
 
+from tallystick.ports.executor import Door
 from tallystick.tiles.executor.limits import TooMuch
 
 __all__ = ["Forked", "NobodyThere", "Pipe", "StepLost", "StepNotBegun"]
+
+CALLERS_MAX = 64
+"""Taken at once; a keeper hands over fewer."""
 
 
 class StepLost(Exception):
@@ -65,39 +69,75 @@ def _settled(ready: asyncio.Future[None]) -> None:
 
 
 class Forked:
-    """A step under its keeper. ``life`` is the socket to the keeper, ``out`` the pipe that it prints to."""
+    """A step under its keeper. ``life`` is the socket to the keeper, ``out`` the pipe that it prints to.
 
-    def __init__(self, life: socket.socket, out: int) -> None:
+    Who calls the hub from the step comes by ``life`` too, and is served at the step's ``door``.
+    """
+
+    def __init__(self, life: socket.socket, out: int, door: Door | None) -> None:
         life.setblocking(False)
         self._life = life
+        self._door = door
         self.stdout = Pipe(out)
         self.trouble: NobodyThere | StepLost | StepNotBegun | TooMuch | None = None
         """After it has ended: why there is no status of its own."""
-        self._listening: asyncio.Task[dict[str, Any]] | None = None
+        self._heard = b""
+        self._said: dict[str, Any] = {}
+        self._ended: asyncio.Future[None] | None = None
+        self._callers: set[asyncio.Task[None]] = set()
 
     async def begin(self, order: dict[str, Any]) -> None:
         """Send the order; a keeper that is gone already shows in :meth:`wait`."""
-        wire = json.dumps(order).encode()
+        loop, wire = asyncio.get_running_loop(), json.dumps(order).encode()
         with contextlib.suppress(ConnectionError):
-            await asyncio.get_running_loop().sock_sendall(self._life, len(wire).to_bytes(8, "big") + wire)
-        self._listening = asyncio.create_task(self._listen())
+            await loop.sock_sendall(self._life, len(wire).to_bytes(8, "big") + wire)
+        self._ended = loop.create_future()
+        loop.add_reader(self._life, self._hear)
 
-    async def _listen(self) -> dict[str, Any]:
-        loop, said = asyncio.get_running_loop(), b""
-        with contextlib.suppress(ConnectionError):
-            while piece := await loop.sock_recv(self._life, 4096):
-                said += piece
-        words: dict[str, Any] = {}
-        for line in said.splitlines():
-            words |= json.loads(line)
-        return words
+    def _hear(self) -> None:
+        """Take what the keeper says, up to its last word, or its end."""
+        try:
+            piece, callers, _, _ = socket.recv_fds(self._life, 4096, CALLERS_MAX)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            piece, callers = b"", []
+        for caller in callers:
+            self._serve(socket.socket(fileno=caller))
+        *lines, self._heard = (self._heard + piece).split(b"\n")
+        for line in lines:
+            self._said |= json.loads(line)
+        if not piece or "status" in self._said or "error" in self._said:
+            self._stop_hearing()
+
+    def _stop_hearing(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            asyncio.get_running_loop().remove_reader(self._life)
+            self._ended.set_result(None)
+
+    def _serve(self, caller: socket.socket) -> None:
+        caller.setblocking(False)
+        task = asyncio.create_task(self._served(caller))
+        self._callers.add(task)
+        task.add_done_callback(self._callers.discard)
+
+    async def _served(self, caller: socket.socket) -> None:
+        try:
+            if self._door:
+                await self._door.serve(caller)
+            else:
+                caller.close()
+        finally:
+            self._tell(b"D")
 
     async def wait(self) -> int:
         """Its exit status (negative: the signal that ended it), once it and all below it are gone.
 
         With ``trouble`` it has none; SIGKILL's stands for it.
         """
-        said = await asyncio.shield(self._listening) if self._listening else {}
+        if self._ended:
+            await asyncio.shield(self._ended)
+        said = self._said
         if "processes" in said:
             self.trouble = TooMuch(f"killed: it had more than {said['processes']} processes at once")
         if "status" in said:
@@ -114,19 +154,19 @@ class Forked:
         Cancelling this kills at once.
         """
         try:
-            if self._listening is not None and not self._listening.done():
-                await self._finish(self._listening, grace_s)
+            if self._ended is not None and not self._ended.done():
+                await self._finish(self._ended, grace_s)
         finally:
             self.let_go()
 
-    async def _finish(self, listening: asyncio.Task[dict[str, Any]], grace_s: float) -> None:
+    async def _finish(self, ended: asyncio.Future[None], grace_s: float) -> None:
         self._tell(b"T")
         try:
             async with asyncio.timeout(grace_s):
-                await asyncio.shield(listening)
+                await asyncio.shield(ended)
         except TimeoutError:
             self._tell(b"K")
-            await asyncio.shield(listening)
+            await asyncio.shield(ended)
 
     def _tell(self, word: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -134,9 +174,8 @@ class Forked:
 
     def let_go(self) -> None:
         """Close our ends: the keeper takes that for the hub's death, should anything still run."""
-        if self._listening is None or self._listening.done():
-            self._life.close()
-        else:  # not before it is out of the loop's hands: another could have its number by then
-            self._listening.add_done_callback(lambda _: self._life.close())
-            self._listening.cancel()
+        self._stop_hearing()
+        for task in self._callers:
+            task.cancel()
+        self._life.close()
         self.stdout.close()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tallystick.core.pipeline.spec import Component
 
-__all__ = ["Cores", "Limits", "TooMuch"]
+__all__ = ["Cores", "Limits", "TooMuch", "memory_folder_bytes"]
 
 MIB = 1024 * 1024
 CPU_GRACE_SECONDS = 5
@@ -78,7 +78,7 @@ class Limits:
     @property
     def memory_folder_bytes(self) -> int:
         """Of each folder in memory."""
-        return min(self.memory_mib, FOLDER_MIB_MAX) * MIB
+        return memory_folder_bytes(self.memory_mib)
 
     def wire(self, *, counted: bool) -> dict[str, tuple[int, int]]:
         """As setrlimit(2) takes them, by name. ``counted``: the step's own processes can be told apart."""
@@ -90,6 +90,11 @@ class Limits:
             "RLIMIT_CPU": (self.cpu_seconds, self.cpu_seconds + CPU_GRACE_SECONDS),
         }
         return limits | ({"RLIMIT_NPROC": (self.processes,) * 2} if counted else {})
+
+
+def memory_folder_bytes(memory_mib: int) -> int:
+    """Of each folder in memory, for a step that may use so much of it."""
+    return min(memory_mib, FOLDER_MIB_MAX) * MIB
 
 
 class Cores:

@@ -19,7 +19,7 @@ from tallystick.ports.sandbox import Sandbox
 from tallystick.tiles.executor.box import Box
 from tallystick.tiles.executor.forked import NobodyThere, StepLost
 from tallystick.tiles.executor.installed import environment_stamp
-from tallystick.tiles.executor.limits import Limits, TooMuch
+from tallystick.tiles.executor.limits import Limits, TooMuch, memory_folder_bytes
 from tallystick.tiles.executor.lines import Lines, Stream
 from tallystick.tiles.executor.pool import Zygotes
 from tallystick.tiles.executor.preload import modules_of, packages_in, starts_differently
@@ -127,11 +127,12 @@ class Running:
             "shown": [*_shown(step), *((path, False) for path in step.python.shown)],
             "memory_folder_bytes": step.limits.memory_folder_bytes,
             "processes": step.limits.processes,
+            "hub": step.job.door is not None,
             "runtime": step.python.runtime if self._fence else "",
             "program": step.python.program,
         }
         async with self._zygotes.taken(step.python, self._modules(step)) as zygote:
-            forked = await zygote.fork(order)
+            forked = await zygote.fork(order, step.job.door)
             process = _Process((forked.stdout,), forked.wait, forked.end)
             status = await _attended(process, step)
             if isinstance(forked.trouble, StepLost) and await zygote.has_ended(LOST_S):
@@ -178,19 +179,24 @@ class Running:
             processes=PROCESSES_MAX if ceiling == resource.RLIM_INFINITY else min(ceiling, PROCESSES_MAX),
             nests=self._fence,
         )
-        order = Order(python, modules, self._roots, self._fence)
+        usual = memory_folder_bytes(self._options["step_memory_mib"])
+        order = Order(python, modules, self._roots, self._fence, usual)
         return await start_zygote(self._sandbox, order, wall)
 
     # ------------------------------------------------------------------- alone
 
     async def _run_alone(self, step: Packed) -> int:
         box, limits, shown = step.box, step.limits, _shown(step)
-        order = json.dumps(box.order_of(step.job, step.cores))
+        hub_socket = await step.job.door.path() if step.job.door else None
+        order = json.dumps(box.order_of(step.job, step.cores, hub_socket))
         await asyncio.to_thread(box.order.write_text, order, encoding="utf-8")
         wall = Wall(
             workdir=str(box.root),
             readable=(*step.python.shown, *(path for path, writable in shown if not writable)),
-            writable=tuple(path for path, writable in shown[1:] if writable),
+            writable=(
+                *(path for path, writable in shown[1:] if writable),
+                *([str(hub_socket.absolute())] if hub_socket else []),
+            ),
             env=self._env(step),
             cpu_seconds=limits.cpu_seconds,
             memory_mib=limits.memory_mib,
@@ -226,7 +232,7 @@ def _shown(step: Packed) -> list[tuple[str, bool]]:
     """The paths that a step may see, its folder first, and whether it may write there."""
     job = step.job
     files = [str(file.path.absolute()) for some in job.artifacts.values() for file in some]
-    more = [(str(path.absolute()), True) for path in (job.hub_socket, job.shared) if path]
+    more = [(str(job.shared.absolute()), True)] if job.shared else []
     return [(str(step.box.root), True), *((path, False) for path in dict.fromkeys(files)), *more]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from tallystick.core.errors import TallyError
 from tallystick.core.wall import Wall
+from tallystick.ports.executor import Door
 from tallystick.ports.sandbox import Confined, Sandbox
 from tallystick.tiles.executor.forked import Forked, NobodyThere
 from tallystick.tiles.executor.python import Python
@@ -35,12 +36,16 @@ class CannotFork(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a zygote is to be. ``roots`` are absolute folders; its door is made in the first one."""
+    """What a zygote is to be. ``roots`` are absolute folders; its door is made in the first one.
+
+    ``memory_folder_bytes`` is how large a step's folders in memory mostly may be.
+    """
 
     python: Python
     modules: frozenset[str]
     roots: tuple[str, ...]
     fence: bool
+    memory_folder_bytes: int
 
 
 class Zygote:
@@ -64,9 +69,9 @@ class Zygote:
         self.ended = True
         await self._process.end()
 
-    async def fork(self, order: dict[str, Any]) -> Forked:
-        """Fork a step; NobodyThere when it can be asked of another."""
-        step = await self._asked()
+    async def fork(self, order: dict[str, Any], door: Door | None) -> Forked:
+        """Fork a step, which reaches the hub by ``door``; NobodyThere when it can be asked of another."""
+        step = await self._asked(door)
         try:
             await step.begin(order)
         except BaseException:  # cancelled too: closing our ends is what tells the keeper to kill
@@ -74,10 +79,10 @@ class Zygote:
             raise
         return step
 
-    async def _asked(self) -> Forked:
+    async def _asked(self, door: Door | None) -> Forked:
         ours, theirs = socket.socketpair()
         out, printed = os.pipe()
-        step = Forked(ours, out)
+        step = Forked(ours, out, door)
         try:
             while not self._sent([printed, theirs.fileno()]):  # noqa: ASYNC110  no event tells
                 await asyncio.sleep(RETRY_S)
@@ -118,6 +123,7 @@ async def start_zygote(sandbox: Sandbox, order: Order, wall: Wall) -> Zygote:
         "modules": sorted(order.modules),
         "fence": order.fence,
         "roots": order.roots,
+        "memory_folder_bytes": order.memory_folder_bytes,
         "runtime": order.python.runtime,
         "program": order.python.program,
     }

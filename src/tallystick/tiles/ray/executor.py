@@ -127,7 +127,9 @@ class RayExecutor:
         ask = self._ask(job.component)
         driver = await self._ready()
         check_fits(ask, driver.nodes, job.component.name)
-        question = {"job": to_json(job), "wants": to_json(ask), "words": str(ask)}
+        path = str(await job.door.path()) if job.door else ""
+        said = {**to_json(replace(job, door=None)), "hub_socket": path}
+        question = {"job": said, "wants": to_json(ask), "words": str(ask)}
         said = (await driver.ask(question, on_log))["outcome"]
         files = {
             name: OutputFile(Path(file["path"]), file["schema"], file["metadata"])
