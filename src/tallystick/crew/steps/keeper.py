@@ -97,14 +97,14 @@ class Post:
         except OSError as refused:  # the step will be told: nobody else is there to hear
             wrong = str(refused)
         wake, seated = watch_children(), False
-        for _ in range(STEPS_MAX):
+        for left in reversed(range(STEPS_MAX)):
             step = _Step(wrong) if wrong else _prepared(self.control, lot)
             out, life = self._descriptors()
             if seated:
                 self.seats.give()
             with life:
                 step.keep(out, life, wake, fenced=self.fence is not None)
-            seated = not wrong and self.seats.take()
+            seated = bool(left) and not wrong and self.seats.take()
             if not seated:
                 return
             self._say(FREE)

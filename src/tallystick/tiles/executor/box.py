@@ -94,12 +94,15 @@ class Box:
         return self.root / "out" / "params" / name
 
     def pack(self, job: Job) -> None:
-        """Lay out the folder with the component's source."""
-        for folder in (self.source.parent, self.temporary, self.home, self.artifact("x").parent):
-            folder.mkdir(parents=True)
-        self.param("x").parent.mkdir()
-        if isinstance(job.component.code, Function):
-            self.source.write_text(job.component.code.source, encoding="utf-8")
+        """Lay out the folder with the component's source; folders of a function's outputs KFP makes."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        code = job.component.code
+        outputs = () if isinstance(code, Function) else ("out/artifacts", "out/params")
+        for name in ("step", "tmp", "home", "out", *outputs):
+            os.mkdir(f"{self.root}/{name}")  # noqa: PTH102  pathlib would be felt in a step of a few ms
+        if isinstance(code, Function):
+            with open(self.source, "xb", buffering=0) as file:  # noqa: PTH123  as above
+                file.write(code.source.encode())
 
     def bytes_on_disk(self) -> int:
         """What the folder takes up, about; what cannot be looked at is left out."""
