@@ -40,6 +40,11 @@ class MemoryLedger:
         self._check_open()
         return self._newest.get((tenant, noun, key))
 
+    async def latest_of(self, tenant: str, noun: str, keys: Sequence[str]) -> Mapping[str, Fact]:
+        self._check_open()
+        found = {key: self._newest.get((tenant, noun, key)) for key in keys}
+        return {key: fact for key, fact in found.items() if fact}
+
     async def listing(self, tenant: str, noun: str, limit: int = 100) -> Sequence[Fact]:
         self._check_open()
         found = [f for f in reversed(self._newest.values()) if (f.tenant, f.noun) == (tenant, noun)]

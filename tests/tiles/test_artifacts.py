@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tallystick.core.names import digest_of
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.tile import Place
 from tallystick.proofs.artifacts import FOLDER, ArtifactsProof, make_folder
-from tallystick.tiles.artifacts import reading
+from tallystick.tiles.artifacts import blobs, reading
 from tallystick.tiles.artifacts.local import LocalArtifacts, open_tile
 from tallystick.tiles.artifacts.manifest import MARK, Entry, parse_manifest, write_manifest
 from tests.fakes.artifacts import MemoryArtifacts
@@ -179,6 +180,40 @@ async def test_checked_bytes_are_not_read_again_until_they_change(
             await each.path_of(digest)
 
 
+async def test_what_is_stored_is_not_written_again_unless_it_was_touched(
+    store: LocalArtifacts, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(blobs, "_sync_folder", synced.append)
+    (tmp_path / "x").write_bytes(b"x" * 1000)
+    digest = (await store.put_file(tmp_path / "x")).digest
+    path = blob_path(home, digest)
+    first = path.stat().st_ino
+    assert synced == [path.parent, path.parent.parent]
+    assert (await store.put_file(tmp_path / "x")).digest == digest
+    assert (path.stat().st_ino, len(synced)) == (first, 2)
+    for touch in (path.unlink, lambda: shutil.rmtree(path.parent), lambda: os.utime(path)):
+        synced.clear()
+        touch()
+        await store.put_file(tmp_path / "x")
+        assert path.read_bytes() == b"x" * 1000
+        assert synced[0] == path.parent
+        await store.put_file(tmp_path / "x")
+        assert len(synced) == (2 if len(synced) > 1 else 1)
+
+
+async def test_what_another_store_has_put_is_put_again(home: Path, tmp_path: Path) -> None:
+    """Its name may not be on disk yet."""
+    (tmp_path / "x").write_bytes(b"x")
+    stores = [open_tile(Place(home)) for _ in range(2)]
+    found = []
+    for each in stores:
+        digest = (await each.put_file(tmp_path / "x")).digest
+        await each.path_of(digest)
+        found.append(blob_path(home, digest).stat().st_ino)
+    assert found[0] != found[1]
+
+
 CHILD = """
 import asyncio, os, sys
 from pathlib import Path
@@ -188,7 +223,7 @@ from tallystick.tiles.artifacts.local import open_tile
 async def put(store, source, n):
     while True:
         path = source / f"{n}"
-        path.write_bytes(os.urandom(200_000))
+        path.write_bytes(os.urandom(int(sys.argv[3])))
         blob = await store.put_file(path)
         os.write(1, f"{blob.digest}\\n".encode())
 
@@ -200,11 +235,14 @@ asyncio.run(main())
 """
 
 
-async def test_killed_while_it_stores_it_keeps_what_it_acknowledged(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [200_000, 1])  # of one byte, most are stored already
+async def test_killed_while_it_stores_it_keeps_what_it_acknowledged(
+    home: Path, tmp_path: Path, size: int
+) -> None:
     living = open_tile(Place(home))
     source = tmp_path / "source"
     source.mkdir()
-    argv = [sys.executable, "-c", CHILD, str(home), str(source)]
+    argv = [sys.executable, "-c", CHILD, str(home), str(source), str(size)]
     said = killed_after(40, argv)
     assert (
         len(list((home / "artifacts" / "tmp").iterdir())) == 3

@@ -21,6 +21,8 @@ __all__ = ["NOUNS", "Fact", "from_json", "to_json"]
 
 T = TypeVar("T")
 
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+
 NOUNS = (
     "data", "pipeline", "experiment", "schedule", "study", "run", "environment", "step",
     "model", "verdict", "endpoint", "signal", "remedy",
@@ -51,8 +53,11 @@ class Fact:
 
 def to_json(value: Any) -> Any:
     """Dataclasses become objects, tuples become lists, enums their value; the rest stays as it is."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    kind: type = type(value)
+    if kind in _PLAIN:
+        return value
+    if (names := _field_names(kind)) is not None:
+        return {name: to_json(getattr(value, name)) for name in names}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -60,6 +65,12 @@ def to_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_json(v) for v in value]
     return value
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Of a dataclass; None for any other kind."""
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def from_json(kind: type[T], value: Any, where: str = "") -> T:
@@ -72,12 +83,17 @@ def from_json(kind: type[T], value: Any, where: str = "") -> T:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _fields(kind: type) -> tuple[tuple[str, Any, bool], ...]:
+    """Of a dataclass: names, types, and whether there is no default."""
+    hints, missing = typing.get_type_hints(kind), dataclasses.MISSING
+    return tuple(
+        (f.name, hints[f.name], f.default is missing and f.default_factory is missing)
+        for f in dataclasses.fields(kind)
+    )
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
-    if kind is Any:
+    if kind is Any or (kind in _PLAIN and type(value) is kind):
         return value
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
@@ -131,12 +147,12 @@ def _build_tuple(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
 def _build_dataclass(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise _misfit(kind, value, where)
-    hints, given = _hints(kind), {}
-    for item in dataclasses.fields(kind):
-        if item.name in value:
-            given[item.name] = _build(hints[item.name], value[item.name], f"{where}.{item.name}")
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise BadInput(f"{item.name!r} is missing", where=where)
+    given = {}
+    for name, hint, needed in _fields(kind):
+        if name in value:
+            given[name] = _build(hint, value[name], f"{where}.{name}")
+        elif needed:
+            raise BadInput(f"{name!r} is missing", where=where)
     return kind(**given)
 
 

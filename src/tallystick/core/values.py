@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from tallystick.core.facts import to_json
@@ -47,4 +48,10 @@ class Environment:
     @property
     def digest(self) -> str:
         """The digest of all of it."""
-        return digest_of(to_json(self))
+        return _digest(self.python, self.platform, tuple(self.packages.items()), self.lock)
+
+
+@lru_cache(maxsize=64)
+def _digest(python: str, platform: str, packages: tuple[tuple[str, str], ...], lock: str) -> str:
+    """Asked for by each step, of a few environments with a hundred packages each."""
+    return digest_of(to_json(Environment(python, platform, dict(packages), lock)))

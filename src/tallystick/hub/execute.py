@@ -66,7 +66,7 @@ class _Execution:
     env: Mapping[str, str] = field(default_factory=dict)
     recorder: Recorder | None = None
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    tidying: set[asyncio.Task[bool]] = field(default_factory=set)
+    tidying: set[asyncio.Future[bool]] = field(default_factory=set)
 
     async def go(self, past: Sequence[str]) -> None:
         """Take the run up after ``past``, the events of its journal, and drive it to its end."""
@@ -144,7 +144,10 @@ class _Execution:
             else:
                 decisions += follows
         recorded = self.house.journal.record(self.run.tenant, self.run.key, entries)
-        await asyncio.gather(recorded, self.cache.flush())  # one sync of the disk, where both lie on one
+        if self.cache.waits:
+            await asyncio.gather(recorded, self.cache.flush())  # one sync of the disk, where both lie on one
+        else:
+            await recorded
         self.inbox.show(shown, self.house.clock.now_ms())
         self._record(shown)
         if self.machine.state is not before and not self.machine.state.ended:
@@ -252,7 +255,12 @@ async def execute(house: House, pipeline: Pipeline, run: Run, pins: Pins | None 
     shared = _workspace(house, pipeline, run)
     inbox = house.inboxes[run.key] = Inbox()
     facts = Facts(
-        pipeline.name, run.key, run.started_ms, root_uri=pipeline.root_uri, workspace_path=str(shared or "")
+        pipeline.name,
+        run.key,
+        run.started_ms,
+        root_uri=pipeline.root_uri,
+        workspace_path=str(shared or ""),
+        workspace_bytes=pipeline.workspace_bytes,
     )
     machine = Machine(pipeline, run.params, house.conditions.holds, facts)
     cache = StepCache(house, run, pins or Pins())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +20,18 @@ from tallystick.core.run.recipe import Kept, Recipe, differing, seed_of
 from tallystick.core.values import ArtifactRef, Environment, Values
 from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
-from tallystick.hub.house.cache import Found, StepCache, declared, imported, said_of
-from tallystick.hub.house.removal import remove
-from tallystick.hub.house.rows import export_table, table_of
+from tallystick.hub.house.cache import Found, Looked, StepCache, declared, imported, said_of, stored
+from tallystick.hub.house.log import StepLog
+from tallystick.hub.house.removal import removing
+from tallystick.hub.house.rows import artifact_at, export_table, table_of
 from tallystick.ports.executor import Door, InputFile, Job, Outcome
 
 __all__ = ["StepContext", "at_once", "run_step"]
 
 LEFT_MAX = 4
 """Folders of steps that have ended and are yet to be removed: they may be large."""
+FEW = 100
+"""Output parameters, and characters of one, that are looked at without a thread, as that takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class StepContext:
     env: Mapping[str, str]
     facts: Facts
     cache: StepCache
-    tidying: set[asyncio.Task[bool]]
+    tidying: set[asyncio.Future[bool]]
 
 
 async def run_step(house: House, context: StepContext, ready: StartStep) -> StepEnded:
@@ -52,13 +55,14 @@ async def run_step(house: House, context: StepContext, ready: StartStep) -> Step
         return await _import(house, context, body, ready)
     if not isinstance(body, Component):
         raise BadInput("only components and importers are steps", where=ready.path)
-    ready = replace(ready, inputs=declared(body, ready.inputs))
-    found, environment, recipe, said = await _looked_up(context, ready, body)
+    fitted = context.run.options.fitted(body, ready.inputs.params)
+    looked = context.cache.looked.pop(ready.path, None) or await _looked_up(context, ready, body)
+    ready, found, recipe, environment, said = looked
     if found.kept and not found.verify:
         return _taken(house, ready, found.kept, said)
     async with house.step_slots:
         await _keep_environment(house, environment, said["environment"])
-        ended = replace(await _execute(house, context, ready, body, environment), **said)
+        ended = replace(await _execute(house, context, ready, fitted, environment), **said)
     if ended.state.done and await context.cache.is_other(body, environment):
         return replace(ended, note="not kept: packages were installed or removed meanwhile")
     return _kept(context, recipe, found, ended)
@@ -69,33 +73,29 @@ async def at_once(house: House, context: StepContext, ready: StartStep) -> StepE
     body = ready.task.body
     if not isinstance(body, Component) or not context.cache.knows(body, ready.path):
         return None
-    ready = replace(ready, inputs=declared(body, ready.inputs))
     try:
-        found, _, _, said = await _looked_up(context, ready, body)
+        looked = await _looked_up(context, ready, body)
     except TallyError:  # whoever runs the step meets it again, and says so
         return None
-    if found.kept and not found.verify:
-        return _taken(house, ready, found.kept, said)
-    context.cache.looked[ready.path] = found
+    if looked.found.kept and not looked.found.verify:
+        return _taken(house, ready, looked.found.kept, looked.said)
+    context.cache.looked[ready.path] = looked
     return None
 
 
-async def _looked_up(
-    context: StepContext, ready: StartStep, body: Component
-) -> tuple[Found, Environment, Recipe, dict[str, Any]]:
-    """What was found for a step, what it is to run on, its recipe, and what its end says of these."""
+async def _looked_up(context: StepContext, ready: StartStep, body: Component) -> Looked:
     cache, own = context.cache, ready.task.cache
+    ready = replace(ready, inputs=declared(body, ready.inputs))
     facts = context.facts.of(ready.task.name, ready.path) if isinstance(body.code, Command) else {}
     recipe, environment, digest = await cache.recipe(body, ready.inputs, ready.path, own.key, facts)
-    found = cache.looked.pop(ready.path, None) or await cache.look_up(ready.path, recipe, own.enabled)
+    found = await cache.look_up(ready.path, recipe, own.enabled)
     said = {"cache_key": recipe.key, "environment": digest, "cache_note": found.note}
-    return found, environment, recipe, said
+    return Looked(ready, found, recipe, environment, said)
 
 
 def _taken(house: House, ready: StartStep, kept: Kept, said: Mapping[str, Any]) -> StepEnded:
     now = house.clock.now_ms()
-    ended = StepEnded(ready.path, StepState.CACHED, now, ready.attempt, kept.outputs)
-    return replace(ended, **said)
+    return StepEnded(ready.path, StepState.CACHED, now, ready.attempt, kept.outputs, **said)
 
 
 def _kept(context: StepContext, recipe: Recipe, found: Found, ended: StepEnded) -> StepEnded:
@@ -103,7 +103,8 @@ def _kept(context: StepContext, recipe: Recipe, found: Found, ended: StepEnded) 
     if not ended.state.done:
         return ended
     try:
-        return replace(ended, note=_keep(context, recipe, found, ended))
+        note = _keep(context, recipe, found, ended)
+        return replace(ended, note=note) if note else ended
     except TallyError as wrong:  # its log is there all the same
         return replace(ended, state=StepState.FAILED, outputs=Values(), error=str(wrong))
 
@@ -127,7 +128,7 @@ async def _keep_environment(house: House, environment: Environment, digest: str)
 
 
 async def _import(house: House, context: StepContext, body: Importer, ready: StartStep) -> StepEnded:
-    """The rows of a table, at the snapshot that is the table's for all of this run."""
+    """A stored artifact, or the rows of a table at the snapshot that is the table's for all of this run."""
     if given := context.cache.given.imports.get(ready.path):
         note = f"as in {context.run.reproduces}"
         return StepEnded(
@@ -136,6 +137,9 @@ async def _import(house: House, context: StepContext, body: Importer, ready: Sta
     uri, task = ready.inputs.params.get("uri"), ready.task
     if not isinstance(uri, str):
         raise BadInput(f"an importer needs a URI, got {str(uri)[:80]!r}", where=ready.path)
+    if ref := await artifact_at(house, uri):
+        outputs, now = stored(ref, ready, context.facts), house.clock.now_ms()
+        return StepEnded(ready.path, StepState.SUCCEEDED, now, ready.attempt, outputs)
     table_of(uri, f"task {task.name}")
     snapshot, recipe = await context.cache.snapshot(uri)
     metadata = said_of(ready, context.facts)
@@ -159,30 +163,31 @@ async def _execute(
 ) -> StepEnded:
     folder, live = house.folder("step"), (context.run.key, ready.path)
     options, shared = context.run.options, context.facts.workspace_path
-    log = folder / "log.txt"
+    given, log = folder.with_suffix(".in"), StepLog(folder.with_suffix(".log"))
     try:
         job = Job(
             key=" ".join(live),
             component=component,
-            workdir=_made(folder / "work"),
+            workdir=folder,
             params=ready.inputs.params,
-            artifacts=await _unpack(house, ready.inputs, _made(folder / "in")),
+            artifacts=await _unpack(house, ready.inputs, given),
             env={**context.env, **_run_context(context, ready)},
             environment=environment,
             commands=options.commands,
             shared=Path(shared) if shared else None,
+            shared_bytes=context.facts.workspace_bytes,
             facts=context.facts.of(ready.task.name, ready.path),
         )
-        with log.open("w", encoding="utf-8") as lines:
-            house.logs[live] = lines
+        with log:
+            house.logs[live] = log
             try:
                 async with _step_door(house, job.key) as door:
                     job = replace(job, door=door)
                     executor = house.executor_of(options.on)
-                    outcome = await executor.run(job, lambda line: print(line, file=lines))
+                    outcome = await executor.run(job, log.say)
             finally:
                 del house.logs[live]
-        log_digest = (await house.artifacts.put_file(log)).digest
+        log_digest = await _kept_log(house, log)
         outputs, error = Values(), outcome.error
         if not error:
             try:
@@ -192,14 +197,26 @@ async def _execute(
         state = StepState.FAILED if error else StepState.SUCCEEDED
         return StepEnded(ready.path, state, house.clock.now_ms(), ready.attempt, outputs, error, log_digest)
     finally:
-        await _tidy(context, folder)
+        left = [folder, *([given] if ready.inputs.artifacts else []), *([log.path] if log.begun else [])]
+        await _tidy(context, left)
 
 
-async def _tidy(context: StepContext, folder: Path) -> None:
-    """Remove a step's folder while others go on; with many to remove, the next step waits for one of them."""
-    task = asyncio.create_task(remove(folder))
-    context.tidying.add(task)
-    task.add_done_callback(context.tidying.discard)
+async def _kept_log(house: House, log: StepLog) -> str:
+    """The digest of what a step printed, once it is among the artifacts; nothing at all is put there once."""
+    if log.begun:
+        return (await house.artifacts.put_file(log.path)).digest
+    if not house.empty_log:
+        with log:
+            log.begin()
+        house.empty_log = (await house.artifacts.put_file(log.path)).digest
+    return house.empty_log
+
+
+async def _tidy(context: StepContext, left: Sequence[Path]) -> None:
+    """Remove what a step had while others go on; with many to remove, the next step waits for one of them."""
+    removal = removing(*left)
+    context.tidying.add(removal)
+    removal.add_done_callback(context.tidying.discard)
     if len(context.tidying) > LEFT_MAX:
         await asyncio.wait(context.tidying, return_when=asyncio.FIRST_COMPLETED)
 
@@ -226,21 +243,36 @@ def _run_context(context: StepContext, ready: StartStep) -> dict[str, str]:
 
 async def _unpack(house: House, inputs: Values, folder: Path) -> dict[str, tuple[InputFile, ...]]:
     files: dict[str, tuple[InputFile, ...]] = {}
+    if inputs.artifacts:
+        _made(folder)
     for name, refs in inputs.artifacts.items():
         found: list[InputFile] = []
         for i, ref in enumerate(refs):
-            path = folder / f"{len(files)}-{i}"
+            # Its name says what it is, for an importer that is told this path (see artifact_at).
+            path = folder / f"{len(files)}-{i}-{ref.digest.removeprefix('sha256:')}"
             await house.artifacts.unpack(ref.digest, path)
             found.append(InputFile(path, ref.schema, ref.metadata))
         files[name] = tuple(found)
     return files
 
 
+def _is_short(value: Any) -> bool:
+    """Whether it takes no time to look at."""
+    return len(value) <= FEW if isinstance(value, str) else isinstance(value, int | float)
+
+
+def _check_outputs(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    check_values("output", params, "write it to an output artifact")
+    check_values("metadata of output", metadata, "write it into the artifact itself")
+
+
 async def _store(house: House, outcome: Outcome) -> Values:
     params = dict(to_json(outcome.params))
     metadata = {name: to_json(file.metadata) for name, file in outcome.artifacts.items()}
-    await asyncio.to_thread(check_values, "output", params, "write it to an output artifact")
-    await asyncio.to_thread(check_values, "metadata of output", metadata, "write it into the artifact itself")
+    if len(params) <= FEW and all(map(_is_short, params.values())) and not any(metadata.values()):
+        _check_outputs(params, metadata)
+    else:  # up to 16 MiB of JSON
+        await asyncio.to_thread(_check_outputs, params, metadata)
     artifacts: dict[str, tuple[ArtifactRef, ...]] = {}
     for name, file in outcome.artifacts.items():
         if not file.path.exists():

@@ -15,7 +15,7 @@ FACT_BYTES_MAX = 16 * 1024 * 1024
 
 @runtime_checkable
 class Ledger(Protocol):
-    """Append, and read four ways. Reads never wait for the writer; tenants never see each other."""
+    """Append, and read five ways. Reads never wait for the writer; tenants never see each other."""
 
     async def append(self, facts: Sequence[Fact]) -> int:
         """Append all of ``facts`` or none; return the ``seq`` of the last once it is on disk.
@@ -28,6 +28,10 @@ class Ledger(Protocol):
 
     async def latest(self, tenant: str, noun: str, key: str) -> Fact | None:
         """The newest fact of a key: its state is the current view. None when there is none."""
+        ...
+
+    async def latest_of(self, tenant: str, noun: str, keys: Sequence[str]) -> Mapping[str, Fact]:
+        """The newest facts of several keys; those that have none are absent."""
         ...
 
     async def listing(self, tenant: str, noun: str, limit: int = 100) -> Sequence[Fact]:

@@ -51,6 +51,16 @@ class LedgerProof(abc.ABC):
         assert await ledger.latest(T, "run", "c") is None
         assert await ledger.latest(T, "model", "a") is None
 
+    async def test_the_latest_of_several_keys(self, ledger: Ledger) -> None:
+        await ledger.append([fact("a", n=1), fact("b", n=2), fact("?' é", n=3), fact("a", "ended", n=4)])
+        found = await ledger.latest_of(T, "run", ["a", "?' é", "c", "a"])
+        assert {key: (fact.seq, fact.state) for key, fact in found.items()} == {
+            "a": (4, {"n": 4}),
+            "?' é": (3, {"n": 3}),
+        }
+        assert await ledger.latest_of(T, "run", []) == {}
+        assert await ledger.latest_of("other", "run", ["a"]) == {}
+
     @pytest.mark.parametrize(
         "state",
         [

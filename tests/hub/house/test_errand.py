@@ -24,7 +24,7 @@ async def sandbox():
 
 async def have_done(sandbox, script, progress=None, order=None):
     sandbox.table["work"] = script
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         return await run_errand(sandbox, "work", order or {}, WALL, progress)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tallystick.hub.house import removal
-from tallystick.hub.house.removal import remove, remove_tree
+from tallystick.hub.house.removal import remove, remove_tree, removing
 
 DEEP = """
 import os, sys
@@ -23,6 +23,13 @@ for _ in range(int(sys.argv[2])):
     os.chdir("d" * 40)
     open("f", "w").close()
 """
+
+
+@pytest.fixture(params=["openat2", "without"], autouse=True)
+def _kernel(request, monkeypatch):
+    """As on a kernel that has openat2(2), and on one that has not."""
+    if request.param == "without":
+        monkeypatch.setattr(removal, "_syscall", lambda *_: -1)
 
 
 @pytest.fixture
@@ -44,6 +51,35 @@ def test_files_links_pipes_and_folders_go(tree):
     (tree / "broken").symlink_to("nowhere")
     assert remove_tree(tree)
     assert not tree.exists()
+
+
+def test_folders_that_are_empty_or_fill_up_again(tree, monkeypatch):
+    """What comes while a folder is emptied goes, too."""
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "file").touch()
+    (tree / "empty" / "empty").mkdir(parents=True)
+    real, late = os.unlink, iter(["late", "later"])
+
+    def unlink(name, *, dir_fd):
+        real(name, dir_fd=dir_fd)
+        for fresh in late:
+            (tree / "a" / fresh).mkdir()
+            (tree / "a" / fresh / "file").touch()
+            break
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert remove_tree(tree)
+    assert not tree.exists()
+
+
+async def test_several_at_once(tmp_path):
+    """Each of them goes, whatever happens to the others."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    assert await removing(tmp_path / "file", tmp_path / "folder", tmp_path / "never")
+    (tmp_path / "file").touch()
+    assert not await removing(Path("/proc/self"), tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_file_a_link_or_nothing(tmp_path):

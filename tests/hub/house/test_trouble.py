@@ -9,7 +9,7 @@ import pytest
 from tallystick.core.endpoint import EndpointState, wish
 from tallystick.core.errors import NotFound, Unavailable
 from tallystick.hub.house.route import Routes
-from tallystick.hub.settle import Settler
+from tallystick.routines.served.settle import Settler
 from tests.fakes.house import make_house
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -48,7 +49,13 @@ class Recipe:
     @property
     def key(self) -> str:
         """Equal for equal parts, in whatever order."""
-        return digest_of(dict(self.parts))
+        return _digest(tuple(self.parts.items()))
+
+
+@lru_cache(maxsize=256)
+def _digest(parts: tuple[tuple[str, str], ...]) -> str:
+    """Asked for several times of each step."""
+    return digest_of(dict(parts))
 
 
 @dataclass(frozen=True, slots=True)

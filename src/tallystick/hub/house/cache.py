@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -26,12 +26,12 @@ from tallystick.core.run.recipe import (
     recipe_of,
     seed_of,
 )
-from tallystick.core.values import Environment, Values
+from tallystick.core.values import ArtifactRef, Environment, Values
 from tallystick.hub.house.bounds import check_values
 from tallystick.hub.house.parts import House
 from tallystick.hub.house.rows import check_exists, table_of
 
-__all__ = ["Found", "StepCache", "declared", "imported", "said_of"]
+__all__ = ["Found", "Looked", "StepCache", "declared", "imported", "said_of", "stored"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +47,20 @@ class Found:
     verify: bool = False
 
 
+class Looked(NamedTuple):
+    """A step with what its component declares of its inputs, what was found for it, its recipe, what it is to
+    run on, and what its end says of these.
+    """
+
+    ready: StartStep
+    found: Found
+    recipe: Recipe
+    environment: Environment
+    said: Mapping[str, Any]
+
+
 class _Body(NamedTuple):
-    """What is the same for all steps of a component; it is held here, so that its id stays its own."""
+    """What is the same for all steps of a component, and of those that are equal to it."""
 
     component: Component
     environment: Environment
@@ -68,26 +80,25 @@ class StepCache:
         self.given = given
         self._house = house
         self._run = run
-        self._bodies: dict[tuple[int, str], _Body] = {}
+        self._bodies: dict[tuple[str, str, str], list[_Body]] = {}
         self._before: dict[str, Kept | None] = {}
         self._newest: dict[str, Kept] = {}
         self.pins: dict[str, str] = {}
         self._made: list[Fact] = []
-        self.looked: dict[str, Found] = {}
+        self.looked: dict[str, Looked] = {}
 
     async def recipe(
         self, component: Component, inputs: Values, path: str, own: str, facts: Mapping[str, str]
     ) -> tuple[Recipe, Environment, str]:
         """What a step depends on, what it is to run on, and the digest of that; ``facts`` are the step's."""
-        pinned = self.given.environments.get(path, "")
-        known = self._bodies.get((id(component), pinned))
+        known = self._body(component, path)
         if known is None:
-            if pinned:
+            if pinned := self.given.environments.get(path, ""):
                 environment = await self._house.get("environment", pinned, Environment)
             else:
                 environment = await self._house.executor_of(self._run.options.on).environment(component)
             known = _Body(component, environment, environment.digest, body_parts(component, environment))
-            self._bodies[id(component), pinned] = known
+            self._bodies.setdefault(_kind(component, pinned), []).append(known)
         seed = seed_of(self._run.options.seed, path)
         recipe = recipe_of(
             component, inputs, known.environment, own, seed=seed, body=known.parts, facts=facts
@@ -99,18 +110,22 @@ class StepCache:
         if environment.lock:
             return False
         bare, code = component, component.code
-        if isinstance(code, Function):  # to look whether its packages are installed takes ms, and is done
+        if isinstance(code, Function) and code.packages:  # to look for each takes ms, and is done
             bare = replace(component, code=replace(code, packages=()))
         with contextlib.suppress(TallyError):
             now = await self._house.executor_of(self._run.options.on).environment(bare)
             if now == environment:
                 return False
-        self._bodies.pop((id(component), ""), None)  # steps to come look anew
+        self._bodies.pop(_kind(component, ""), None)  # steps to come look anew
         return True
 
     def knows(self, component: Component, path: str) -> bool:
         """Whether it is known what the step is to run on."""
-        return (id(component), self.given.environments.get(path, "")) in self._bodies
+        return self._body(component, path) is not None
+
+    def _body(self, component: Component, path: str) -> _Body | None:
+        kind = _kind(component, self.given.environments.get(path, ""))
+        return next((body for body in self._bodies.get(kind, ()) if body.component == component), None)
 
     async def snapshot(self, uri: str) -> tuple[Snapshot, Recipe]:
         """The snapshot that an importer's URI means in this run, and under what its rows are kept."""
@@ -125,9 +140,10 @@ class StepCache:
         options = self._run.options
         if not (options.cache and enabled):
             return Found(None, "miss: the run takes nothing" if enabled else "miss: the task is never cached")
-        fact = await self._house.ledger.latest(self._house.tenant, "step", recipe.key)
+        key, last = recipe.key, last_key(self._run.pipeline, path)
+        fact = (await self._ask([last], key)).get(key)
         if fact is None:
-            return Found(None, await self._why(path, recipe))
+            return Found(None, _why(self._before[last], recipe))
         kept = read_kept(fact.state)
         kept = replace(kept, made_ms=kept.made_ms or fact.at_ms, run=kept.run or fact.note.partition(" ")[0])
         for refs in kept.outputs.artifacts.values():
@@ -139,9 +155,7 @@ class StepCache:
         if options.cache_age_ms_max and age_ms > options.cache_age_ms_max:
             return Found(None, f"miss: {made}, which is too old")
         verify = int(digest_of([self._run.key, path])[7:15], 16) < options.verify_share * 2**32
-        self._newest[last_key(self._run.pipeline, path)] = replace(
-            kept, outputs=Values(), recipe=recipe.parts
-        )
+        self._newest[last] = replace(kept, outputs=Values(), recipe=recipe.parts)
         return Found(kept, f"hit: {made}", verify)
 
     def keep(self, path: str, recipe: Recipe, outputs: Values) -> None:
@@ -156,6 +170,11 @@ class StepCache:
         self._made.append(Fact("step", recipe.key, "made", state, note, kept.made_ms, house.tenant))
         self._newest[key] = replace(kept, outputs=Values())
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to flush."""
+        return bool(self._made)
+
     async def flush(self) -> None:
         """Tell what was kept; it is made again where that cannot be."""
         facts, self._made = self._made, []
@@ -167,9 +186,10 @@ class StepCache:
     async def close(self) -> None:
         """Tell which step of each path is the newest, for runs to come."""
         await self.flush()
+        await self._ask(self._newest)
         house, facts = self._house, list[Fact]()
         for key, kept in self._newest.items():
-            known = await self._last(key)
+            known = self._before[key]
             if known is None or known.recipe != kept.recipe:
                 note = f"{kept.run} {kept.path}"
                 facts.append(
@@ -177,19 +197,29 @@ class StepCache:
                 )
         await house.ledger.append(facts)
 
-    async def _why(self, path: str, recipe: Recipe) -> str:
-        before = await self._last(last_key(self._run.pipeline, path))
-        if before is None:
-            return "miss: never made"
-        parts = ", ".join(changed(before.recipe, recipe.parts)) or "nothing"
-        return f"miss: {parts} changed since {before.run}"
+    async def _ask(self, lasts: Iterable[str], *keys: str) -> Mapping[str, Fact]:
+        """What is kept under ``keys``; what was told under ``lasts`` before this run comes with it, once."""
+        fresh = [last for last in lasts if last not in self._before]
+        if not (keys or fresh):
+            return {}
+        facts = await self._house.ledger.latest_of(self._house.tenant, "step", [*keys, *fresh])
+        for last in fresh:
+            told = facts.get(last)
+            self._before[last] = read_kept(told.state) if told else None
+        return facts
 
-    async def _last(self, key: str) -> Kept | None:
-        """As it was told before this run; asked once."""
-        if key not in self._before:
-            fact = await self._house.ledger.latest(self._house.tenant, "step", key)
-            self._before[key] = read_kept(fact.state) if fact else None
-        return self._before[key]
+
+def _kind(component: Component, pinned: str) -> tuple[str, str, str]:
+    """The same for equal components, and for few others; a component itself has no hash."""
+    code = component.code
+    return component.name, code.source if isinstance(code, Function) else code.image, pinned
+
+
+def _why(before: Kept | None, recipe: Recipe) -> str:
+    if before is None:
+        return "miss: never made"
+    parts = ", ".join(changed(before.recipe, recipe.parts)) or "nothing"
+    return f"miss: {parts} changed since {before.run}"
 
 
 def declared(component: Component, inputs: Values) -> Values:
@@ -218,6 +248,13 @@ def imported(kept: Values, body: Importer, snapshot: Snapshot, metadata: Mapping
     (ref,) = kept.artifacts["artifact"]
     made = replace(ref, schema=body.schema, uri=uri, metadata={**metadata, **own})
     return Values(artifacts={"artifact": (made,)})
+
+
+def stored(ref: ArtifactRef, start: StartStep, facts: Facts) -> Values:
+    """What an importer puts out of an artifact that is there already: that, with what else is said of it."""
+    schema = start.task.body.schema if isinstance(start.task.body, Importer) else ref.schema
+    said = {**ref.metadata, **said_of(start, facts)}
+    return Values(artifacts={"artifact": (replace(ref, name="artifact", schema=schema, metadata=said),)})
 
 
 def _span(ms: int) -> str:

@@ -9,7 +9,7 @@ import logging
 from tallystick.core.errors import NotFound, TallyError
 from tallystick.core.run.events import Run, RunState, Step
 from tallystick.hub.house.parts import House
-from tallystick.ports.runs.records import StepRecords, child_id
+from tallystick.ports.runs.records import StepRecords, has_child
 
 __all__ = ["MARK", "Recorder", "begin_record", "end_record"]
 
@@ -36,7 +36,7 @@ class Recorder:
 
     def add(self, step: Step) -> None:
         """Have ``step`` told soon, once it has ended; one that was skipped never ran."""
-        if child_id(self._run, step):
+        if has_child(step):
             self._waiting.append(step)
             self._going = self._going or asyncio.create_task(self._go(), name=f"{self._run.key} records")
 

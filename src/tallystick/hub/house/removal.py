@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import itertools
 import logging
@@ -10,11 +11,12 @@ import os
 import secrets
 import stat
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["remove", "remove_tree"]
+__all__ = ["remove", "remove_tree", "removing"]
 
 DEPTH_MAX = 16
 """How deep to go into a tree, and so how many folders are open: what lies deeper is moved up first."""
@@ -26,6 +28,15 @@ THREADS = 4
 """Threads of their own: a folder of millions of files must not take those that the ledger needs."""
 
 _OPEN = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# openat2(2) opens a folder only if that is on the same mount: Linux has it since 5.6, and Python not yet. Its
+# number is the same on all machines but Alphas.
+_OPENAT2 = 437
+_BELOW = 0x01 | 0x04 | 0x08  # RESOLVE_NO_XDEV, _NO_SYMLINKS, _BENEATH
+_HOW = (ctypes.c_uint64 * 3)(os.O_RDONLY | _OPEN, 0, _BELOW)
+_syscall = ctypes.CDLL(None).syscall
+_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
+_syscall.restype = ctypes.c_long
 _hands = ThreadPoolExecutor(THREADS, thread_name_prefix="remove")
 _log = logging.getLogger(__name__)
 
@@ -38,6 +49,16 @@ class _Level:
     name: str
     folders: list[str] = field(default_factory=list)
     stuck: set[str] = field(default_factory=set)
+    looked: bool = False
+
+
+def removing(*paths: Path) -> asyncio.Future[bool]:
+    """Remove each in a thread, whether or not anybody waits for it; whether nothing of them is left."""
+    return asyncio.get_running_loop().run_in_executor(_hands, _remove_each, paths)
+
+
+def _remove_each(paths: Sequence[Path]) -> bool:
+    return not [path for path in paths if not remove_tree(path)]
 
 
 async def remove(path: Path, stop: threading.Event | None = None) -> bool:
@@ -74,7 +95,7 @@ class _Removal:
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
-        self._mount = (b"", 0)
+        self._mount: tuple[bytes, int] | None = None
         self._levels: list[_Level] = []
         self.troubles = 0
         self.first = ""
@@ -83,7 +104,6 @@ class _Removal:
         """Remove ``name`` in the folder ``parent``, a descriptor."""
         self._levels = [_Level(parent, "")]
         try:
-            self._mount = _mount_of(parent)
             if _is_folder(parent, name):
                 self._descend(name)
             else:
@@ -107,16 +127,20 @@ class _Removal:
         elif level.folders:
             name = level.folders.pop()
             try:
-                self._descend(name)
+                if not _removed(name, level.fd):
+                    self._descend(name)
             except FileNotFoundError:
                 return
             except OSError as wrong:
                 self._note(name, wrong)
+        elif level.looked and _removed(level.name, self._levels[-2].fd):
+            os.close(self._levels.pop().fd)
         elif not self._look(level):
             self._leave(level)
 
     def _look(self, level: _Level) -> bool:
         """Remove files and find folders; False when there is nothing more that could be removed."""
+        level.looked = True
         try:
             with os.scandir(level.fd) as entries:
                 fresh = (e for e in entries if e.name not in level.stuck)
@@ -150,13 +174,24 @@ class _Removal:
 
     def _opened(self, parent: int, name: str) -> int:
         """A folder's descriptor, once it may be listed and changed; OSError where a mount begins."""
+        fd = int(_syscall(_OPENAT2, parent, os.fsencode(name), _HOW, ctypes.sizeof(_HOW)))
+        if fd < 0:  # whatever it was: the longer way says it, or gets there
+            return self._opened_slowly(parent, name)
+        try:
+            _permit(fd)
+        except BaseException:  # whatever it was, and it is raised again
+            os.close(fd)
+            raise
+        return fd
+
+    def _opened_slowly(self, parent: int, name: str) -> int:
+        """:meth:`_opened` where the kernel has no openat2(2), or the folder may not be opened yet."""
         handle = os.open(name, os.O_PATH | _OPEN, dir_fd=parent)
         try:
+            self._mount = self._mount or _mount_of(self._levels[0].fd)
             if _mount_of(handle) != self._mount:
                 raise OSError(errno.EXDEV, "something is mounted there")
-            mode = stat.S_IMODE(os.fstat(handle).st_mode)
-            if mode & stat.S_IRWXU != stat.S_IRWXU:
-                Path(f"/proc/self/fd/{handle}").chmod(mode | stat.S_IRWXU)  # as fchmod takes no O_PATH
+            _permit(handle)
             return os.open(".", os.O_RDONLY | _OPEN, dir_fd=handle)
         finally:
             os.close(handle)
@@ -183,6 +218,22 @@ def _seems_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir(follow_symlinks=False)
     except OSError:
         return False
+
+
+def _removed(name: str, parent: int) -> bool:
+    """Whether this folder was empty, and is gone: most are, and to try is cheaper than to look."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:
+        return False
+    return True
+
+
+def _permit(fd: int) -> None:
+    """Let us list and change the folder at ``fd``."""
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.chmod(f"/proc/self/fd/{fd}", mode | stat.S_IRWXU)  # noqa: PTH101  as fchmod takes no O_PATH
 
 
 def _is_folder(parent: int, name: str) -> bool:

@@ -8,12 +8,17 @@ from typing import Protocol, runtime_checkable
 from tallystick.core.names import digest_of
 from tallystick.core.run.events import Run, Step, StepState
 
-__all__ = ["StepRecords", "child_id"]
+__all__ = ["StepRecords", "child_id", "has_child"]
+
+
+def has_child(step: Step) -> bool:
+    """Whether MLflow has a run of a step: once it has ended, unless it was skipped."""
+    return step.state.ended and step.state is not StepState.SKIPPED
 
 
 def child_id(run: Run, step: Step) -> str:
     """MLflow's id of a step that has ended, 32 hex digits; empty for one that it has no run of."""
-    if not step.state.ended or step.state is StepState.SKIPPED:
+    if not has_child(step):
         return ""
     return digest_of([run.tenant, run.key, step.path])[7:39]
 

@@ -7,7 +7,8 @@
     artifacts/tmp/lock           held while folders of ended processes are swept
 
 A blob is written beside, brought to disk, and renamed into place: a crash leaves only files in ``tmp``, which
-the next opening sweeps. A blob that is being put again replaces itself, so that a damaged one is mended.
+the next opening sweeps. A blob that is being put again replaces itself, so that a damaged one is mended; but
+for a small one that this process itself has brought to disk, and that nobody has touched since.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tallystick.core.errors import Damaged, NotFound, TooLarge, Unavailable
-from tallystick.core.names import check_digest
+from tallystick.core.names import check_digest, digest_of
 from tallystick.tiles.artifacts.manifest import MARK
 
 __all__ = ["Blobs", "disk_errors"]
 
 CHUNK_BYTES = 1024 * 1024
+SMALL_BYTES = 64 * 1024
+"""What has fewer is read, and looked for, before anything is written."""
 CHECKED_MAX = 100_000
 
 Stamp = tuple[int, int, int, int]
@@ -42,6 +45,8 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._blobs = folder / "blobs"
         self._checked: dict[str, Stamp] = {}
+        self._named: set[str] = set()
+        self._folders: set[Path] = set()
         self._number = itertools.count()
         with disk_errors(folder):
             self._blobs.mkdir(parents=True, exist_ok=True)
@@ -60,34 +65,29 @@ class Blobs:
 
         Durable once its folder is: see :meth:`sync`. TooLarge over ``size_max`` bytes, and nothing is kept.
         """
-        temp = self._temp / f"{next(self._number):012d}"
-        try:
-            with temp.open("xb", buffering=0) as out:
-                digest, size, head = _copy(descriptor, out.fileno(), size_max, where)
-                os.fchmod(out.fileno(), 0o444)
-                os.fsync(out.fileno())
-            final = self.path(digest)
-            final.parent.mkdir(exist_ok=True)
-            temp.replace(final)
-        except BaseException:  # whatever it was, and it is raised again: nothing may be left behind
-            temp.unlink(missing_ok=True)
-            raise
-        self._remember(digest, final.stat())
-        return digest, size, head
+        first = os.read(descriptor, SMALL_BYTES)
+        if len(first) < min(SMALL_BYTES, size_max + 1) and self._stands(digest := digest_of(first)):
+            return digest, len(first), first[: len(MARK)]
+        return self._write(_chunks(descriptor, first), size_max, where)
 
     def put_bytes(self, raw: bytes) -> str:
         """Store ``raw``, durably."""
-        with tempfile.TemporaryFile(dir=self._temp) as source:
-            source.write(raw)
-            source.seek(0)
-            digest, _, _ = self.put(source.fileno(), len(raw), "manifest")
-        self.sync({digest})
+        digest = digest_of(raw)
+        if not self._stands(digest):
+            self._write([raw], len(raw), "manifest")
+            self.sync({digest})
         return digest
 
     def sync(self, digests: set[str]) -> None:
         """Bring the names of ``digests`` to disk (their bytes are there already)."""
-        for folder in {self.path(digest).parent for digest in digests} | {self._blobs}:
+        fresh = digests - self._named
+        folders = {self.path(digest).parent for digest in fresh}
+        for folder in folders:
             _sync_folder(folder)
+        if folders - self._folders:
+            _sync_folder(self._blobs)
+        self._folders |= folders
+        self._named |= fresh
 
     def size(self, digest: str) -> int | None:
         """Bytes of the blob; None when it is not stored."""
@@ -122,7 +122,7 @@ class Blobs:
             raise _never_stored(digest) from None
         with source, dest.open("xb", buffering=0) as out:
             size_max = os.fstat(source.fileno()).st_size
-            found, _, _ = _copy(source.fileno(), out.fileno(), size_max, str(path))
+            found, _, _ = _copy(_chunks(source.fileno()), out.fileno(), size_max, str(path))
         _check(digest, found.removeprefix("sha256:"), path)
 
     def read(self, digest: str) -> bytes:
@@ -137,9 +137,40 @@ class Blobs:
         except FileNotFoundError:
             raise _never_stored(digest) from None
 
+    def _stands(self, digest: str) -> bool:
+        """Whether the blob is on disk by our own doing, its name too, and as it was then."""
+        if digest not in self._named:
+            return False
+        try:
+            return self._checked.get(digest) == _stamp(self.path(digest).stat())
+        except FileNotFoundError:
+            return False
+
+    def _write(self, chunks: Iterable[bytes], size_max: int, where: str) -> tuple[str, int, bytes]:
+        temp = self._temp / f"{next(self._number):012d}"
+        try:
+            with temp.open("xb", buffering=0) as out:
+                digest, size, head = _copy(chunks, out.fileno(), size_max, where)
+                os.fchmod(out.fileno(), 0o444)
+                os.fsync(out.fileno())
+            self._named.discard(digest)  # it may have gone, or be another's that is not synced yet
+            final = self.path(digest)
+            try:
+                temp.replace(final)
+            except FileNotFoundError:
+                final.parent.mkdir(exist_ok=True)
+                self._folders.discard(final.parent)
+                temp.replace(final)
+        except BaseException:  # whatever it was, and it is raised again: nothing may be left behind
+            temp.unlink(missing_ok=True)
+            raise
+        self._remember(digest, final.stat())
+        return digest, size, head
+
     def _remember(self, digest: str, status: os.stat_result) -> None:
         if len(self._checked) >= CHECKED_MAX:
             self._checked.clear()
+            self._named.clear()
         self._checked[digest] = _stamp(status)
 
 
@@ -155,10 +186,16 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise Unavailable(what, where=str(wrong.filename or path), hint=hint) from wrong
 
 
-def _copy(source: int, dest: int, size_max: int, where: str) -> tuple[str, int, bytes]:
-    """Copy to the end: digest, size and the first ``len(MARK)`` bytes of what was copied."""
+def _chunks(source: int, first: bytes = b"") -> Iterator[bytes]:
+    """What was read already, and what there still is to read."""
+    yield first
+    yield from iter(lambda: os.read(source, CHUNK_BYTES), b"")
+
+
+def _copy(chunks: Iterable[bytes], dest: int, size_max: int, where: str) -> tuple[str, int, bytes]:
+    """Write ``chunks``: digest, size and the first ``len(MARK)`` bytes of what was written."""
     digest, size, head = hashlib.sha256(), 0, b""
-    while chunk := os.read(source, CHUNK_BYTES):
+    for chunk in chunks:
         size += len(chunk)
         if size > size_max:
             raise TooLarge(f"it has more than {size_max} bytes", where=where, hint="split it up")

@@ -21,6 +21,7 @@ __all__ = [
     "JOURNAL_STEPS",
     "JOURNAL_STEP_PUT",
     "LATEST",
+    "LATEST_OF",
     "LISTING",
     "META",
     "META_SET",
@@ -170,6 +171,9 @@ _FACT = "SELECT f.seq, f.tenant, f.noun, f.key, f.event, f.state, f.note, f.at_m
 
 LATEST = f"""{_FACT} FROM tally_nouns AS n JOIN tally_facts AS f ON f.seq = n.seq
 WHERE n.tenant = ? AND n.noun = ? AND n.key = ?"""
+
+LATEST_OF = f"""{_FACT} FROM tally_nouns AS n JOIN tally_facts AS f ON f.seq = n.seq
+WHERE n.tenant = ? AND n.noun = ? AND n.key IN ({{keys}})"""
 
 LISTING = f"""{_FACT} FROM tally_nouns AS n JOIN tally_facts AS f ON f.seq = n.seq
 WHERE n.tenant = ? AND n.noun = ? ORDER BY n.seq DESC LIMIT ?"""

@@ -37,6 +37,8 @@ __all__ = ["FILE_NAME", "SqliteLedger", "open_tile"]
 FILE_NAME = "tally.db"
 READERS = 4
 LOCK_WAIT_MS = 10_000
+KEYS_MAX = 1000
+"""Keys that one statement asks for."""
 INT64_MAX = 2**63 - 1
 LOCAL_DISK = "keep the home on a local disk, not on a network's"
 
@@ -79,6 +81,15 @@ class SqliteLedger:
         """The newest fact of a key, or None."""
         found = await self._facts(sql.LATEST, (tenant, noun, key))
         return found[0] if found else None
+
+    async def latest_of(self, tenant: str, noun: str, keys: Sequence[str]) -> Mapping[str, Fact]:
+        """The newest facts of several keys."""
+        found: dict[str, Fact] = {}
+        for at in range(0, len(keys), KEYS_MAX):
+            some = keys[at : at + KEYS_MAX]
+            statement = sql.LATEST_OF.format(keys=", ".join("?" * len(some)))
+            found |= {fact.key: fact for fact in await self._facts(statement, (tenant, noun, *some))}
+        return found
 
     async def listing(self, tenant: str, noun: str, limit: int = 100) -> Sequence[Fact]:
         """The newest fact of each key, most recently changed first."""
