@@ -92,9 +92,10 @@ async def house(request, tmp_path: Path):
         pytest.skip(str(wrong))
     house = make_house(tmp_path, sandbox=sandbox)
     yield house
-    assert not [*house.scratch.glob("judge-*"), *house.scratch.glob("serve-*")]
+    left = [*house.scratch.glob("judge-*"), *house.scratch.glob("serve-*")]
     await sandbox.close()
     await house.traffic.close()
+    assert left == []
 
 
 async def judged(house: House, folder: Path, *, runs_code: bool) -> Verdict:

@@ -16,9 +16,9 @@ from tallystick.core.wall import Wall
 from tallystick.ports.tile import Place
 from tallystick.proofs.sandbox import TREE, SandboxProof, marked
 from tallystick.tiles.sandbox import bubblewrap, process
+from tests.tiles.conftest import WALLS
 
 SRC = str(Path(process.__file__).parents[3])
-TILES = {"process": process, "bubblewrap": bubblewrap}
 
 HUB = """
 import asyncio, sys
@@ -49,14 +49,14 @@ class TestBubblewrap(SandboxProof):
         return bubblewrap.open_tile(Place(home))
 
 
-@pytest.fixture(params=TILES)
+@pytest.fixture(params=WALLS)
 def tile(request):
     return request.param
 
 
 async def gone(marker):
     """Until nobody carries the marker any more; how they end is the kernel's to time, so it is polled."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while marked(marker):  # noqa: ASYNC110  other processes' ends set no event here
             await asyncio.sleep(0.01)
 
@@ -103,14 +103,14 @@ async def test_nobody_outlives_a_hub_that_is_killed(tile, tmp_path):
         hub.send_signal(signal.SIGKILL)
         await hub.wait()
     await gone(marker)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while any(map(exists, helpers)):  # noqa: ASYNC110  as above
             await asyncio.sleep(0.01)
 
 
-async def test_a_killed_warden_is_replaced_and_its_keepers_go_on(tile, tmp_path):
+async def test_a_killed_warden_is_replaced_and_its_keepers_go_on(tile, open_sandbox, tmp_path):
     marker = uuid.uuid4().hex
-    sandbox = TILES[tile].open_tile(Place(tmp_path))
+    sandbox = open_sandbox(tile)
     first = await running(sandbox, tmp_path, marker)
     os.kill(sandbox._warden._process.pid, signal.SIGKILL)
     sandbox._warden._process.wait()
@@ -118,23 +118,21 @@ async def test_a_killed_warden_is_replaced_and_its_keepers_go_on(tile, tmp_path)
     assert await first.end(grace_s=0.1) == -signal.SIGKILL
     await second.end(grace_s=0.1)
     assert marked(marker) == []
-    await sandbox.close()
 
 
-async def test_who_loses_a_keeper_is_killed(tile, tmp_path):
+async def test_who_loses_a_keeper_is_killed(tile, open_sandbox, tmp_path):
     marker = uuid.uuid4().hex
-    sandbox = TILES[tile].open_tile(Place(tmp_path))
+    sandbox = open_sandbox(tile)
     confined = await running(sandbox, tmp_path, marker)
     [keeper] = children(sandbox._warden._process.pid)
     os.kill(keeper, signal.SIGKILL)
     assert await confined.wait() == -signal.SIGKILL
     await gone(marker)
     await confined.end()
-    await sandbox.close()
 
 
-async def test_closing_leaves_no_warden(tile, tmp_path):
-    sandbox = TILES[tile].open_tile(Place(tmp_path))
+async def test_closing_leaves_no_warden(tile, open_sandbox, tmp_path):
+    sandbox = open_sandbox(tile)
     await (await sandbox.spawn(["/bin/true"], Wall(str(tmp_path)))).end()
     warden = sandbox._warden._process
     await sandbox.close()
@@ -142,25 +140,23 @@ async def test_closing_leaves_no_warden(tile, tmp_path):
     assert warden.returncode == 0
 
 
-async def test_the_warden_has_nothing_of_the_hubs_environment(tile, tmp_path, monkeypatch):
+async def test_the_warden_has_nothing_of_the_hubs_environment(tile, open_sandbox, tmp_path, monkeypatch):
     monkeypatch.setenv("HUB_SECRET", "open sesame")
-    sandbox = TILES[tile].open_tile(Place(tmp_path))
+    sandbox = open_sandbox(tile)
     confined = await running(sandbox, tmp_path, "marker")
     warden = sandbox._warden._process.pid
     for pid in (warden, *children(warden), confined.pid):
         assert b"HUB_SECRET" not in environment(pid)
     await confined.end(grace_s=0.1)
-    await sandbox.close()
 
 
-async def test_many_starts_wait_for_their_turn(tile, tmp_path):
-    sandbox = TILES[tile].open_tile(Place(tmp_path))
+async def test_many_starts_wait_for_their_turn(tile, open_sandbox, tmp_path):
+    sandbox = open_sandbox(tile)
     started = await asyncio.gather(
         *(sandbox.spawn(["/bin/sh", "-c", f"exit {n}"], Wall(str(tmp_path))) for n in range(40))
     )
     assert [await one.wait() for one in started] == list(range(40))
     await asyncio.gather(*(one.end() for one in started))
-    await sandbox.close()
 
 
 def test_without_bubblewrap_the_next_step_is_said(tmp_path, monkeypatch):
@@ -180,17 +176,16 @@ def test_where_namespaces_are_forbidden_the_reason_is_said(tmp_path, monkeypatch
     assert "unprivileged_userns" in wrong.value.hint
 
 
-async def test_bubblewrap_names_the_path_that_is_missing(tmp_path):
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+async def test_bubblewrap_names_the_path_that_is_missing(open_sandbox, tmp_path):
+    sandbox = open_sandbox("bubblewrap")
     with pytest.raises(BadInput, match="/no/such"):
         await sandbox.spawn(["/bin/true"], Wall(str(tmp_path), readable=("/no/such",)))
-    await sandbox.close()
 
 
-async def test_no_variable_of_the_wall_acts_outside_of_it(tmp_path):
+async def test_no_variable_of_the_wall_acts_outside_of_it(open_sandbox, tmp_path):
     """A pipeline says its steps' variables: with LD_PRELOAD, bubblewrap itself would run a file of theirs."""
     (tmp_path / "work").mkdir()
-    sandbox = bubblewrap.open_tile(Place(tmp_path / "home"))
+    sandbox = open_sandbox("bubblewrap", tmp_path / "home")
     env = {"LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": str(tmp_path / "outside"), "OWN": "it is there"}
     confined = await sandbox.spawn(
         ["/bin/sh", "-c", 'echo "$LD_DEBUG $OWN"'], Wall(str(tmp_path / "work"), env=env)
@@ -202,19 +197,18 @@ async def test_no_variable_of_the_wall_acts_outside_of_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
 
 
-async def test_nobody_sees_a_walls_variables_among_the_arguments(tmp_path):
-    sandbox = bubblewrap.open_tile(Place(tmp_path / "home"))
+async def test_nobody_sees_a_walls_variables_among_the_arguments(open_sandbox, tmp_path):
+    sandbox = open_sandbox("bubblewrap", tmp_path / "home")
     wall = Wall(str(tmp_path), env={"PASSWORD": "open-sesame"})
     confined = await sandbox.spawn(["/bin/sh", "-c", "echo ready; exec sleep 60"], wall)
     await confined.stdout.readline()
     assert marked("/bin/sh") or marked("sleep")
     assert not marked("open-sesame")
     await confined.end(grace_s=0.1)
-    await sandbox.close()
 
 
-async def test_memory_folders_of_bubblewrap_are_limited(tmp_path):
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+async def test_memory_folders_of_bubblewrap_are_limited(open_sandbox, tmp_path):
+    sandbox = open_sandbox("bubblewrap")
     for folder in ("/tmp", "/dev/shm", "/home/tally"):  # noqa: S108  those inside the wall
         confined = await sandbox.spawn(
             ["/bin/dd", "if=/dev/zero", f"of={folder}/big", "bs=1M", "count=80"],
@@ -222,11 +216,10 @@ async def test_memory_folders_of_bubblewrap_are_limited(tmp_path):
         )
         assert b"No space left" in await confined.stderr.read()
         assert await confined.end() == 1
-    await sandbox.close()
 
 
-async def test_memory_folders_stay_small_where_the_wall_has_much(tmp_path):
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+async def test_memory_folders_stay_small_where_the_wall_has_much(open_sandbox, tmp_path):
+    sandbox = open_sandbox("bubblewrap")
     confined = await sandbox.spawn(
         ["/bin/df", "--output=size", "-m", "/tmp", "/dev/shm", "/home/tally"],  # noqa: S108  inside the wall
         Wall(str(tmp_path), memory_mib=4096),
@@ -234,7 +227,6 @@ async def test_memory_folders_stay_small_where_the_wall_has_much(tmp_path):
     assert (await confined.stdout.read()).split()[1:] == [b"512"] * 3
     assert await confined.wait() == 0
     await confined.end()
-    await sandbox.close()
 
 
 LOOK = """
@@ -247,7 +239,7 @@ cat "$1/../pyvenv.cfg"
 
 
 @pytest.mark.parametrize("linked", [False, True])
-async def test_a_home_inside_pythons_own_folder_is_hidden(tmp_path, monkeypatch, linked):
+async def test_a_home_inside_pythons_own_folder_is_hidden(open_sandbox, tmp_path, monkeypatch, linked):
     """As it is after ``python -m venv .`` with ``./tally-home``: that folder is shown to every step."""
     real = tmp_path / "project"
     work = real / "home" / "scratch" / "w"
@@ -257,7 +249,7 @@ async def test_a_home_inside_pythons_own_folder_is_hidden(tmp_path, monkeypatch,
     (tmp_path / "link").symlink_to(real)
     prefix = tmp_path / "link" if linked else real
     monkeypatch.setattr(sys, "prefix", str(prefix))
-    sandbox = bubblewrap.open_tile(Place(real / "home"))
+    sandbox = open_sandbox("bubblewrap", real / "home")
     confined = await sandbox.spawn(
         ["/bin/sh", "-c", LOOK, "sh", str(prefix / "home"), str(real / "home")], Wall(str(work))
     )
@@ -269,16 +261,15 @@ async def test_a_home_inside_pythons_own_folder_is_hidden(tmp_path, monkeypatch,
     assert not (real / "home" / "planted").exists()
 
 
-async def test_a_home_that_every_wall_shows_is_refused(tmp_path, monkeypatch):
+async def test_a_home_that_every_wall_shows_is_refused(open_sandbox, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    sandbox = open_sandbox("bubblewrap")
     with pytest.raises(BadInput, match="cannot be the home"):
         await sandbox.spawn(["/bin/true"], Wall(str(tmp_path)))
-    await sandbox.close()
 
 
-async def test_bubblewrap_reaches_the_network_when_the_wall_lets_it(tmp_path):
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+async def test_bubblewrap_reaches_the_network_when_the_wall_lets_it(open_sandbox, tmp_path):
+    sandbox = open_sandbox("bubblewrap")
     async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
         code = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])))"
         port = str(server.sockets[0].getsockname()[1])
@@ -287,7 +278,6 @@ async def test_bubblewrap_reaches_the_network_when_the_wall_lets_it(tmp_path):
         )
         assert await confined.wait() == 0
         await confined.end()
-    await sandbox.close()
 
 
 def test_what_is_not_done_is_said():

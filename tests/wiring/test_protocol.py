@@ -53,7 +53,7 @@ async def _send(port: int, *parts: bytes) -> bytes:
         for part in parts:
             writer.write(part)
             await writer.drain()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await reader.read(4096)
     except ConnectionError:
         return b"closed"
@@ -167,3 +167,19 @@ async def test_many_who_come_at_once_do_not_stay_beyond_the_limit() -> None:
                 await asyncio.sleep(0.01)
         server.should_exit = True
         await serving
+
+
+@pytest.mark.parametrize("count", [1 + protocol.PIPELINED_MAX, 5000])
+async def test_only_so_many_requests_wait_for_the_answer_to_an_earlier_one(port: int, count: int) -> None:
+    """For each there is a moment in which nobody else is served."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * (count - 1))
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    answered = b""
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(60):
+            while piece := await reader.read(65536):
+                answered += piece
+    writer.close()
+    there = answered.count(b"200 OK")
+    assert there == count if count < 100 else there <= 1 + protocol.PIPELINED_MAX

@@ -137,7 +137,7 @@ async def test_calls_that_a_step_left_behind_do_not_hold_up_its_end(run, monkeyp
     monkeypatch.setattr(stepdoor, "GRACE_S", 0.05)
     mlflow = Mlflow()
     mlflow.held = asyncio.Event()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async with (
             step_doors(mlflow, run)("run-1 train") as door,
             through(path := await door.path()) as client,
@@ -160,7 +160,7 @@ async def _end_of(reader):
 
 async def test_a_step_does_not_take_all_of_the_hubs_files(run, monkeypatch):
     monkeypatch.setattr(stepdoor, "CONNECTIONS_MAX", 4)
-    async with asyncio.timeout(5), step_doors(Mlflow(), run)("run-1 train") as door:
+    async with asyncio.timeout(60), step_doors(Mlflow(), run)("run-1 train") as door:
         path = await door.path()
         opened = [await asyncio.open_unix_connection(str(path)) for _ in range(8)]
         ends = [asyncio.create_task(_end_of(reader)) for reader, _ in opened]

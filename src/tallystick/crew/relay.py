@@ -68,15 +68,17 @@ def _serve(listener: socket.socket, hub_socket: str, watched: int) -> None:
 
 
 def same_user(client_port: int, relay_port: int) -> bool:
-    """Whether the connection between these ports of 127.0.0.1 was opened by this process's own user.
+    """Whether the connection between these ports of 127.0.0.1 is of a process of this one's own user.
 
-    In a sandbox that does not block the network, any user of the machine can reach the port.
+    In a sandbox that does not block the network, any user of the machine can reach the port. Of what nobody
+    holds any more the kernel says that it is root's; it may be of a step that has ended.
     """
     wanted = (f"0100007F:{client_port:04X}", f"0100007F:{relay_port:04X}")
     for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         columns = line.split()
         if (columns[1], columns[2]) == wanted:
-            return int(columns[7]) == os.getuid()
+            uid, inode = columns[7], columns[9]
+            return inode != "0" and int(uid) == os.getuid()
     return False
 
 

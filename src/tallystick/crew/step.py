@@ -95,8 +95,10 @@ def _bring_in(order: dict[str, Any]) -> None:
 
     Nobody outside the step's wall could find them, and here nothing is done that the component could not do.
     """
-    outputs, root = order["executor_input"]["outputs"], Path(order["source"]).parents[1].resolve()
-    file = Path(outputs["outputFile"])
+    outputs = order["executor_input"]["outputs"]
+    if not outputs["artifacts"]:
+        return
+    file, root = Path(outputs["outputFile"]), Path(order["source"]).parent.resolve()
     try:
         said = json.loads(file.read_bytes())
         made = {name: said["artifacts"][name]["artifacts"][0] for name in said.get("artifacts") or ()}

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import mmap
 import os
 import resource
 import select
@@ -225,6 +226,18 @@ def take(life: socket.socket, size: int) -> bytes:
             raise EOFError
         taken += piece
     return bytes(taken)
+
+
+def take_into(life: socket.socket, buffer: mmap.mmap) -> None:
+    """Fill it, and leave nothing anywhere else; EOFError as :func:`take`."""
+    with memoryview(buffer) as view:
+        taken = 0
+        while taken < len(view):
+            with view[taken:] as rest:
+                piece = life.recv_into(rest)
+            if not piece:
+                raise EOFError
+            taken += piece
 
 
 def say(life: socket.socket, **said: Any) -> None:

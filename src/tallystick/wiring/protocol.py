@@ -29,6 +29,15 @@ LONG_SHARE = 0.75
 """Of all connections, what transfers longer than ``STALLED_S`` may keep: the rest is for short calls."""
 
 
+PIPELINED_MAX = 8
+"""Requests of a connection that wait for the answer to an earlier one: few clients send any so soon. Each is
+a moment in which nobody else is served, and one read may bring ten thousand."""
+
+
+class TooManyAtOnceError(Exception):
+    """It ends the reading of what else has arrived."""
+
+
 class BoundedHttp(HttpToolsProtocol):
     """HTTP/1.1 that ends a connection whose head is too long or too slow, before it costs memory.
 
@@ -149,7 +158,10 @@ class BoundedHttp(HttpToolsProtocol):
         return bool(cycle and cycle.more_body)
 
     def on_message_begin(self) -> None:
-        """Another request's head begins."""
+        """Another request's head begins; one too many ends the connection."""
+        if len(self.pipeline) >= PIPELINED_MAX:
+            self._abort()
+            raise TooManyAtOnceError
         self._in_head, self._head_bytes = True, 0
         self._began_s, self._moved_bytes = self.loop.time(), 0
         super().on_message_begin()

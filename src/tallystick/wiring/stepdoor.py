@@ -66,6 +66,7 @@ class _StepDoor:
         self._app = app
         self._folder = run / secrets.token_hex(4)
         self._state = ServerState()
+        self._making = asyncio.Lock()
         self._listening: asyncio.Server | None = None
 
     @functools.cached_property
@@ -89,14 +90,16 @@ class _StepDoor:
     async def path(self) -> Path:
         """Unavailable when the socket cannot be made."""
         path = self._folder / "s"
-        if self._listening is None:
-            try:
-                self._folder.mkdir(mode=0o700)
-                loop = asyncio.get_running_loop()
-                self._listening = await loop.create_unix_server(self._protocol, sock=_bound(path))
-            except OSError as wrong:
-                what = f"no socket can be made: {wrong.strerror}"
-                raise Unavailable(what, where=str(self._folder)) from wrong
+        async with self._making:
+            if self._listening is None:
+                try:
+                    self._folder.mkdir(mode=0o700)
+                    loop = asyncio.get_running_loop()
+                    self._listening = await loop.create_unix_server(self._protocol, sock=_bound(path))
+                except OSError as wrong:
+                    shutil.rmtree(self._folder, ignore_errors=True)
+                    what = f"no socket can be made: {wrong.strerror}"
+                    raise Unavailable(what, where=str(self._folder)) from wrong
         return path
 
     async def serve(self, connection: socket.socket) -> None:

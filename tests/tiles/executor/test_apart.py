@@ -15,12 +15,10 @@ from tallystick.core.pipeline.spec import Param, ParamType
 from tallystick.core.wall import Wall
 from tallystick.crew.steps.kernel import LANDLOCK_SCOPES_SINCE_ABI, landlock_abi
 from tallystick.ports.executor import InputFile, Job
-from tallystick.ports.tile import Place
 from tallystick.proofs.sandbox import marked
-from tallystick.tiles.sandbox import bubblewrap, process
 from tests.fakes.steps import opened, outcome, step
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 NESTING = f"{1 << 21 | 1 << 12 | 1 << 31:016x}"
 """CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SETFCAP."""
 ANSWER = {"returns": "dict", "out_params": (Param("Output", ParamType.STRUCT),)}
@@ -131,9 +129,9 @@ class Victim:
 
 
 @pytest.mark.parametrize("zygotes", [2, 0])
-async def test_behind_bubblewrap_a_step_knows_of_no_other(tmp_path, zygotes):
+async def test_behind_bubblewrap_a_step_knows_of_no_other(open_sandbox, tmp_path, zygotes):
     """With a fence as with a wall of its own."""
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    sandbox = open_sandbox("bubblewrap")
     executor = opened(sandbox, tmp_path, step_zygotes=zygotes)
     async with Victim(executor, tmp_path / "work-victim") as victim:
         seen = await victim.looked_at(tmp_path, signals=False)
@@ -149,15 +147,14 @@ async def test_behind_bubblewrap_a_step_knows_of_no_other(tmp_path, zygotes):
         seen.pop(alike)
     assert len(own) <= 3
     assert set(seen.values()) == {"refused"}, seen
-    await sandbox.close()
 
 
-async def test_behind_bubblewrap_a_step_has_no_power_over_its_keeper(tmp_path):
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+async def test_behind_bubblewrap_a_step_has_no_power_over_its_keeper(open_sandbox, tmp_path):
+    sandbox = open_sandbox("bubblewrap")
     body = (
         "import ctypes, os, signal\nlibc, seen = ctypes.CDLL(None), {}\n"
         "assert os.getppid() == 1\n"
-        "for number in (9, 15, 19, 11, 17): os.kill(1, number)\n"
+        "for number in (9, 15, 19, 11, 17, 2): os.kill(1, number)\n"
         "seen['trace'] = libc.ptrace(16, 1, 0, 0)\n"
         "looks = {'fd/0': os.readlink, 'root': os.listdir, 'ns/mnt': os.readlink}\n"
         "for name in ('mem', 'environ', 'maps', *looks):\n"
@@ -170,12 +167,11 @@ async def test_behind_bubblewrap_a_step_has_no_power_over_its_keeper(tmp_path):
     assert done.error == ""
     assert done.params["Output"].pop("trace") == -1
     assert set(done.params["Output"].values()) == {"refused"}
-    await sandbox.close()
 
 
-async def test_behind_the_fence_nothing_special_may_be_done(tmp_path):
+async def test_behind_the_fence_nothing_special_may_be_done(open_sandbox, tmp_path):
     """What the sandbox's own proof asks of a wall."""
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    sandbox = open_sandbox("bubblewrap")
     body = (
         "import ctypes, os\nc = ctypes.CDLL(None)\n"
         "status = dict(l.split(':\\t', 1) for l in open('/proc/self/status') if ':\\t' in l)\n"
@@ -209,11 +205,10 @@ async def test_behind_the_fence_nothing_special_may_be_done(tmp_path):
         "powers": ["0" * 16] * 5,
         "files": ["0", "1", "2", "3"],
     }
-    await sandbox.close()
 
 
-async def test_behind_the_fence_the_rest_of_the_shared_folders_is_hidden(tmp_path):
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+async def test_behind_the_fence_the_rest_of_the_shared_folders_is_hidden(open_sandbox, tmp_path):
+    sandbox = open_sandbox("bubblewrap")
     (tmp_path / "hub.db").write_text("secret")
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "file").write_text("shown")
@@ -232,7 +227,6 @@ async def test_behind_the_fence_the_rest_of_the_shared_folders_is_hidden(tmp_pat
     seen.pop("hidden")  # a Python in somebody's home is shown with the folders above it
     assert seen == {"written": False, "text": "shown", "link": False}
     assert not (tmp_path / "given" / "planted").exists()
-    await sandbox.close()
 
 
 LEAVE = """
@@ -262,14 +256,13 @@ return {{**found, 'keeper': os.readlink('/proc/self/ns/pid')}}
 """
 
 
-async def test_behind_the_fence_a_step_finds_nothing_of_the_one_before_it(tmp_path):
+async def test_behind_the_fence_a_step_finds_nothing_of_the_one_before_it(open_sandbox, tmp_path):
     """A keeper has one step after another: nothing but the namespace that its processes are in stays."""
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    sandbox = open_sandbox("bubblewrap")
     executor, seen, marker = opened(sandbox, tmp_path), [], uuid.uuid4().hex
     for _ in range(12):
         done = await outcome(executor, tmp_path, step(LEAVE.format(marker=marker), **ANSWER))
         seen.append({**done.params.get("Output", {}), "error": done.error, "alive": marked(marker)})
-    await sandbox.close()
     assert {one["error"] for one in seen} == {""}
     assert len({one["keeper"] for one in seen}) < len(seen)
     for one in seen:
@@ -281,19 +274,18 @@ async def test_behind_the_fence_a_step_finds_nothing_of_the_one_before_it(tmp_pa
 
 
 @scoped
-async def test_without_a_wall_no_step_can_signal_or_trace_another(tmp_path):
-    sandbox = process.open_tile(Place(tmp_path))
+async def test_without_a_wall_no_step_can_signal_or_trace_another(open_sandbox, tmp_path):
+    sandbox = open_sandbox("process")
     executor = opened(sandbox, tmp_path)
     async with Victim(executor, tmp_path / "work-victim") as victim:
         seen = await victim.looked_at(tmp_path, signals=True)
     kept = ("trace", "signal", "keeper", "traced keeper", "memory", "files", "root", "abstract")
     assert {name: seen[name] for name in kept} == dict.fromkeys(kept, "refused")
-    await sandbox.close()
 
 
-async def test_the_zygote_s_own_wall_is_no_weaker_outwards(tmp_path):
+async def test_the_zygote_s_own_wall_is_no_weaker_outwards(open_sandbox, tmp_path):
     """It has capabilities of its own namespaces: the machine's settings and files are as far as ever."""
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+    sandbox = open_sandbox("bubblewrap")
     code = (
         "import ctypes, json, os\nc = ctypes.CDLL(None)\n"
         "status = dict(l.split(':\\t', 1) for l in open('/proc/self/status') if ':\\t' in l)\n"
@@ -312,4 +304,3 @@ async def test_the_zygote_s_own_wall_is_no_weaker_outwards(tmp_path):
     await confined.end()
     assert seen[:4] == [NESTING, NESTING, "1", []]
     assert seen[4:] == [-1, 0, -1, False]  # a name of its own it may have
-    await sandbox.close()

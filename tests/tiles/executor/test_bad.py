@@ -8,33 +8,27 @@ from dataclasses import replace
 
 import pytest
 
-from tallystick.ports.tile import Place
+from tallystick.ports.executor import Job
 from tallystick.proofs.sandbox import marked
 from tallystick.tiles.executor import running
-from tallystick.tiles.sandbox import bubblewrap, process
+from tallystick.tiles.executor.box import Box
 from tests.fakes.steps import opened, outcome, step
 
-WALLS = {"process": process, "bubblewrap": bubblewrap}
-DEADLINE_S = 30
+DEADLINE_S = 60
 SLEEP = "import time; time.sleep(600)"
 
 
-@pytest.fixture(params=WALLS)
-async def sandbox(request, tmp_path):
-    sandbox = WALLS[request.param].open_tile(Place(tmp_path))
-    yield sandbox
-    await sandbox.close()
+@pytest.fixture
+def limits():
+    return {"step_processes": 30, "step_disk_mib": 20, "step_memory_mib": 400, "step_log_bytes_max": 50_000}
 
 
-@pytest.fixture(params=[2, 0])
-async def executor(request, sandbox, tmp_path):
+@pytest.fixture
+async def executor(executor, tmp_path):
     """With small limits; afterwards it must still run a step."""
-    limits = {"step_processes": 30, "step_disk_mib": 20, "step_memory_mib": 400, "step_log_bytes_max": 50_000}
-    executor = opened(sandbox, tmp_path, step_zygotes=request.param, **limits)
     yield executor
     async with asyncio.timeout(DEADLINE_S):
         assert (await outcome(executor, tmp_path, step("pass"))).error == ""
-    await executor.close()
 
 
 async def ran(executor, tmp_path, body, log=None, **changed):
@@ -168,3 +162,19 @@ async def test_many_bad_ones_at_once_harm_no_good_one(sandbox, tmp_path):
 async def test_it_makes_its_reason_unreadable(executor, tmp_path, how):
     body = f"import os\nfile = 'out/failure.json'\n{how}\nos._exit(3)"
     assert "status 3" in (await ran(executor, tmp_path, body)).error
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_what_may_take_long_to_unpack_is_not_unpacked_in_the_hub_s_own_thread(tmp_path, what):
+    """A folder may hold millions of files, and a link lead to a file of 16 MiB."""
+    box, component = Box(tmp_path / "work"), step("pass")
+    box.pack(Job("run/it", component, box.root))
+    assert box.is_soon_unpacked(component)
+    box.output.write_text("{}")
+    assert box.is_soon_unpacked(component)
+    box.output.rename(box.root / "large")
+    if what == "folder":
+        box.output.mkdir()
+    else:
+        box.output.symlink_to(box.root / "large")
+    assert not box.is_soon_unpacked(component)

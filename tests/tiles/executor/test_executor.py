@@ -18,8 +18,6 @@ from tallystick.tiles.sandbox import bubblewrap, process
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.steps import opened, outcome, step
 
-WALLS = {"process": process, "bubblewrap": bubblewrap}
-
 
 class TestFake(ExecutorProof):
     async def open(self, home):
@@ -51,13 +49,6 @@ class TestAloneInBubblewrap(_Local):
 
 class TestAloneInProcess(_Local):
     wall, zygotes = process, 0
-
-
-@pytest.fixture(params=WALLS)
-async def sandbox(request, tmp_path):
-    sandbox = WALLS[request.param].open_tile(Place(tmp_path))
-    yield sandbox
-    await sandbox.close()
 
 
 # ---------------------------------------------------------------------- KFP's other forms
@@ -201,8 +192,8 @@ def test_packages_that_are_here():
         {"out_artifacts": (Slot("many", is_list=True),)},
     ],
 )
-async def test_shapes_that_cannot_be_run(tmp_path, changed):
-    sandbox = process.open_tile(Place(tmp_path))
+async def test_shapes_that_cannot_be_run(open_sandbox, tmp_path, changed):
+    sandbox = open_sandbox("process")
     executor, what = opened(sandbox, tmp_path), component("speak", **changed)
     with pytest.raises(NotSupported):
         executor.check(what)
@@ -211,17 +202,16 @@ async def test_shapes_that_cannot_be_run(tmp_path, changed):
 
 
 async def test_a_folder_in_use_is_refused(sandbox, tmp_path):
-    (tmp_path / "work" / "step").mkdir(parents=True)
+    (tmp_path / "work" / "tmp").mkdir(parents=True)
     with pytest.raises(BadInput, match="run/it"):
         await opened(sandbox, tmp_path).run(Job("run/it", step("pass"), tmp_path / "work"), print)
 
 
-async def test_an_input_that_is_gone_is_an_error(tmp_path):
-    sandbox = bubblewrap.open_tile(Place(tmp_path))
+async def test_an_input_that_is_gone_is_an_error(open_sandbox, tmp_path):
+    sandbox = open_sandbox("bubblewrap")
     given = {"given": (InputFile(tmp_path / "gone", "system.Dataset"),)}
     with pytest.raises(TallyError, match="gone"):
         await outcome(opened(sandbox, tmp_path), tmp_path, component("read"), artifacts=given)
-    await sandbox.close()
 
 
 @pytest.mark.parametrize("value", [0, -1, "2", True, 1.5])

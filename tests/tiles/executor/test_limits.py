@@ -8,10 +8,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystick.core.pipeline.imports import MODULES, modules_of, packages_in, starts_differently
 from tallystick.core.pipeline.spec import Resources
 from tallystick.tiles.executor.limits import MIB, Cores, Limits
 from tallystick.tiles.executor.local import OPTIONS
-from tallystick.tiles.executor.preload import MODULES, modules_of, packages_in, starts_differently
 from tests.fakes.steps import step
 
 names = st.sampled_from([*MODULES, "os", "numpyro", "my.numpy", "pandas_like"])

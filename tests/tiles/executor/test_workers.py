@@ -14,13 +14,10 @@ import pytest
 
 from tallystick.core.pipeline.spec import Param, ParamType, Resources, Slot
 from tallystick.ports.executor import Job
-from tallystick.ports.tile import Place
 from tallystick.proofs.sandbox import TREE, marked
-from tallystick.tiles.sandbox import bubblewrap, process
-from tests.fakes.steps import opened, outcome, step
+from tests.fakes.steps import outcome, step
 
-WALLS = {"process": process, "bubblewrap": bubblewrap}
-DEADLINE_S = 20
+DEADLINE_S = 60
 TORCH = bool(importlib.util.find_spec("torch"))
 ALL_REDUCE = """
 import os, pickle, socket, time
@@ -53,20 +50,6 @@ total = given.tolist()
 together.destroy_process_group()
 """
 STRUCT = {"returns": "dict", "out_params": (Param("Output", ParamType.STRUCT),)}
-
-
-@pytest.fixture(params=WALLS)
-async def sandbox(request, tmp_path):
-    sandbox = WALLS[request.param].open_tile(Place(tmp_path))
-    yield sandbox
-    await sandbox.close()
-
-
-@pytest.fixture(params=[2, 0])
-async def executor(request, sandbox, tmp_path):
-    executor = opened(sandbox, tmp_path, step_zygotes=request.param)
-    yield executor
-    await executor.close()
 
 
 def workers(count, body, **fields):

@@ -52,7 +52,7 @@ def run_child(told: socket.socket, lot: Lot) -> NoReturn:
         out, order = _order_from(told)
         if lot.fence:
             _shut(bare, order, lot.proc)
-        _set_up(out, order)
+        _set_up(out, order, told)
         if order["hub"]:
             os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         told.close()
@@ -68,6 +68,7 @@ def _ready(told: socket.socket, lot: Lot) -> tuple[Bare | None, int]:
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != lot.keeper:
         os._exit(127)
@@ -99,10 +100,12 @@ def _shut(bare: Bare | None, order: Mapping[str, Any], proc: int) -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changed credentials take it back
 
 
-def _set_up(out: int, order: Mapping[str, Any]) -> None:
-    os.dup2(out, 1)  # standard input is the zygote's, which is empty
+def _set_up(out: int, order: Mapping[str, Any], told: socket.socket) -> None:
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what is open already, its flags and locks are everybody's
+    os.dup2(out, 1)
     os.dup2(out, 2)
-    os.close(out)
+    os.closerange(3, told.fileno())  # what leads to the zygote: to take up packages is to run code of theirs
+    os.closerange(told.fileno() + 1, DESCRIPTORS_MAX)
     os.chdir(order["cwd"])
     for name, (soft, hard) in order["limits"].items():
         limit(name, soft, hard)
@@ -127,7 +130,6 @@ def _take_environment(env: Mapping[str, str]) -> None:
 def _run(order: Mapping[str, Any]) -> NoReturn:
     status = 1
     try:
-        os.closerange(3, DESCRIPTORS_MAX)
         gc.enable()
         status = step.run(order["step"])
         end_python()

@@ -13,18 +13,20 @@ Behind a fence the keeper is the first process of a namespace, so that nothing o
 processes, which it kills, is left by a step: all other namespaces are the step's own. Without a fence it
 reaps whatever loses its parent, as a sandbox's keeper does, and kills until none is left.
 
-On the life socket the hub sends the order (8 bytes of length, big endian, then JSON), later ``T`` to
-terminate or ``K`` to kill; its end means the hub's. The keeper answers with lines of JSON: ``{"begun"}`` when
-it has the order, which is then nobody else's, later ``{"status"}`` once all is gone, after ``{"processes"}``
-where these were too many, or ``{"error"}`` when the step could not be started. Each ``{"caller"}`` brings a
-descriptor: a connection that the step has opened to the hub; ``D`` says that one of them is done.
+On the life socket the hub sends the order (``HEAD``, then JSON, which the keeper only hands on: what has been
+in its memory, later steps find in theirs), later ``T`` to terminate or ``K`` to kill; its end means the
+hub's. The keeper answers with lines of JSON: ``{"begun"}`` when it has the order, which is then nobody
+else's, later ``{"status"}`` once all is gone, after ``{"processes"}`` where these were too many, or
+``{"error"}`` when the step could not be started. Each ``{"caller"}`` brings a descriptor: a connection that
+the step has opened to the hub; ``D`` says that one of them is done.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import mmap
 import os
+import signal
 import socket
 import struct
 from dataclasses import dataclass
@@ -33,7 +35,17 @@ from typing import NoReturn
 from tallystick.crew.relay import CONNECTIONS_MAX, same_user
 from tallystick.crew.steps.child import Lot, run_child
 from tallystick.crew.steps.fence import Fence
-from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, guard, kill_all, prctl, say, take, watch_children
+from tallystick.crew.steps.standing import standing
+from tallystick.crew.warden import (
+    PR_SET_CHILD_SUBREAPER,
+    guard,
+    kill_all,
+    prctl,
+    say,
+    take,
+    take_into,
+    watch_children,
+)
 
 __all__ = ["FREE", "HUB_GONE", "TAKEN", "Post", "Seats", "word_from"]
 
@@ -41,6 +53,8 @@ TAKEN, FREE, HUB_GONE = b"T", b"F", b"E"
 STEPS_MAX = 1000
 """Of one keeper: it collects no garbage."""
 MESSAGE_BYTES = 1000
+HEAD = struct.Struct(">QI?")
+"""How long an order's JSON is, how many processes the step may have, and whether it reaches the hub."""
 _WORD = struct.Struct("=Ic")
 
 
@@ -89,6 +103,7 @@ class Post:
 
     def _settle(self) -> None:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # by Python's own handler a step could end its keeper
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         lot, wrong = Lot(os.getpid(), self.fence, -1), ""
         try:
@@ -96,15 +111,15 @@ class Post:
                 lot = Lot(os.getpid(), self.fence, self.fence.enter())
         except OSError as refused:  # the step will be told: nobody else is there to hear
             wrong = str(refused)
-        wake, seated = watch_children(), False
+        wake, seated, at_first = watch_children(), False, standing()
         for left in reversed(range(STEPS_MAX)):
             step = _Step(wrong) if wrong else _prepared(self.control, lot)
             out, life = self._descriptors()
             if seated:
                 self.seats.give()
             with life:
-                step.keep(out, life, wake, fenced=self.fence is not None)
-            seated = bool(left) and not wrong and self.seats.take()
+                clean = step.keep(out, life, wake, fenced=self.fence is not None)
+            seated = bool(left) and clean and standing() == at_first and self.seats.take()
             if not seated:
                 return
             self._say(FREE)
@@ -148,36 +163,41 @@ class _Step:
         self._pid = pid
         self._tell = tell
 
-    def keep(self, out: int, life: socket.socket, wake: int, fenced: bool) -> None:
-        """Give it its order, and see to its end; nothing of it is left."""
+    def keep(self, out: int, life: socket.socket, wake: int, fenced: bool) -> bool:
+        """Give it its order, and see to its end; nothing of it is left, but words if this is False."""
         try:
-            wire = take(life, int.from_bytes(take(life, 8), "big"))
-            say(life, begun=True)
-            status = self._kept(out, life, wake, wire, fenced)
+            status = self._kept(out, life, wake, fenced)
         except EOFError:  # the hub has gone before, or does not want the step any more
             kill_all(wake)
         except (OSError, _NotBegunError) as wrong:
             kill_all(wake)
             say(life, error=f"the step could not be set up: {wrong}"[:500])
+            return False
         else:
             say(life, status=os.waitstatus_to_exitcode(status))
         finally:
             os.close(out)
             if self._tell:
                 self._tell.close()
+        return True
 
-    def _kept(self, out: int, life: socket.socket, wake: int, wire: bytes, fenced: bool) -> int:
-        if not self._tell:
-            raise _NotBegunError(self._wrong)
-        order = json.loads(wire)
-        with self._begun(self._tell, out, wire) as door:
-            callers = Callers(door if order["hub"] else None, life, fenced)
-            status = guard(life, wake, self._pid, 0, order["processes"], callers)
-        if wrong := self._tell.recv(MESSAGE_BYTES):
-            raise _NotBegunError(wrong.decode("utf-8", "replace"))
+    def _kept(self, out: int, life: socket.socket, wake: int, fenced: bool) -> int:
+        size, processes, reaches_hub = HEAD.unpack(take(life, HEAD.size))
+        with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as wire:  # memory that is given back
+            take_into(life, wire)
+            say(life, begun=True)
+            if not self._tell:
+                raise _NotBegunError(self._wrong)
+            door = self._begun(self._tell, out, wire)
+        with door:
+            callers = Callers(door if reaches_hub else None, life, fenced)
+            status = guard(life, wake, self._pid, 0, processes, callers)
+        with contextlib.suppress(BlockingIOError):  # someone outside may have been given the other end
+            if wrong := self._tell.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT):
+                raise _NotBegunError(wrong.decode("utf-8", "replace"))
         return status
 
-    def _begun(self, tell: socket.socket, out: int, wire: bytes) -> socket.socket:
+    def _begun(self, tell: socket.socket, out: int, wire: mmap.mmap) -> socket.socket:
         """Hand the order on to the step's process: the door that the step reaches the hub by."""
         said, doors, _, _ = socket.recv_fds(tell, MESSAGE_BYTES, 1)
         if not doors:

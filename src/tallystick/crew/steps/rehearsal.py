@@ -49,8 +49,7 @@ def rehearse() -> None:
 
 
 def _order(folder: Path) -> dict[str, Any]:
-    source, out = folder / "step" / "component.py", folder / "out"
-    source.parent.mkdir()
+    source, out = folder / "component.py", folder / "out"
     out.mkdir()
     source.write_text(SOURCE, encoding="utf-8")
     values = {"number": 1, "share": 0.5, "words": "a", "yes": True, "items": [1], "names": {"a": 1}}

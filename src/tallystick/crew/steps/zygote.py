@@ -38,6 +38,8 @@ __all__ = ["main"]
 
 TRIAL_BYTES = 1024 * 1024
 AGAIN_S = 0.1
+SPARE_KEEPERS = 3
+"""Who wait beside one for each core: one more step runs, and the next begins before a keeper has done."""
 _NEEDED = ("logging", "typing")
 """What a component of KFP imports anyway, beside KFP's runtime."""
 
@@ -170,7 +172,7 @@ class _Keepers:
         self.words, self._said = os.pipe()
         self._control = control
         self._fence = fence
-        self._seats = Seats(len(os.sched_getaffinity(0)) + 1)
+        self._seats = Seats(len(os.sched_getaffinity(0)) + SPARE_KEEPERS)
         self._numbers: dict[int, int] = {}
         self._seated: set[int] = set()
         self._waits: set[int] = set()

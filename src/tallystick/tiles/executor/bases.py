@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from tallystick.core.errors import NotSupported
-from tallystick.core.pipeline.spec import Component, Function
+from tallystick.core.pipeline.spec import Command, Component, Function
 from tallystick.core.values import Environment
 from tallystick.ports.executor import Job
 from tallystick.ports.runs.environments import Environments
 from tallystick.tiles.executor.installed import check_packages, environment_stamp, installed_environment
+from tallystick.tiles.executor.programs import command_environment
 from tallystick.tiles.executor.python import HUB, Python
 
 __all__ = ["Bases"]
@@ -33,9 +34,12 @@ class Bases:
 
     async def environment(self, component: Component) -> Environment:
         """What ``component`` is to run on."""
-        own = self._own(component)
+        own, code = self._own(component), component.code
         if own is None:
-            return await self._beside_the_hub()
+            here = await self._beside_the_hub()
+            if isinstance(code, Command):
+                return await asyncio.to_thread(command_environment, code, component.env, here)
+            return here
         if self._environments is None:
             raise self._without(component.name, own)
         return await self._environments.resolve(own)
@@ -48,7 +52,8 @@ class Bases:
         if self._environments is None:
             raise self._without(job.component.name, code)
         built = await self._environments.build(environment, code, on_log)
-        return Python(str(built.python), str(built.runtime), tuple(str(path) for path in built.shown))
+        shown = tuple(str(path) for path in built.shown)
+        return Python(str(built.python), str(built.runtime), shown, built.hold)
 
     def _own(self, component: Component) -> Function | None:
         """The function whose packages are not installed beside the hub, or are to come from elsewhere."""

@@ -16,12 +16,13 @@ from tallystick.core.pipeline.spec import Command, Component, Function, Param, P
 from tallystick.ports.executor import InputFile, Job, Outcome, OutputFile
 from tallystick.tiles.executor.command import argv_of, check_command
 
-__all__ = ["OUTPUT_BYTES_MAX", "Box", "BrokenOutput", "check_shape"]
+__all__ = ["OUTPUT_BYTES_MAX", "Box", "BrokenOutput", "bytes_on_disk", "check_shape"]
 
 _METRICS = {f"system.{kind}Metrics" for kind in ("", "Classification", "SlicedClassification")}
 """What is all metadata: nobody writes a file for it."""
 OUTPUT_BYTES_MAX = 16 * 1024 * 1024
 """Bytes of a step's output parameters and metadata as JSON, and of one parameter written to a file."""
+SMALL_BYTES = 16 * 1024
 NAME_CHARS_MAX = 100
 ENTRY_BYTES = 512
 """What an empty file counts for."""
@@ -56,14 +57,9 @@ class Box:
     root: Path
 
     @property
-    def source(self) -> Path:
-        """The component's module."""
-        return self.root / "step" / "component.py"
-
-    @property
     def order(self) -> Path:
         """What the step's process is told, where it is a Python of its own."""
-        return self.root / "step" / "order.json"
+        return self.root / "order.json"
 
     @property
     def failure(self) -> Path:
@@ -96,51 +92,38 @@ class Box:
     def pack(self, job: Job) -> None:
         """Lay out the folder with the component's source; folders of a function's outputs KFP makes."""
         self.root.mkdir(parents=True, exist_ok=True)
-        code = job.component.code
+        code, root = job.component.code, str(self.root)
         outputs = () if isinstance(code, Function) else ("out/artifacts", "out/params")
-        for name in ("step", "tmp", "home", "out", *outputs):
-            os.mkdir(f"{self.root}/{name}")  # noqa: PTH102  pathlib would be felt in a step of a few ms
+        for name in ("tmp", "home", "out", *outputs):
+            os.mkdir(f"{root}/{name}")  # noqa: PTH102  pathlib would be felt in a step of a few ms
         if isinstance(code, Function):
-            with open(self.source, "xb", buffering=0) as file:  # noqa: PTH123  as above
+            with open(f"{root}/component.py", "xb", buffering=0) as file:  # noqa: PTH123  as above
                 file.write(code.source.encode())
-
-    def bytes_on_disk(self) -> int:
-        """What the folder takes up, about; what cannot be looked at is left out."""
-        total, waiting = 0, [str(self.root)]
-        while waiting:
-            try:
-                with os.scandir(waiting.pop()) as entries:
-                    for entry in entries:
-                        total += max(entry.stat(follow_symlinks=False).st_blocks * 512, ENTRY_BYTES)
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(entry.path)
-            except OSError:  # it has gone meanwhile, or is deeper than a path can be long
-                continue
-        return total
 
     def order_of(self, job: Job, cores: Sequence[int] = (), hub_socket: Path | None = None) -> dict[str, Any]:
         """What the step's process is told: ``cores`` it is to run on, if any, and where it is to make itself
         a way to the hub.
         """
-        code, given = job.component.code, self._executor_input(job)
+        code, root = job.component.code, str(self.root)
+        given = self._executor_input(job, f"{root}/out")
         told: dict[str, Any] = {
-            "source": str(self.source),
+            "source": f"{root}/component.py",
             "function": "",
             "argv": [],
-            "failure": str(self.failure),
+            "failure": f"{root}/out/failure.json",
             "hub_socket": str(hub_socket.absolute()) if hub_socket else "",
             "cores": list(cores),
             "workers": job.component.resources.workers,
-            "out": str(self.output.parent),
-            "aside": str(self.root / "workers"),
+            "out": f"{root}/out",
+            "aside": f"{root}/workers",
             "executor_input": given,
         }
         if isinstance(code, Function):
             return {**told, "function": code.name}
         return {**told, "image": code.image, "argv": argv_of(code, given, job.facts)}
 
-    def _executor_input(self, job: Job) -> dict[str, Any]:
-        """KFP v2's ExecutorInput, with paths in this machine's file system as addresses."""
+    def _executor_input(self, job: Job, out: str) -> dict[str, Any]:
+        """KFP v2's ExecutorInput, with paths of this machine as addresses, those of outputs below ``out``."""
         component = job.component
         declared = {p.name: p for p in component.params}
         params = {n: _widened(declared.get(n), value) for n, value in job.params.items()}
@@ -150,14 +133,27 @@ class Box:
                 "artifacts": {n: {"artifacts": _artifacts(n, files)} for n, files in job.artifacts.items()},
             },
             "outputs": {
-                "parameters": {p.name: {"outputFile": str(self.param(p.name))} for p in component.out_params},
+                "parameters": {
+                    p.name: {"outputFile": f"{out}/params/{p.name}"} for p in component.out_params
+                },
                 "artifacts": {
                     s.name: {"artifacts": [_artifact(s.name, self.artifact(s.name), s.schema, {})]}
                     for s in component.out_artifacts
                 },
-                "outputFile": str(self.output),
+                "outputFile": f"{out}/executor_output.json",
             },
         }
+
+    def is_soon_unpacked(self, component: Component) -> bool:
+        """Whether that takes less than finding a thread for it: a few parameters, and nothing else."""
+        out = f"{self.root}/out"
+        if component.out_artifacts or os.path.lexists(f"{out}/params"):
+            return False
+        try:
+            found = os.lstat(f"{out}/executor_output.json")
+            return stat.S_ISREG(found.st_mode) and found.st_size <= SMALL_BYTES
+        except OSError:
+            return True
 
     def unpack(self, component: Component) -> Outcome:
         """The outputs that a step left behind; BrokenOutput names the first that cannot be taken."""
@@ -246,6 +242,21 @@ class Box:
         kind = real.stat().st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             raise BrokenOutput(f"{what} holds {path.name!r}, which is neither a file nor a folder")
+
+
+def bytes_on_disk(folder: Path) -> int:
+    """What a folder takes up, about; what cannot be looked at is left out."""
+    total, waiting = 0, [str(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    total += max(entry.stat(follow_symlinks=False).st_blocks * 512, ENTRY_BYTES)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except OSError:  # it has gone meanwhile, or is deeper than a path can be long
+            continue
+    return total
 
 
 def _raise(wrong: OSError) -> None:

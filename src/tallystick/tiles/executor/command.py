@@ -7,6 +7,7 @@ person has to ask for it.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,11 @@ _PART = re.compile(
     r"""(?P<side>inputs|outputs)\.(?P<kind>parameters|artifacts)\[(?P<quote>['"])(?P<name>[^'"]+)(?P=quote)\]"""
     r"""(?:\.(?P<what>output_file|uri|path|metadata)(?:\[(?P<q>['"])(?P<key>[^'"]+)(?P=q)\])?)?"""
 )
+_SH_KNOWS_MORE = re.compile(
+    r"(?:^|[/:-])(?:alpine|busybox|bash|ubi\d*|fedora|centos|rockylinux|almalinux|amazonlinux)(?:[/:@.\d-]|$)"
+)
+"""Images whose ``sh`` is bash or busybox's, and knows ``[[`` and ``pipefail``; Debian's does not."""
+_PROGRAMS = "/usr/local/bin:/usr/bin:/bin"
 
 
 def check_command(where: str, command: Command, *, allowed: bool) -> None:
@@ -29,7 +35,7 @@ def check_command(where: str, command: Command, *, allowed: bool) -> None:
         raise NotSupported(
             f"a container's command ({command.image[:60]}) is not run unless somebody asks for it",
             where=where,
-            hint="tally run --allow-commands runs it with the programs of this machine, without its image; "
+            hint="--allow-commands runs it with the programs of this machine, without its image; "
             "or write the step as a @dsl.component function",
         )
     if not command.command and not command.args:
@@ -55,7 +61,14 @@ def argv_of(command: Command, given: Mapping[str, Any], facts: Mapping[str, str]
     words = [word for part in (*command.command, *command.args) for word in filler.words(part)]
     if not words or any("\0" in word for word in words):
         raise BadInput("the command has no word left, or one with a NUL in it", where="command")
-    return words
+    return [*_shell(words[0], command.image), *words[1:]]
+
+
+def _shell(program: str, image: str) -> list[str]:
+    """The program, or for ``sh`` of an image whose ``sh`` knows more, bash where this machine has it."""
+    if program in ("sh", "/bin/sh") and _SH_KNOWS_MORE.search(image) and shutil.which("bash", path=_PROGRAMS):
+        return ["bash", "--posix"]
+    return [program]
 
 
 class _Filler:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import struct
 from typing import Any
 
 from tallystick.ports.executor import Door
@@ -15,6 +16,8 @@ from tallystick.tiles.executor.limits import TooMuch
 
 __all__ = ["Forked", "NobodyThere", "Pipe", "StepLost", "StepNotBegun"]
 
+HEAD = struct.Struct(">QI?")
+"""What a keeper reads of an order."""
 CALLERS_MAX = 64
 """Taken at once; a keeper hands over fewer."""
 
@@ -89,8 +92,9 @@ class Forked:
     async def begin(self, order: dict[str, Any]) -> None:
         """Send the order; a keeper that is gone already shows in :meth:`wait`."""
         loop, wire = asyncio.get_running_loop(), json.dumps(order).encode()
+        head = HEAD.pack(len(wire), order["processes"], order["hub"])
         with contextlib.suppress(ConnectionError):
-            await loop.sock_sendall(self._life, len(wire).to_bytes(8, "big") + wire)
+            await loop.sock_sendall(self._life, head + wire)
         self._ended = loop.create_future()
         loop.add_reader(self._life, self._hear)
 

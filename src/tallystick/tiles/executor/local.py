@@ -93,7 +93,7 @@ class LocalExecutor:
         python = await self._bases.python(job, on_log)
         with self._cores.taken(limits.cpus * job.component.resources.workers) as cores:
             try:
-                await asyncio.to_thread(_pack, box, job)
+                _pack(box, job)  # a few small folders: sooner done than a thread is found for it
             except OSError as wrong:
                 raise BadInput(
                     f"the step's folder or inputs cannot be used: {wrong}", where=job.key
@@ -104,6 +104,8 @@ class LocalExecutor:
                 return Outcome(error=_too_long(limits))
             except (StepLost, StepNotBegun, TooMuch) as wrong:
                 return Outcome(error=_one_line(str(wrong)) or _why_killed(limits))
+        if status == 0 and box.is_soon_unpacked(job.component):
+            return _outcome(job, box, limits, status, lines.last)
         return await asyncio.to_thread(_outcome, job, box, limits, status, lines.last)
 
     async def close(self) -> None:
@@ -120,7 +122,8 @@ def _pack(box: Box, job: Job) -> None:
 def _check_resources(component: Component) -> None:
     asked = component.resources
     if asked.gpus:
-        raise NotSupported("it asks for GPUs, which steps on this machine do not get", where=component.name)
+        what = "it asks for GPUs, which steps on this machine do not get"
+        raise NotSupported(what, where=component.name, hint="--no-gpus runs it without any")
     if not 1 <= asked.workers <= WORKERS_MAX:
         raise NotSupported(
             f"it asks for {asked.workers} workers; here it gets 1 to {WORKERS_MAX}", where=component.name

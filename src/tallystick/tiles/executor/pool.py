@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tallystick.tiles.executor.forked import NobodyThere
 from tallystick.tiles.executor.python import Python
@@ -39,6 +39,7 @@ class Zygotes:
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
     _not_before: dict[tuple[Python, frozenset[str]], float] = field(default_factory=dict)
+    _look: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
     async def taken(self, python: Python, modules: frozenset[str]) -> AsyncIterator[Zygote]:
@@ -57,7 +58,7 @@ class Zygotes:
             if zygote.retired and not zygote.running:
                 self._close(zygote)
             self._settle()
-            asyncio.get_running_loop().call_later(self.rest_s + 0.1, self._settle)
+            self._settle_later()
 
     async def _one(self, python: Python, modules: frozenset[str]) -> Zygote:
         async with self._starting:
@@ -100,7 +101,7 @@ class Zygotes:
 
     def _note(self, python: Python, modules: frozenset[str], why: str) -> None:
         if self._not_before.get((python, modules), 0.0) <= time.monotonic():
-            self._not_before[python, modules] = time.monotonic() + AGAIN_AFTER_S
+            self._not_before[replace(python, hold=None), modules] = time.monotonic() + AGAIN_AFTER_S
             names = f" with {', '.join(sorted(modules))}" if modules else ""
             _log.warning("steps are not forked from a process%s: %s", names, why)
         if not modules:
@@ -114,6 +115,17 @@ class Zygotes:
         for place, zygote in enumerate(resting):
             if place < many or now - zygote.used_at >= self.rest_s:
                 self._retire(zygote)
+
+    def _settle_later(self) -> None:
+        """Once who rests now has rested too long; one look for all steps that end meanwhile."""
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(self.rest_s + 0.1, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        self._settle()
+        if self._alive:
+            self._settle_later()
 
     def _retire(self, zygote: Zygote) -> None:
         """Give it to no more steps, and end it with the last of them."""
@@ -135,5 +147,7 @@ class Zygotes:
 
     async def close(self) -> None:
         """End them all, with every step that still runs."""
+        if self._look:
+            self._look.cancel()
         alive, self._alive = self._alive, []
         await asyncio.gather(*(z.close() for z in alive), *self._closing, return_exceptions=True)

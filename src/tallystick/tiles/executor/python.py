@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tallystick
@@ -19,12 +19,13 @@ _FOUND_ALREADY = _PACKAGE_HOME.is_relative_to(sys.prefix) or _PACKAGE_HOME.is_re
 @dataclass(frozen=True, slots=True)
 class Python:
     """``program`` is the interpreter. Off the hub's own, ``runtime`` is the folder that comes last on its
-    path, and ``shown`` are the paths that its wall must show.
+    path, and ``shown`` are the paths that its wall must show; they stay while anybody refers to ``hold``.
     """
 
     program: str
     runtime: str = ""
     shown: tuple[str, ...] = ()
+    hold: object = field(default=None, compare=False, repr=False)
 
     def path(self, more: str = "") -> dict[str, str]:
         """PYTHONPATH with this package first, where the hub's Python would not find it by itself.

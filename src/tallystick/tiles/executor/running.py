@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tallystick.core.pipeline.imports import modules_of, packages_in, starts_differently
 from tallystick.core.pipeline.spec import Function
 from tallystick.core.wall import Wall
 from tallystick.ports.executor import Job
 from tallystick.ports.sandbox import Sandbox
-from tallystick.tiles.executor.box import Box
+from tallystick.tiles.executor.box import Box, bytes_on_disk
 from tallystick.tiles.executor.forked import NobodyThere, StepLost
 from tallystick.tiles.executor.installed import environment_stamp
 from tallystick.tiles.executor.limits import Limits, TooMuch, memory_folder_bytes
 from tallystick.tiles.executor.lines import Lines, Stream
 from tallystick.tiles.executor.pool import Zygotes
-from tallystick.tiles.executor.preload import modules_of, packages_in, starts_differently
 from tallystick.tiles.executor.python import Python, usual_env
 from tallystick.tiles.executor.zygote import CannotFork, Order, Zygote, start_zygote
 
@@ -251,8 +251,10 @@ async def _attended(process: _Process, step: Packed) -> int:
         async with asyncio.timeout(step.limits.seconds), asyncio.TaskGroup() as group:
             for stream in process.streams:
                 group.create_task(step.lines.pump(stream))
-            watching = group.create_task(_watched(step.box, step.limits.disk_mib))
+            watching = group.create_task(_watched(step))
             waiting = group.create_task(_status(process, watching))
+        if step.job.shared_bytes:  # a step that is quick is not looked at while it runs
+            await asyncio.to_thread(_check_shared, step.job)
         return waiting.result()
     except ExceptionGroup as several:
         raise several.exceptions[0] from None
@@ -266,12 +268,23 @@ async def _status(process: _Process, watching: asyncio.Task[None]) -> int:
     return status
 
 
-async def _watched(box: Box, mib_max: int) -> None:
-    """Look at the folder's size again and again; TooMuch once that is over ``mib_max``."""
+async def _watched(step: Packed) -> None:
+    """Look at the size of its folders again and again; TooMuch once one is over what it may be."""
     pause = DISK_LOOK_S
     while True:
         await asyncio.sleep(pause)
         begun = time.monotonic()
-        if await asyncio.to_thread(box.bytes_on_disk) > mib_max << 20:
-            raise TooMuch(f"killed: it has left more than {mib_max} MiB in its folder (option step_disk_mib)")
+        await asyncio.to_thread(_check_disk, step)
         pause = max(DISK_LOOK_S, 10 * (time.monotonic() - begun))
+
+
+def _check_disk(step: Packed) -> None:
+    mib_max = step.limits.disk_mib
+    if bytes_on_disk(step.box.root) > mib_max << 20:
+        raise TooMuch(f"killed: it has left more than {mib_max} MiB in its folder (option step_disk_mib)")
+    _check_shared(step.job)
+
+
+def _check_shared(job: Job) -> None:
+    if job.shared and job.shared_bytes and bytes_on_disk(job.shared) > job.shared_bytes:
+        raise TooMuch(f"the run's workspace holds more than the {job.shared_bytes} bytes that it may")
