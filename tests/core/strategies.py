@@ -114,6 +114,8 @@ def of(kind: Any) -> st.SearchStrategy[Any]:
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return st.one_of([st.none() if arg is type(None) else of(arg) for arg in args])
+    if origin is tuple and args[-1] is not Ellipsis:
+        return st.tuples(*map(of, args))
     if origin is tuple:
         return st.lists(of(args[0]), max_size=2).map(tuple)
     if origin in (dict, Mapping):

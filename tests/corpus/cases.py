@@ -19,7 +19,7 @@ class Case:
     """One pipeline with parameters, and what is right: its state, its outputs, and what its steps say.
 
     ``local`` is empty where kfp.local gives the same; otherwise it says in what kfp.local is wrong.
-    ``commands`` and ``cache`` are what the hub is asked to allow.
+    ``commands``, ``cache`` and ``no_gpus`` are what the hub is asked to allow.
     """
 
     name: str
@@ -31,11 +31,13 @@ class Case:
     said: list[str] = field(default_factory=list)
     commands: bool = False
     cache: bool = False
+    no_gpus: bool = False
     local: str = ""
 
-    def with_files(self, files: Path) -> dict[str, Any]:
-        """Its parameters, for a folder of files to import."""
-        return dict(json.loads(json.dumps(self.params).replace("{FILES}", str(files))))
+    def with_files(self, files: Path, run: str = "") -> dict[str, Any]:
+        """Its parameters, for a folder of files to import and a run whose output is imported."""
+        text = json.dumps(self.params).replace("{FILES}", str(files)).replace("{RUN}", run)
+        return dict(json.loads(text))
 
     @property
     def right(self) -> dict[str, Any]:

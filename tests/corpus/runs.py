@@ -18,6 +18,7 @@ from tallystick.hub.execute import execute
 from tallystick.hub.house import House, Limits
 from tallystick.hub.house.removal import remove
 from tallystick.hub.plan import plan
+from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
 from tallystick.tiles.artifacts.local import open_tile as open_artifacts
 from tallystick.tiles.clock.system import open_tile as open_clock
@@ -33,16 +34,14 @@ SAID = re.compile(r"^said: (.*)$", re.MULTILINE)
 
 
 @contextlib.asynccontextmanager
-async def opened_house(folder: Path, index: str = "") -> AsyncIterator[House]:
+async def opened_house(folder: Path, index: str = "", *, walls: bool = True) -> AsyncIterator[House]:
     """A house in ``folder``: steps run behind bubblewrap, or as plain processes where there is none.
 
     With an ``index``, environments are built for components that ask for packages, which takes a network.
+    Without ``walls`` they are plain processes anyway, which see the whole machine.
     """
     place = Place(folder)
-    try:
-        sandbox = bubblewrap.open_tile(place)
-    except Unavailable:
-        sandbox = process.open_tile(place)
+    sandbox = _sandbox(place) if walls else process.open_tile(place)
     parts: dict[str, Any] = {"sandbox": sandbox}
     if index:
         parts["environments"] = open_environments(
@@ -63,6 +62,13 @@ async def opened_house(folder: Path, index: str = "") -> AsyncIterator[House]:
         await house.executor.close()
         await sandbox.close()
         await house.traffic.close()
+
+
+def _sandbox(place: Place) -> Sandbox:
+    try:
+        return bubblewrap.open_tile(place)
+    except Unavailable:
+        return process.open_tile(place)
 
 
 async def run_spec(

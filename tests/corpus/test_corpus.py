@@ -50,12 +50,15 @@ def hub(tmp_path_factory: pytest.TempPathFactory, compiled: Path, files: Path) -
 async def _run_all(folder: Path, compiled: Path, files: Path) -> dict[str, Any]:
     async with opened_house(folder) as house:
         await add_table(house)
+        made = await run_spec(
+            house, (compiled / "imports" / "made_for_others.yaml").read_bytes(), {"text": "kept"}
+        )
 
         async def one(case: Case) -> Mapping[str, Any]:
             spec = (compiled / case.module / f"{case.pipeline}.yaml").read_bytes()
-            options = RunOptions(cache=case.cache, commands=case.commands)
+            options = RunOptions(cache=case.cache, commands=case.commands, no_gpus=case.no_gpus)
             try:
-                run = await run_spec(house, spec, case.with_files(files), options)
+                run = await run_spec(house, spec, case.with_files(files, made.key), options)
             except TallyError as wrong:
                 return {"state": "refused", "outputs": {}, "said": [], "error": str(wrong)}
             return await shown(house, run)

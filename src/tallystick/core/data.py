@@ -7,9 +7,20 @@ from dataclasses import dataclass
 from tallystick.core.errors import BadInput
 from tallystick.core.names import DEFAULT_TENANT, check_digest, check_name, split_key
 
-__all__ = ["TABLE_URI", "Column", "Snapshot", "Source", "TableRef", "check_append", "check_snapshot"]
+__all__ = [
+    "RUN_URI",
+    "TABLE_URI",
+    "Column",
+    "Snapshot",
+    "Source",
+    "TableRef",
+    "check_append",
+    "check_snapshot",
+]
 
 TABLE_URI = "tally://tables/"
+RUN_URI = "tally://runs/"
+"""What a run put out: ``tally://runs/RUN/OUTPUT``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from tallystick.core.errors import BadInput
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.run.events import Run
+from tallystick.core.run.options import RunOptions
 
 __all__ = [
     "POINTS_MAX",
@@ -118,7 +119,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study. ``space`` are the parameters that are searched, ``params`` those that all trials share.
+    """A study. ``space`` are the parameters that are searched. All trials share ``params``, and ``options``
+    but for the record that they belong to.
 
     ``trials`` are kept in the study's journal, and stand here only where somebody looks at the whole of it.
     ``trials_max`` counts none that was stopped; more than ``failures_max`` failed ones end the study.
@@ -131,6 +133,7 @@ class Study:
     objective: str
     space: tuple[Dimension, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    options: RunOptions = field(default_factory=RunOptions)
     maximize: bool = False
     sampler: str = "tpe"
     pruner: str = "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tallystick.core.data import Snapshot
@@ -19,11 +20,12 @@ from tallystick.core.run.options import Pins, RunOptions
 from tallystick.core.values import Values
 from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
-from tallystick.hub.house.cache import StepCache, declared, imported, said_of
-from tallystick.hub.house.rows import check_exists, table_of
+from tallystick.hub.house.cache import StepCache, declared, imported, said_of, stored
+from tallystick.hub.house.rows import artifact_at, check_exists, table_of
 from tallystick.hub.house.specs import keep_spec
+from tallystick.ports.executor import Executor
 
-__all__ = ["foresee", "plan"]
+__all__ = ["check_honoured", "check_told", "foresee", "plan"]
 
 SLOTS = 2**31
 """Foreseen steps take no time, and no room."""
@@ -82,7 +84,7 @@ async def foresee(
         if not isinstance(start, StartStep):
             continue
         try:
-            forecast, outputs = await _forecast(cache, facts, start, makers)
+            forecast, outputs = await _forecast(house, cache, facts, start, makers)
             ended = StepEnded(start.path, StepState.SUCCEEDED, now, start.attempt, outputs)
         except TallyError as wrong:
             forecast = Forecast(start.path, Foreseen.FAILED, str(wrong))
@@ -93,7 +95,7 @@ async def foresee(
 
 
 async def _forecast(
-    cache: StepCache, facts: Facts, start: StartStep, makers: dict[str, str]
+    house: House, cache: StepCache, facts: Facts, start: StartStep, makers: dict[str, str]
 ) -> tuple[Forecast, Values]:
     """What is foreseen for a step, and its outputs; ``makers`` are those that are to make something."""
     body, task, path = start.task.body, start.task, start.path
@@ -105,6 +107,8 @@ async def _forecast(
         recipe, *_ = await cache.recipe(body, inputs, path, task.cache.key, facts.of(task.name, path))
     else:
         uri = str(inputs.params.get("uri"))
+        if ref := await artifact_at(house, uri):
+            return Forecast(path, Foreseen.HIT, "hit: it is there already"), stored(ref, start, facts)
         table_of(uri, f"task {task.name}")
         snapshot, recipe = await cache.snapshot(uri)
     found = await cache.look_up(path, recipe, task.cache.enabled)
@@ -131,20 +135,60 @@ async def _checked(
     house: House, pipeline: Pipeline, given: Mapping[str, Any], options: RunOptions
 ) -> dict[str, Any]:
     """All parameters of a run, nothing about which is known to be wrong."""
-    options.check()
-    check_pipeline(pipeline)
+    check_honoured(house, pipeline, options)
     params = check_params(pipeline, given)
     check_values("parameter", params, "ingest it, or have a step read it")
+    await check_told(house, pipeline, params, options)
+    return params
+
+
+def check_honoured(house: House, pipeline: Pipeline, options: RunOptions) -> None:
+    """Refused is what no run of ``pipeline`` can have, whatever its parameters, naming task and construct.
+
+    What the parameters tell is for :func:`check_told`.
+    """
+    options.check()
+    check_pipeline(pipeline)
     _check_conditions(house, pipeline.root, "")
     executor = house.executor_of(options.on)
     for path, component in components(pipeline.root):
-        try:
-            executor.check(component, commands=options.commands)
-        except (NotSupported, Refused) as wrong:
-            raise type(wrong)(wrong.what, where=f"task {path}", hint=wrong.hint) from wrong
+        _check_component(executor, path, options.fitted(component), options)
+
+
+def _check_component(executor: Executor, path: str, component: Component, options: RunOptions) -> None:
+    try:
+        executor.check(component, commands=options.commands)
+    except (NotSupported, Refused) as wrong:
+        raise type(wrong)(wrong.what, where=f"task {path}", hint=wrong.hint) from wrong
+
+
+async def check_told(
+    house: House, pipeline: Pipeline, params: Mapping[str, Any], options: RunOptions, *, later: bool = False
+) -> None:
+    """Refused is what ``params``, some of the pipeline's, tell and no run can have: resources that the
+    executor lacks, what cannot be imported. With ``later`` a table need not be there yet.
+    """
+    _check_amounts(house, pipeline, params, options)
     for path, uri in _imported(pipeline.root, params, ""):
-        await check_exists(house, table_of(uri, f"task {path}"))
-    return params
+        if await artifact_at(house, uri) is None:
+            table = table_of(uri, f"task {path}")
+            if not later:
+                await check_exists(house, table)
+
+
+def _check_amounts(house: House, pipeline: Pipeline, params: Mapping[str, Any], options: RunOptions) -> None:
+    for task in pipeline.root.tasks:
+        body = task.body
+        if not (isinstance(body, Component) and body.resources.later):
+            continue
+        told = {name: params.get(b.name) for name, b in task.inputs.items() if isinstance(b, FromInput)}
+        later = tuple(pair for pair in body.resources.later if told.get(pair[1]) is not None)
+        known = replace(body, resources=replace(body.resources, later=later))
+        try:
+            fitted = options.fitted(known, told)
+        except BadInput as wrong:
+            raise type(wrong)(wrong.what, where=f"task {task.name}", hint=wrong.hint) from wrong
+        _check_component(house.executor_of(options.on), task.name, fitted, options)
 
 
 def _check_conditions(house: House, dag: Dag, prefix: str) -> None:

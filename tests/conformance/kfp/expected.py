@@ -1,4 +1,4 @@
-"""What is right for Kubeflow's golden pipelines, by hand from their source; and which cannot run here.
+"""What is right for Kubeflow's golden pipelines, by hand from their source.
 
 Names are paths below ``test_data/sdk_compiled_pipelines/valid``, without ``.yaml``. Where chance decides,
 only what holds either way is written down.
@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["NOT_HERE", "WANTED", "Wanted", "one_of"]
+from tests.conformance.kfp.chance import (
+    Rule,
+    accuracy,
+    coin_and_number,
+    lucky_number,
+    nested_coins,
+    one_coin,
+    says_the_coin,
+)
+
+__all__ = ["WANTED", "Wanted", "one_of"]
 
 
 @dataclass(frozen=True)
@@ -24,23 +34,36 @@ class one_of:  # noqa: N801  reason: it reads as what it says in the table
 class Wanted:
     """How a run with ``params`` ends, its outputs, the states of steps, and what stands in their logs.
 
-    ``packages`` are what it needs installed, ``long`` says that it only waits for minutes.
+    ``packages`` are what it needs installed, ``long`` says that it only waits for minutes. In ``params``,
+    ``{run NAME}`` stands for a run of the golden pipeline NAME, and ``{HOME}`` for a folder. ``program`` is
+    one that stands in no image and nowhere else: ``stand-in.sh`` takes its place, and notes its arguments.
+    ``walls`` off: steps are plain processes, which see the whole machine, as they do with kfp.local. With
+    ``no_gpus`` those that ask for a GPU run without. A step is named with its state, or with one of its
+    outputs. ``rule`` is what holds however chance decides.
     """
 
     state: str = "succeeded"
     params: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    steps: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, Any] = field(default_factory=dict)
     logs: Mapping[str, str] = field(default_factory=dict)
     packages: str = ""
     long: bool = False
+    program: str = ""
+    walls: bool = True
+    no_gpus: bool = False
+    rule: Rule | None = None
 
     @property
     def words(self) -> str:
         """What was compared."""
         what = {"outputs": self.outputs, "steps": self.steps, "logs": self.logs}
         found = [f"{len(value)} {name}" for name, value in what.items() if value]
-        return ", ".join([self.state, *found])
+        found += ["a rule"] if self.rule else []
+        given = [f"with a stand-in for {self.program}"] if self.program else []
+        less = {"walls": not self.walls, "GPUs": self.no_gpus}
+        without = [f"without {name}" for name, is_so in less.items() if is_so]
+        return ", ".join([self.state, *found, *given, *without])
 
 
 def prints(**logs: str) -> Wanted:
@@ -53,11 +76,35 @@ def gives(value: Any, /, **params: Any) -> Wanted:
     return Wanted(params=params, outputs={"Output": value})
 
 
+def calls(program: str, outputs: Mapping[str, Any], /, **params: Any) -> Wanted:
+    """It calls a program that is nowhere; the outputs are the arguments that it must be given."""
+    return Wanted(params=params, outputs=outputs, program=program, walls=False)
+
+
+def words(*each: str) -> str:
+    """What the stand-in writes into every output."""
+    return "".join(f"{word}\n" for word in each)
+
+
 def file(text: str, **metadata: Any) -> dict[str, Any]:
     """An artifact with this text."""
     return {"text": text, "metadata": metadata}
 
 
+CONFIGURED = words(
+    "--epochs",
+    "3",
+    "--model_path",
+    "out:artifacts/model",
+    "--model_metadata",
+    "{}",
+    "--model_config_path",
+    "out:params/model_config_path",
+)
+CONCATENATED = words("prefix-oneout:artifacts/text2", "--output_path", "out:params/output_path")
+CHOSEN = words("given", "--dataset", "out:artifacts/dataset", "--output_path", "out:params/output_path")
+ONE_OF = says_the_coin("flip-coin-pipeline/flip-coin", "print-artifact")
+WORLD = "tally://runs/{run essential/pipeline_with_outputs}/Output"
 FOO = {"crust-comp": "foo"}
 HELLO = Wanted(logs={"echo": "hello world"})
 FAILS = {"exit-handler-1/fail-op": "failed", "print-op": "succeeded"}
@@ -72,9 +119,55 @@ WANTED: Mapping[str, Wanted] = {
             "collecting-artifacts/for-loop-1[1]/for-loop-2[0]/single-node-dag/create-dataset": "x",
         }
     ),
+    "component_with_metadata_fields": Wanted(
+        params={
+            "dataset_a": WORLD,
+            "dataset_b": "tally://runs/{run artifacts_complex}/sum",
+        },
+        outputs={"Output": "world\n42", "out_dataset": file("world\n42")},
+    ),
+    "component_with_task_final_status_GH-12033": Wanted(  # nothing gives it a status: whoever starts it does
+        params={"status": {"state": "CANCELLED", "pipelineTaskName": "t", "pipelineJobResourceName": "j"}},
+        logs={"exit-comp": "PipelineTaskFinalStatus(state='CANCELLED', pipeline_job_resource_name='j'"},
+    ),
     "conditional_producer_and_consumers": gives(
         10
     ),  # of [1, 2, 3] those of at least 2, doubled: 4 + 6; one turn made none
+    "container_io": calls(
+        "my_program", {"output_path": words("a b", "--output_path", "out:params/output_path")}, text="a b"
+    ),
+    "container_with_artifact_output": calls(
+        "run.sh",
+        {
+            "model": file(CONFIGURED),
+            "model_config_path": CONFIGURED,
+        },
+        num_epochs=3,
+    ),
+    "container_with_concat_placeholder": calls(
+        "my_program",
+        {
+            "output_path": CONCATENATED,
+            "text2": file(CONCATENATED),
+        },
+        text1="one",
+    ),
+    "container_with_if_placeholder": calls(
+        "my_program",
+        {
+            "output_path": CHOSEN,
+            "dataset": file(CHOSEN),
+        },
+        optional_input="given",
+    ),
+    "container_with_placeholder_in_fstring": calls(
+        "my_program",
+        {"output_artifact": {"files": {"0": words("prefix-text!", "out:artifacts/output_artifact/0")},
+                             "metadata": {}}},
+    ),
+    "create_pod_metadata_complex": Wanted(  # one of its steps wants to be told what nobody tells it, anywhere
+        "failed", steps={"validate-no-pod-metadata": "failed"}
+    ),
     "critical/add_numbers": gives(12, a=5, b=7),
     "critical/artifact_cache": Wanted(logs=FOO),
     "critical/artifact_crust": Wanted(logs=FOO),
@@ -83,25 +176,39 @@ WANTED: Mapping[str, Wanted] = {
     ),
     "critical/component_with_optional_inputs": prints(component_op="input3: None, type: <class 'NoneType'>"),
     "critical/container_component_with_no_inputs": prints(hello_world_container="hello world"),
-    "critical/flip_coin": Wanted(),
-    "critical/if_else_with_oneof_artifacts": Wanted(steps={"print-artifact": "succeeded"}),
+    "critical/flip_coin": Wanted(rule=coin_and_number),
+    "critical/if_else_with_oneof_artifacts": Wanted(rule=ONE_OF),
     "critical/missing_kubernetes_optional_inputs": prints(log_message="baseline task"),
     "critical/mixed_parameters": prints(crust_comp="sum : 3"),
     "critical/multiple_artifacts_namedtuple": prints(crust_comp="ds1:  foo\nds2:  bar"),
     "critical/multiple_parameters_namedtuple": prints(crust_comp="val1:  foo\nval2:  bar"),
-    "critical/notebook_component_simple": Wanted(packages="nbclient, ipykernel<7"),
+    "critical/notebook_component_simple": Wanted(
+        packages="nbclient, ipykernel<7", logs={"run-train-notebook": "Execution complete"}
+    ),
     "critical/parallel_for_after_dependency": Wanted(
         logs={"for-loop-2[2]/print-op": "foo", "print-op-2": "bar", "print-op-3": "baz"}
     ),
     "critical/parameter_cache": Wanted(logs=FOO),
-    "critical/parameter_oneof": Wanted(steps={"crust-comp": "succeeded"}),
+    "critical/parameter_oneof": Wanted(
+        rule=says_the_coin("mantle/core/flip-coin", "crust-comp", "input : Got {}!")
+    ),
     "critical/parameters_simple": gives([2, 4, 6]),
-    "critical/pipeline_with_artifact_custom_path": Wanted(steps={"validate-input-artifact": "succeeded"}),
+    "critical/pipeline_with_artifact_custom_path": Wanted(steps={"validate-input-artifact": True}),
     "critical/pipeline_with_env": prints(print_env="val3", print_env_op="ENV1 val1\nENV2 None"),
+    "critical/pipeline_with_importer_workspace": Wanted(
+        outputs={
+            "train_result": "123",
+            "dir_result": "part-000.txt,part-001.txt",
+        },
+        logs={"import-stage/train": "Dataset: Hello from producer file"},
+    ),
     "critical/pipeline_with_placeholders": prints(print_all_placeholders="pipeline-with-placeholders, "),
-    "critical/pipeline_with_retry": Wanted(steps={"add": "succeeded"}),
+    "critical/pipeline_with_pod_metadata": Wanted(
+        steps={"validate-no-pod-metadata": "succeeded", "validate-pod-metadata-task-d": "succeeded"}
+    ),
+    "critical/pipeline_with_retry": Wanted(params={"a": 1.0, "b": 7.0}, steps={"add": 8.0}),
     "critical/pipeline_with_submit_request": Wanted(),  # without MULTI_USER it asks nobody
-    "critical/pipeline_with_workspace": Wanted(),
+    "critical/pipeline_with_workspace": gives("Hello from workspace!"),
     "critical/producer_consumer_param_pipeline": prints(
         consumer="Hello world, this is an output parameter"
     ),
@@ -121,20 +228,23 @@ WANTED: Mapping[str, Wanted] = {
     ),
     "essential/concat_message": gives("Hello World!", message1="Hello ", message2="World!"),
     "essential/container_no_input": prints(container_no_input="hello world"),
-    "essential/dict_input": Wanted(params={"struct": {"A": 1}}),
+    "essential/dict_input": Wanted(params={"struct": {"A": 1}}, logs={"dict-input": "{'A': 1}"}),
     "essential/embedded_artifact": Wanted(steps={"read-embedded-artifact-dir": "succeeded"}),
     "essential/iris_pipeline_compiled": Wanted(packages="pandas==2.2.0, scikit-learn==1.4.0"),
     "essential/lightweight_python_functions_pipeline": Wanted(
         params={"message": "message"}, steps={"train": "succeeded"}
     ),
     "essential/lightweight_python_functions_with_outputs": Wanted(
-        params={"first_message": "Hello", "second_message": " World", "first_number": 10, "second_number": 20}
+        params={
+            "first_message": "Hello", "second_message": " World", "first_number": 10, "second_number": 20,
+        },
+        steps={"concat-message": "Hello World", "add-numbers": 30, "output-named-tuple": "123"},
     ),
     "essential/pipeline_with_after": prints(print_text="1st task", print_text_3="3rd task"),
-    "essential/pipeline_with_condition": Wanted(),
+    "essential/pipeline_with_condition": Wanted(rule=one_coin),
     "essential/pipeline_with_metrics_outputs": Wanted(steps={"for-loop-2[1]/output-metrics-2": "succeeded"}),
-    "essential/pipeline_with_nested_conditions": Wanted(),
-    "essential/pipeline_with_nested_conditions_yaml": Wanted(),
+    "essential/pipeline_with_nested_conditions": Wanted(rule=nested_coins),
+    "essential/pipeline_with_nested_conditions_yaml": Wanted(rule=coin_and_number),
     "essential/pipeline_with_outputs": gives(file("world\n")),
     "essential/pipeline_with_params_containing_format": Wanted(
         logs={
@@ -143,7 +253,7 @@ WANTED: Mapping[str, Wanted] = {
             "print-op-2": "Hello KFP, again.",
         }
     ),
-    "essential/pipeline_with_reused_component": Wanted(steps={"add-numbers-3": "succeeded"}),
+    "essential/pipeline_with_reused_component": Wanted(steps={"add-numbers-3": 17}),
     "essential/placeholder_with_if_placeholder_none_input_value": prints(
         component_with_optional_inputs="--arg0 input0 --arg2 default value"
     ),
@@ -152,17 +262,29 @@ WANTED: Mapping[str, Wanted] = {
     "failing/pipeline_with_multiple_exit_handlers": Wanted("failed", steps=FAILS),
     "hello_world": HELLO,
     "identity": gives("some value", value="some value"),
-    "if_elif_else_complex": Wanted(),
+    "if_elif_else_complex": Wanted(rule=lucky_number),
     "if_elif_else_with_oneof_parameters": gives(one_of(["Got heads!", "Got tails!", "Draw!"])),
-    "if_else_with_oneof_artifacts": Wanted(steps={"print-artifact": "succeeded"}),
+    "if_else_with_oneof_artifacts": Wanted(rule=ONE_OF),
     "if_else_with_oneof_parameters": gives(one_of(["Got heads!", "Got tails!"])),
-    "local_execution/local_execution_pipeline_with_exit_handler": Wanted(steps={"record-exit": "succeeded"}),
+    "local_execution/local_execution_pipeline_with_exit_handler": Wanted(
+        steps={"exit-handler-1/echo": "hello", "record-exit": "exit:SUCCEEDED"}
+    ),
     "local_execution/local_execution_pipeline_with_ignore_upstream_failure": Wanted(
         "failed", {"marker_path": "marker"}, steps={"fail-always": "failed", "write-marker": "succeeded"}
     ),
+    "local_execution/local_execution_pipeline_with_k8s_only_methods": Wanted(
+        outputs={"Output": "hello"}, no_gpus=True
+    ),
     "local_execution/local_execution_pipeline_with_oneof": gives("selected:A", pick_a=True),
+    "local_execution/local_execution_pipeline_with_retry": Wanted(
+        params={"counter_path": "{HOME}/counter"}, outputs={"Output": "attempt=2"}, walls=False
+    ),
     "local_execution/pipeline_with_caching": gives(6, x=5),
     "local_execution/pipeline_with_collected_artifacts": gives("0,1,2"),
+    "input_artifact": Wanted(
+        params={"data": "tally://runs/{run pythonic_artifacts_with_multiple_returns}/Output"},
+        logs={"input-artifact": "{'original_data': 'in_dataset'}"},
+    ),
     "log_streaming_compiled": Wanted(long=True, logs={"print-message": "Hello world ("}),
     "long-running": Wanted(long=True, logs={"wait-op-2": "done1"}),
     "metrics_visualization_v2": Wanted(steps={"wine-classification": "succeeded"}),
@@ -170,7 +292,10 @@ WANTED: Mapping[str, Wanted] = {
     "mounted_cabundle_secret": HELLO,
     "nested_return": gives([{"A_a": "1", "B_b": "2"}, {"A_a": "10", "B_b": "20"}]),
     "nested_with_parameters": gives([[4, 6, 8], [6, 8, 10], [8, 10, 12]]),
-    "output_metrics": Wanted(steps={"output-metrics": "succeeded"}),
+    "notebook_component_mixed": Wanted(
+        packages="nbclient, ipykernel<7", logs={"evaluate-model": "Got score  11.0"}
+    ),
+    "output_metrics": Wanted(rule=accuracy("metrics")),
     "parallel_and_nested/loop_consume_upstream": Wanted(
         logs={"for-loop-1[0]/read-file": "component1", "for-loop-1[2]/read-file": "component3"}
     ),
@@ -201,8 +326,13 @@ WANTED: Mapping[str, Wanted] = {
     "parameters_complex": gives(306),  # 3 * (2 + 4 + 6) + 3 * 3 * (8 + 10 + 12)
     "pipeline_as_exit_task": Wanted("failed", steps={"exit-handler-1/fail-op": "failed"}),
     "pipeline_producer_consumer": gives(36),
+    "pipeline_with_concat_placeholder": Wanted(steps={"component-with-concat-placeholder": "succeeded"}),
     "pipeline_with_loops_and_conditions": Wanted(
         logs={"for-loop-14[0]/condition-15/for-loop-16[1]/print-text-9": "msg: B, msg2: None"}
+    ),
+    "pipeline_with_metadata_fields": Wanted(
+        params={"string": "Hello ", "in_dataset": WORLD},
+        outputs={"Output": file("Hello world\n")},
     ),
     "pipeline_with_nested_loops": Wanted(
         logs={
@@ -224,6 +354,8 @@ WANTED: Mapping[str, Wanted] = {
             "for-loop-2[1]/print-with-prefix-2": "dynamic-prefix: b",
         },
     ),
+    "pipeline_with_string_machine_fields_pipeline_input": Wanted(steps={"sum-numbers": 3}, no_gpus=True),
+    "pipeline_with_string_machine_fields_task_output": Wanted(steps={"sum-numbers": 3}, no_gpus=True),
     "pipeline_with_task_final_status": Wanted("failed", steps={"exit-handler-1/fail-op": "failed"}),
     "pipeline_with_task_final_status_yaml": Wanted(
         logs={"exit-op": "user input: Hello World! pipeline status: {"}
@@ -253,64 +385,3 @@ WANTED: Mapping[str, Wanted] = {
         params={"naptime_secs": 1}, logs={"wake-up": "I'm awake now."}
     ),
 }  # fmt: skip
-
-_IMAGE = "it runs a program of an image"
-_NO_PROGRAM = "compiled by upstream and never run: its program is in no image"
-_CLUSTER = "it asks for what only a cluster has"
-_FOREIGN = "it imports from a bucket or registry of others"
-_GPU = "it asks for a GPU"
-_GIVEN = "its input is an artifact, which nobody can hand in"
-
-NOT_HERE: Mapping[str, str] = {
-    "component_with_metadata_fields": _GIVEN,
-    "component_with_task_final_status_GH-12033": "it asks for the status of nothing: upstream leaves it out",
-    "components_with_optional_artifacts": _FOREIGN,
-    "container_io": _NO_PROGRAM,
-    "container_with_artifact_output": _NO_PROGRAM,
-    "container_with_concat_placeholder": _NO_PROGRAM,
-    "container_with_if_placeholder": _NO_PROGRAM,
-    "container_with_placeholder_in_fstring": _NO_PROGRAM,
-    "containerized_python_component": _IMAGE,
-    "create_pod_metadata_complex": _CLUSTER,
-    "critical/modelcar": _FOREIGN,
-    "critical/pipeline_with_artifact_upload_download": "it downloads a data set",
-    "critical/pipeline_with_importer_workspace": "it imports a path of the machine",
-    "critical/pipeline_with_input_status_state": (
-        "it wants the state COMPLETE, as Kubeflow's backend says; the SDK says SUCCEEDED"
-    ),
-    "critical/pipeline_with_pod_metadata": _CLUSTER,
-    "critical/pipeline_with_secret_as_env": _CLUSTER,
-    "critical/pipeline_with_volume_long_name": _CLUSTER,
-    "gpu-scheduling/nvidia_gpu_scheduling_check": _GPU,
-    "input_artifact": _GIVEN,
-    "integration/ray_integration_compiled": _CLUSTER,
-    "local_execution/local_execution_pipeline_with_k8s_only_methods": _GPU,
-    "local_execution/local_execution_pipeline_with_retry": (
-        "its tries share a path of the machine, which steps behind a wall do not"
-    ),
-    "notebook_component_mixed": "it needs ipykernel<7, and a program of its image",
-    "parallel_and_nested/nested_parallel_for_secret": _CLUSTER,
-    "parallel_and_nested/parallel_for_mount_pvc": _CLUSTER,
-    "parallel_and_nested/parallel_for_secret": _CLUSTER,
-    "pipeline_with_concat_placeholder": "its shell must be busybox's: it says [[ in sh",
-    "pipeline_with_condition_dynamic_task_output_custom_training_job": _IMAGE,
-    "pipeline_with_dynamic_importer_metadata": _FOREIGN,
-    "pipeline_with_dynamic_task_output_custom_training_job": _IMAGE,
-    "pipeline_with_google_artifact_type": _FOREIGN,
-    "pipeline_with_importer": _FOREIGN,
-    "pipeline_with_importer_and_gcpc_types": _FOREIGN,
-    "pipeline_with_metadata_fields": _GIVEN,
-    "pipeline_with_secret_as_volume": _CLUSTER,
-    "pipeline_with_string_machine_fields_pipeline_input": _GPU,
-    "pipeline_with_string_machine_fields_task_output": _GPU,
-    "pipeline_with_various_io_types": _GIVEN,
-    "pipeline_with_volume": _CLUSTER,
-    "pipeline_with_volume_no_cache": _CLUSTER,
-    "pvc_mount": _CLUSTER,
-    "pythonic_artifact_with_single_return": _FOREIGN,
-    "sequential_v2": _FOREIGN,
-    "two_step_pipeline": _FOREIGN,
-    "upload_download_compiled": "it needs a bucket of one's own",
-    "xgboost_sample_pipeline": "it downloads a data set",
-}
-"""Why each of these cannot come out right on a machine without network, images and a cluster."""

@@ -8,7 +8,7 @@ run too.
 NAMEs are parts of names of pipelines: then their logs are printed as well.
 
 Exit status 1 when one did not come out as ``expected.py`` has it, or went wrong without a reason that stands
-there.
+in ``not_here.py``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
+import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.kfp.expected import NOT_HERE, WANTED, Wanted, one_of
+from tests.conformance.kfp.expected import WANTED, Wanted, one_of
+from tests.conformance.kfp.not_here import NOT_HERE
 from tests.corpus.runs import opened_house, run_spec, shown
 
 from tallystick.core.errors import TallyError
@@ -35,6 +39,8 @@ from tallystick.hub.house import House
 FOLDER = Path("test_data/sdk_compiled_pipelines/valid")
 LIMIT_S = 900
 OPTIONS = RunOptions(cache=False, commands=True)
+STAND_IN = Path(__file__).with_name("stand-in.sh")
+RUN = re.compile(r"\{run ([^}]+)\}")
 
 
 @dataclass(frozen=True)
@@ -51,18 +57,52 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def golden(house: House, name: str, spec: bytes, talks: bool) -> Came:
+@dataclass
+class Houses:
+    """A house with walls and one without, both below ``home``, and the runs of pipelines of ``folder``."""
+
+    folder: Path
+    home: Path
+    walled: House
+    bare: House
+    runs: dict[str, str] = field(default_factory=dict)
+
+    def spec(self, name: str) -> bytes:
+        """A golden pipeline's file, with the stand-in for a program that is nowhere."""
+        raw, wanted = (self.folder / f"{name}.yaml").read_bytes(), WANTED.get(name)
+        if wanted and wanted.program:
+            program = self.home / wanted.program
+            shutil.copyfile(STAND_IN, program)
+            program.chmod(0o700)
+            raw = raw.replace(f"- {wanted.program}\n".encode(), f"- {program}\n".encode())
+        return raw
+
+    async def params(self, name: str) -> Mapping[str, Any]:
+        """The parameters of a pipeline, once those have run whose outputs it takes."""
+        text = json.dumps(dict(WANTED[name].params) if name in WANTED else {})
+        for other in RUN.findall(text):
+            if other not in self.runs:
+                run = await run_spec(self.walled, self.spec(other), await self.params(other), OPTIONS)
+                self.runs[other] = run.key
+        text = RUN.sub(lambda found: self.runs[found[1]], text.replace("{HOME}", str(self.home)))
+        return dict(json.loads(text))
+
+
+async def golden(houses: Houses, name: str, talks: bool) -> Came:
     """Run one pipeline and compare."""
     wanted, needs = WANTED.get(name), NOT_HERE.get(name)
+    house = houses.walled if wanted is None or wanted.walls else houses.bare
+    options = replace(OPTIONS, no_gpus=bool(wanted and wanted.no_gpus))
     try:
-        params = wanted.params if wanted else {}
+        params, spec = await houses.params(name), houses.spec(name)
         async with asyncio.timeout(LIMIT_S):
-            run = await run_spec(house, spec, params, OPTIONS)
+            run = await run_spec(house, spec, params, options)
     except TallyError as refused:
         return Came("needs" if needs else "wrong", f"refused: {needs or refused}")
     except TimeoutError:
         return Came("wrong", f"not done after {LIMIT_S} s")
-    seen = {**await shown(house, run), "logs": await _logs(house, run)}
+    made = {step.path: [str(step.state), dict(step.outputs.params)] for step in run.steps}
+    seen = {**await shown(house, run), "made": made, "logs": await _logs(house, run)}
     if talks:
         say(json.dumps(seen, indent=1))
     if needs:
@@ -70,7 +110,7 @@ async def golden(house: House, name: str, spec: bytes, talks: bool) -> Came:
     if wanted is None:
         ended = run.state == "succeeded"
         return Came("done" if ended else "wrong", str(run.error or run.state))
-    differs = _differs(wanted, seen, {step.path: str(step.state) for step in run.steps})
+    differs = _differs(wanted, seen)
     return Came("wrong", differs) if differs else Came("right", wanted.words)
 
 
@@ -79,7 +119,7 @@ async def _logs(house: House, run: Run) -> Mapping[str, str]:
     return {path: (await house.artifacts.path_of(d)).read_text("utf-8") for path, d in logs.items()}
 
 
-def _differs(wanted: Wanted, seen: Mapping[str, Any], steps: Mapping[str, str]) -> str:
+def _differs(wanted: Wanted, seen: Mapping[str, Any]) -> str:
     """What is not as it should be; an empty text when all is."""
     if seen["state"] != wanted.state:
         return f"{seen['state']}, {wanted.state} is right: {seen['error']}"
@@ -87,12 +127,15 @@ def _differs(wanted: Wanted, seen: Mapping[str, Any], steps: Mapping[str, str]) 
         found = seen["outputs"].get(name)
         if found not in (value.values if isinstance(value, one_of) else [value]):
             return f"output {name} is {json.dumps(found)[:200]}, {value!r} is right"
-    for path, state in wanted.steps.items():
-        if steps.get(path) != state:
-            return f"step {path} is {steps.get(path)}, {state} is right"
+    for path, right in wanted.steps.items():
+        state, made = seen["made"].get(path, ["not there", {}])
+        if right != state and right not in made.values():
+            return f"step {path} {state} with {made}, {right!r} is right"
     for path, text in wanted.logs.items():
         if text not in seen["logs"].get(path, ""):
             return f"step {path} does not say {text!r}: {seen['logs'].get(path, '')[-300:]!r}"
+    if wanted.rule and not wanted.rule(seen):
+        return f"it breaks its rule: {seen}"
     return ""
 
 
@@ -101,7 +144,13 @@ async def run_all(source: Path, names: list[str], index: str, long: bool) -> dic
     folder = source / FOLDER
     came: dict[str, Came] = {}
     with tempfile.TemporaryDirectory(prefix="golden-") as home:
-        async with opened_house(Path(home), index) as house:
+        async with AsyncExitStack() as open_ones:
+            each = [Path(home, "walled"), Path(home, "bare")]
+            for place in each:
+                place.mkdir()
+            walled = await open_ones.enter_async_context(opened_house(each[0], index))
+            bare = await open_ones.enter_async_context(opened_house(each[1], index, walls=False))
+            houses = Houses(folder, Path(home), walled, bare)
             for file in sorted(folder.rglob("*.yaml")):
                 name = str(file.relative_to(folder).with_suffix(""))
                 wanted = WANTED.get(name)
@@ -111,7 +160,7 @@ async def run_all(source: Path, names: list[str], index: str, long: bool) -> dic
                     why = "it only waits: --long" if wanted.long else f"{wanted.packages}: --packages"
                     came[name] = Came("skipped", why)
                 else:
-                    came[name] = await golden(house, name, file.read_bytes(), bool(names))
+                    came[name] = await golden(houses, name, bool(names))
                 say(f"{came[name].verdict:8} {name:66} {came[name].words[:160]}")
     return came
 

@@ -39,6 +39,22 @@ def echo(data: Input[Artifact], words: list, named: dict):
     )
 
 
+@dsl.container_component
+def compare(one: str, other: str):
+    """What busybox's shell knows, and Debian's does not."""
+    return dsl.ContainerSpec(
+        image="ghcr.io/containerd/busybox",
+        command=["sh", "-ec", 'set -o pipefail; [[ "$0" == "$1" ]] && echo "said: $0 is $1"'],
+        args=[one, other],
+    )
+
+
+@dsl.pipeline(name="shell-of-image")
+def shell_of_image():
+    """Two that are equal."""
+    compare(one="a", other="a")
+
+
 class Made(NamedTuple):
     """What the shell wrote."""
 
@@ -62,6 +78,13 @@ CASES = [
         "commands": True,
         "outputs": {"data": {"text": "a b/3 and noted", "metadata": {}}, "count": 7},
         "said": ['c/4 alone ["x","y z"] {"k":"v"}'],
+        "local": "kfp.local's SubprocessRunner refuses containers",
+    },
+    {
+        "pipeline": "shell_of_image",
+        "params": {},
+        "commands": True,
+        "said": ["a is a"],
         "local": "kfp.local's SubprocessRunner refuses containers",
     },
 ]

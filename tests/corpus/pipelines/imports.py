@@ -4,7 +4,7 @@ from functools import partial
 from typing import NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input
+from kfp.dsl import Dataset, Input, Output
 
 component = partial(dsl.component, base_image="python:3.11", install_kfp_package=False)
 
@@ -40,6 +40,56 @@ def imported(uri: str, name: str, who: str = "me") -> Read:
     return Read(read(data=given.output).output, read(data=made.output).output, read(data=text.output).output)
 
 
+@component
+def write(text: str, data: Output[Dataset]):
+    """A file with this text."""
+    data.metadata["of"] = "made"
+    with open(data.path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+@component
+def where(data: Input[Dataset]) -> str:
+    """Where it is."""
+    return data.uri
+
+
+@component
+def text_of(data: Input[Dataset]) -> str:
+    """What is in it, and what is said of it."""
+    with open(data.path, encoding="utf-8") as file:
+        return f"{file.read()} {data.metadata.get('of')} {data.metadata.get('by')}"
+
+
+@dsl.pipeline(name="made-for-others")
+def made_for_others(text: str) -> Dataset:
+    """An output that another run imports."""
+    return write(text=text).outputs["data"]
+
+
+@dsl.pipeline(name="handed-in")
+def handed_in(data: Input[Dataset]) -> str:
+    """An artifact that the pipeline is given."""
+    return text_of(data=data).output
+
+
+@dsl.pipeline(name="imported-output")
+def imported_output(uri: str) -> str:
+    """What another run put out."""
+    return text_of(
+        data=dsl.importer(artifact_uri=uri, artifact_class=Dataset, metadata={"by": "me"}).output
+    ).output
+
+
+@dsl.pipeline(name="imported-by-place")
+def imported_by_place() -> str:
+    """By what a step says of where its input is."""
+    found = where(data=write(text="placed").outputs["data"]).output
+    return text_of(
+        data=dsl.importer(artifact_uri=found, artifact_class=Dataset, metadata={"of": "place"}).output
+    ).output
+
+
 @dsl.pipeline(name="imported-file")
 def imported_file(uri: str) -> str:
     """A file of this machine."""
@@ -60,4 +110,28 @@ CASES = [
         "state": "refused",
         "local": "kfp.local imports any file of this machine",
     },
+    {
+        "pipeline": "made_for_others",
+        "params": {"text": "kept"},
+        "outputs": {"Output": {"text": "kept", "metadata": {"of": "made"}}},
+    },
+    {
+        "pipeline": "handed_in",
+        "params": {"data": "tally://runs/{RUN}/Output"},
+        "outputs": {"Output": "kept made None"},
+        "local": "kfp.local takes no artifact as input of a pipeline",
+    },
+    {
+        "pipeline": "imported_output",
+        "params": {"uri": "tally://runs/{RUN}/Output"},
+        "outputs": {"Output": "kept made me"},
+        "local": "kfp.local knows no runs",
+    },
+    {
+        "pipeline": "imported_output",
+        "params": {"uri": "tally://runs/{RUN}/nothing"},
+        "state": "refused",
+        "local": "kfp.local knows no runs",
+    },
+    {"pipeline": "imported_by_place", "params": {}, "outputs": {"Output": "placed place None"}},
 ]

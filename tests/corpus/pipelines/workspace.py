@@ -35,10 +35,35 @@ def shared_folder() -> str:
     return take(folder=dsl.WORKSPACE_PATH_PLACEHOLDER).set_caching_options(False).after(second).output
 
 
+@component
+def fill(folder: str, mib: int) -> str:
+    """Write so much there."""
+    import os
+
+    with open(os.path.join(folder, "large"), "wb") as file:
+        file.write(os.urandom(mib << 20))
+    return "full"
+
+
+@dsl.pipeline(
+    name="full-folder", pipeline_config=dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size="10Mi"))
+)
+def full_folder(mib: int) -> str:
+    """It fills it."""
+    return fill(folder=dsl.WORKSPACE_PATH_PLACEHOLDER, mib=mib).output
+
+
 CASES = [
+    {"pipeline": "full_folder", "params": {"mib": 9}, "outputs": {"Output": "full"}},
+    {
+        "pipeline": "full_folder",
+        "params": {"mib": 11},
+        "state": "failed",
+        "local": "kfp.local does not look at a workspace's size",
+    },
     {
         "pipeline": "shared_folder",
         "params": {},
         "outputs": {"Output": "one two"},
-    }
+    },
 ]

@@ -14,9 +14,8 @@ from tests.doors.kfp.corpus import HERE, load
 # Each refused file with the task that the message must name and words from the construct.
 REFUSED = {
     "accelerator": ("say", "the accelerator 'cloud-tpus.google.com/v3'"),
-    "dynamic-limit": ("say", "a resource that is known only when the step starts"),
     "graph-retry": ("inner-graph", "a retry of a whole graph"),
-    "input-artifact": ("", "artifact as input of the pipeline"),
+    "input-artifacts": ("", "a list of artifacts as input of the pipeline (data)"),
     "run-deadline": ("", "a time limit of the whole run"),
     "task-config": ("configured", "dsl.TaskConfig"),
 }

@@ -19,10 +19,9 @@ from tallystick.core.pipeline.order import task_order
 from tallystick.doors.kfp.reader import read_pipeline
 
 KFP_SRC = os.environ.get("KFP_SRC", "")
-# What nothing but a cluster can honour, and what nobody can hand in.
+# What nothing but a cluster can honour.
 REASONS = re.compile(
     r"(a volume|a secret|a config map) of Kubernetes|a fact of a pod|a user or group to run as"
-    r"|a resource that is known only when the step starts|an artifact as input of the pipeline"
 )
 
 

@@ -37,6 +37,20 @@ def test_a_time_limit_that_is_none(said: Any) -> None:
         read_with(kubernetes({"activeDeadlineSeconds": said}))
 
 
+def test_what_a_step_reads_of_its_own_pod() -> None:
+    said = {
+        "podMetadata": {"labels": {"a": "red", "example.com/b": ""}, "annotations": {"a": "two words"}},
+        "fieldPathAsEnv": [
+            {"name": "A", "fieldPath": "metadata.labels['a']"},
+            {"name": "B", "fieldPath": "metadata.labels['example.com/b']"},
+            {"name": "NOTE", "fieldPath": 'metadata.annotations["a"]'},
+            {"name": "NOBODY", "fieldPath": "metadata.annotations['nobody']"},
+        ],
+    }
+    env = component(by_name(read_with(kubernetes(said)).root)["say"]).env
+    assert env == {"A": "red", "B": "", "NOTE": "two words", "NOBODY": ""}
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -73,7 +87,8 @@ def test_what_means_nothing_here(said: Any) -> None:
         ({"pvcMount": [{"mountPath": "/a", "constant": "b"}]}, "a volume of Kubernetes (mount_pvc)"),
         ({"genericEphemeralVolume": [{"volumeName": "a"}]}, "add_ephemeral_volume"),
         ({"emptyDirMounts": [{"volumeName": "a"}]}, "empty_dir_mount"),
-        ({"fieldPathAsEnv": [{"name": "A", "fieldPath": "b"}]}, "a fact of a pod"),
+        ({"fieldPathAsEnv": [{"name": "A", "fieldPath": "metadata.name"}]}, "a fact of a pod"),
+        ({"fieldPathAsEnv": [{"name": "A", "fieldPath": "metadata.labels['x/y']"}]}, "a fact of a pod"),
         ({"securityContext": {"runAsUser": 0}}, "a user or group to run as"),
         ({"initContainers": [{"name": "a", "image": "b"}]}, "a container that runs before the step"),
     ],
@@ -90,6 +105,10 @@ def test_what_a_step_would_miss(said: Any, words: str) -> None:
     ("document", "kind", "words"),
     [
         (kubernetes({"priority": 1}), BadInput, "unknown field 'priority'"),
+        (kubernetes({"fieldPathAsEnv": [{"name": "A=B", "fieldPath": "metadata.labels['a']"}]}), BadInput,
+         "cannot be set"),
+        (kubernetes({"fieldPathAsEnv": [{"name": "A", "path": "metadata.labels['a']"}]}), BadInput,
+         "unknown field 'path'"),
         (kubernetes({"secretAsEnv": {"a": "b"}}), BadInput, "expected a list"),
         (kubernetes({"secretAsEnv": [{"optional": "yes"}]}), BadInput, "expected true or false"),
         ({"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec-x": {}}}}}}, BadInput,

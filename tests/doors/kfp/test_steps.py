@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.core.errors import BadInput, NotSupported
+from tallystick.core.pipeline.amounts import settled
 from tallystick.core.pipeline.order import components
 from tallystick.core.pipeline.spec import (
     Cache,
     Constant,
     FromInput,
+    FromTask,
     Function,
     Importer,
     Resources,
@@ -245,7 +247,7 @@ class TestResources:
             ({"cpuLimit": 1, "cpuRequest": 2}, BadInput, "more at least than at most"),
             ({"cpus": 1}, BadInput, "unknown field 'cpus'"),
             ({"accelerator": {"resourceType": "nvidia.com/gpu", "resourceCount": "0.5"}}, BadInput,
-             "half a GPU"),
+             "no number of GPUs"),
             ({"accelerator": {"type": "cloud-tpus.google.com/v3", "count": 1}}, NotSupported, "accelerator"),
             ({"accelerator": {"type": "habana.ai/gaudi", "count": 1}}, NotSupported, "'habana.ai/gaudi'"),
             ({"accelerator": {"type": "nvidia.com/gpu", "count": -1}}, BadInput, "whole number"),
@@ -260,6 +262,28 @@ class TestResources:
         assert words in wrong.value.what
         assert type(wrong.value) is kind
         assert wrong.value.where.startswith("task say-4, line ")
+
+    def test_amounts_that_inputs_tell_are_known_later(self) -> None:
+        asked = component(by_name(read("dynamic-limit").root)["say-2"]).resources
+        assert asked == Resources(
+            later=(
+                ("cpus", "pipelinechannel--cpus"),
+                ("memory_bytes", "pipelinechannel--say-Output"),
+                ("accelerator", "pipelinechannel--gpu"),
+                ("gpus", "pipelinechannel--gpus"),
+            )
+        )
+        told = {
+            "pipelinechannel--cpus": "500m", "pipelinechannel--say-Output": "1Gi",
+            "pipelinechannel--gpu": "nvidia.com/gpu", "pipelinechannel--gpus": 2,
+        }  # fmt: skip
+        assert settled(asked, told) == Resources(0.5, 2**30, 2)
+        for name, value, words in [
+            ("cpus", "two", "not a quantity"), ("cpus", None, "is None"), ("cpus", True, "is True"),
+            ("gpus", "0.5", "'0.5' is no number of GPUs"), ("gpu", "tpu", "the accelerator 'tpu'"),
+        ]:  # fmt: skip
+            with pytest.raises(BadInput, match=words):
+                settled(asked, {**told, f"pipelinechannel--{name}": value})
 
     def test_an_input_that_is_a_constant_is_known(self) -> None:
         spec = load("settings")
@@ -277,6 +301,26 @@ class TestResources:
 
 
 class TestImporters:
+    def test_artifacts_that_a_pipeline_is_given_are_imported(self) -> None:
+        pipeline = read("handed-in")
+        tasks = by_name(pipeline.root)
+        assert [param.name for param in pipeline.params] == ["data", "other_data"]
+        assert tasks["input-data"].body == Importer(FromInput("data"), "system.Dataset")
+        assert tasks["input-other_data"].body == Importer(FromInput("other_data"), "system.Dataset")
+        assert tasks["read"].inputs == {"data": FromTask("input-data", "artifact")}
+        driven = finish(pipeline, {"data": "tally://tables/t", "other_data": "tally://runs/r/o"})
+        assert driven.waves == [{"input-data", "input-other_data"}, {"read", "read-2"}]
+        assert driven.inputs["input-other_data"].params == {"uri": "tally://runs/r/o"}
+        with pytest.raises(BadInput, match="parameter 'data' has no value"):
+            finish(pipeline)
+
+    def test_such_an_importer_has_a_name_of_its_own(self) -> None:
+        spec = load("handed-in")
+        tasks = spec["root"]["dag"]["tasks"]
+        tasks["input-data"] = tasks.pop("read-2")
+        names = by_name(read_edited(spec).root).keys()
+        assert names == {"read", "input-data", "input-data-0", "input-other_data"}
+
     def test_metadata_with_inputs_in_it(self) -> None:
         tasks = by_name(read("metadata").root)
         assert tasks["importer"].body == Importer(

@@ -157,7 +157,8 @@ class Command:
 class Resources:
     """What one process of a step may have. 0 is no wish; ``workers`` of them run together.
 
-    The ``least`` is only for choosing a machine, and no limit: a step may use more.
+    The ``least`` is only for choosing a machine, and no limit: a step may use more. ``later`` are pairs: one
+    of the fields here, or ``accelerator``, and the input of the task that tells it when the step starts.
     """
 
     cpus: float = 0.0
@@ -166,6 +167,7 @@ class Resources:
     workers: int = 1
     cpus_least: float = 0.0
     memory_bytes_least: int = 0
+    later: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from tallystick.core.errors import BadInput
@@ -35,7 +36,10 @@ ITEMS_MAX = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a run from the beginning, for templates; times in milliseconds since 1970."""
+    """What is known of a run from the beginning, for templates; times in milliseconds since 1970.
+
+    ``workspace_bytes`` is what its workspace may hold, or 0.
+    """
 
     name: str = ""
     key: str = ""
@@ -43,6 +47,7 @@ class Facts:
     scheduled_ms: int = 0
     root_uri: str = ""
     workspace_path: str = ""
+    workspace_bytes: int = 0
 
     @property
     def resource_name(self) -> str:
@@ -236,5 +241,6 @@ def _text(value: Any) -> str:
     return canonical_json(value)
 
 
+@lru_cache(maxsize=64)
 def _utc(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

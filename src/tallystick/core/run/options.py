@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tallystick.core.errors import BadInput
+from tallystick.core.pipeline.amounts import settled
+from tallystick.core.pipeline.spec import Component
 from tallystick.core.values import Values
 
 __all__ = ["KUBEFLOW", "Pins", "RunOptions"]
@@ -25,7 +28,8 @@ class RunOptions:
     A share of them, ``verify_share``, is made again and compared. A ``seed`` other than 0 reaches each step
     as ``TALLY_SEED``, different for each path. ``commands``: container commands may run. ``on`` names the
     executor, where it is not the hub's own, with its ``host`` for one that is a service elsewhere.
-    ``experiment`` is what the run belongs to, and ``parent_record`` MLflow's run that it is a part of.
+    ``experiment`` is what the run belongs to, and ``parent_record`` MLflow's run that it is a part of. With
+    ``no_gpus`` steps that ask for GPUs run all the same, without any.
     """
 
     cache: bool = True
@@ -37,6 +41,15 @@ class RunOptions:
     host: str = ""
     experiment: str = ""
     parent_record: str = ""
+    no_gpus: bool = False
+
+    def fitted(self, component: Component, params: Mapping[str, Any] | None = None) -> Component:
+        """The component as it is to run: with what a task's inputs, where ``params`` are known, tell of its
+        resources, and without GPUs where they are done without. BadInput for an input that is no amount.
+        """
+        asked = component.resources if params is None else settled(component.resources, params)
+        asked = replace(asked, gpus=0) if self.no_gpus else asked
+        return component if asked == component.resources else replace(component, resources=asked)
 
     def check(self) -> RunOptions:
         """Itself; BadInput names what cannot be."""

@@ -12,9 +12,19 @@ from tallystick.core.pipeline.params import check_value
 from tallystick.core.pipeline.spec import Param, ParamType, Slot
 from tallystick.doors.kfp.node import Node
 
-__all__ = ["Interface", "check_io_name", "checked", "deep", "read_interface", "read_schema", "typed"]
+__all__ = [
+    "Interface",
+    "check_io_name",
+    "check_variable",
+    "checked",
+    "deep",
+    "read_interface",
+    "read_schema",
+    "typed",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,399}", re.ASCII)
+_ENV_NAME = re.compile(r"[^=\x00\s]{1,400}")
 _SCHEMA = re.compile(r"[A-Za-z_][\w.-]{0,199}", re.ASCII)
 _PARAM = frozenset({"parameterType", "defaultValue", "isOptional", "description", "literals"})
 _PARAM_REFUSED = {"type": "a parameter in the style of kfp 1"}
@@ -64,6 +74,12 @@ def check_io_name(name: str, node: Node) -> str:
     if not _NAME.fullmatch(name) or ".." in name:
         raise node.wrong(f"{name[:80]!r} cannot be the name of an input or output")
     return name
+
+
+def check_variable(name: str, value: str, node: Node) -> None:
+    """BadInput for what no process can have in its environment."""
+    if not _ENV_NAME.fullmatch(name) or "\x00" in value:
+        raise node.wrong(f"{name[:80]!r} cannot be set in a process's environment")
 
 
 def _read_param(name: str, node: Node) -> Param:

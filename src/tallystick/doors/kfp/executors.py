@@ -15,7 +15,7 @@ from tallystick.core.pipeline.spec import (
     ParamType,
 )
 from tallystick.doors.kfp.command import read_function
-from tallystick.doors.kfp.definitions import Interface, deep, read_schema, typed
+from tallystick.doors.kfp.definitions import Interface, check_variable, deep, read_schema, typed
 from tallystick.doors.kfp.node import Node
 from tallystick.doors.kfp.placeholders import (
     CHANNEL,
@@ -43,7 +43,6 @@ _CONTAINER_REFUSED = {"lifecycle": "a lifecycle hook"}
 WORKERS = "TALLY_WORKERS"
 """What ``task.set_env_variable`` sets to ask for so many workers, as torchrun would start them."""
 _COUNT = re.compile(r"[1-9]\d{0,3}", re.ASCII)
-_ENV_NAME = re.compile(r"[^=\x00\s]{1,400}")
 _NUMBER = re.compile(r"-\d{1,5}\Z", re.ASCII)
 _ITS_INPUT = "{{$.inputs.parameters['uri']}}"
 _IMPORTER = frozenset({"artifactUri", "typeSchema", "reimport", "downloadToWorkspace", "metadata"})
@@ -104,8 +103,7 @@ def _env(node: Node | None) -> dict[str, str]:
         fields = entry.fields(frozenset({"name", "value"}))
         name = entry.need("name").text()
         value = fields["value"].string() if "value" in fields else ""
-        if not _ENV_NAME.fullmatch(name) or "\x00" in value:
-            raise entry.wrong(f"{name[:80]!r} cannot be set in a process's environment")
+        check_variable(name, value, entry)
         if name in found:
             raise entry.wrong(f"the environment variable {name[:80]!r} stands here twice")
         if CHANNEL in value or holds_placeholder(value):  # Kubeflow would hand it over unread

@@ -28,7 +28,7 @@ from tallystick.doors.kfp.executors import read_component, read_importer
 from tallystick.doors.kfp.loops import read_loop
 from tallystick.doors.kfp.node import Node
 from tallystick.doors.kfp.outputs import read_outputs
-from tallystick.doors.kfp.platforms import timeout_of
+from tallystick.doors.kfp.platforms import env_of, timeout_of
 from tallystick.doors.kfp.policies import read_cache, read_retry, read_trigger
 
 __all__ = ["Graphs"]
@@ -165,10 +165,12 @@ class Graphs:
 
     def _body(self, component: Node, inputs: Mapping[str, Binding], face: Interface) -> Component | Importer:
         executor = self._executor(component)
-        timeout_s = timeout_of(self._settings.get(component.need("executorLabel").text()))
+        settings = self._settings.get(component.need("executorLabel").text())
+        timeout_s, told = timeout_of(settings), env_of(settings)
         if "importer" in executor:
             return read_importer(executor["importer"], inputs, face)
-        return read_component(component.key, executor["container"], face, inputs, timeout_s)
+        found = read_component(component.key, executor["container"], face, inputs, timeout_s)
+        return replace(found, env={**found.env, **told})
 
     def _executor(self, component: Node) -> dict[str, Node]:
         label = component.need("executorLabel")

@@ -1,18 +1,21 @@
 """The second document, platformSpec: what the pipeline's author tells one kind of platform about its steps.
 
-Of Kubernetes' settings only the time limit concerns what a step does on any machine. The others choose or
-describe pods, which do not exist here, or bring in something of a cluster that a step would miss.
+Of Kubernetes' settings the time limit concerns what a step does on any machine, and so does what a step reads
+of its own pod's labels and annotations. The others choose or describe pods, which do not exist here, or bring
+in something of a cluster that a step would miss.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tallystick.doors.kfp.definitions import check_variable
 from tallystick.doors.kfp.node import Node
 from tallystick.doors.kfp.resources import read_quantity
 
-__all__ = ["Settings", "read_settings", "timeout_of"]
+__all__ = ["Settings", "env_of", "read_settings", "timeout_of"]
 
 # Each with the reason why it changes nothing for a step on another kind of machine.
 _HARMLESS = {
@@ -36,11 +39,12 @@ _REFUSED = {
     "pvcMount": "a volume of Kubernetes (mount_pvc)",
     "genericEphemeralVolume": "a volume of Kubernetes (add_ephemeral_volume)",
     "emptyDirMounts": "a volume of Kubernetes (empty_dir_mount)",
-    "fieldPathAsEnv": "a fact of a pod (use_field_path_as_env)",
     "securityContext": "a user or group to run as (set_security_context)",
     "initContainers": "a container that runs before the step (add_init_container)",
 }
-_KNOWN = frozenset({"activeDeadlineSeconds", *_HARMLESS, *_MAYBE_OPTIONAL})
+_KNOWN = frozenset({"activeDeadlineSeconds", "fieldPathAsEnv", *_HARMLESS, *_MAYBE_OPTIONAL})
+_POD = frozenset({"labels", "annotations"})
+_OWN = re.compile(r"""metadata\.(labels|annotations)\[(['"])([^'"]+)\2\]""")
 _TTL = frozenset({"resourceTtlOnCompletion", "resourceTtlOnSuccess", "resourceTtlOnFailure"})
 
 
@@ -87,6 +91,28 @@ def timeout_of(settings: Node | None) -> int:
             if optional is None or optional.value is None or not optional.flag():
                 raise entry.refuse(what)
     return fields["activeDeadlineSeconds"].whole() if "activeDeadlineSeconds" in fields else 0
+
+
+def env_of(settings: Node | None) -> dict[str, str]:
+    """What a step reads of its pod's labels and annotations, by the name of the variable.
+
+    Those that the author gave the pod are as given, and others of the author's are empty, as in a cluster.
+    NotSupported for one with a prefix (``argoproj.io/...``), which the cluster's own parts set, and for any
+    other fact of a pod.
+    """
+    fields = settings.fields(_KNOWN, _REFUSED) if settings else {}
+    given = fields["podMetadata"].fields(_POD) if "podMetadata" in fields else {}
+    found: dict[str, str] = {}
+    for entry in fields["fieldPathAsEnv"].items() if "fieldPathAsEnv" in fields else []:
+        entry.fields(frozenset({"name", "fieldPath"}))
+        own = _OWN.fullmatch(entry.need("fieldPath").text())
+        said = given[own[1]].mapping() if own and own[1] in given else {}
+        if own is None or (own[3] not in said and "/" in own[3]):
+            raise entry.refuse("a fact of a pod (use_field_path_as_env)")
+        name, value = entry.need("name").text(), said[own[3]].string() if own[3] in said else ""
+        check_variable(name, value, entry)
+        found[name] = value
+    return found
 
 
 def _read_config(node: Node | None) -> int:

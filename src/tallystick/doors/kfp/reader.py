@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tallystick.core.errors import BadInput, NotSupported
-from tallystick.core.names import check_name
+from tallystick.core.names import NAME_CHARS_MAX, check_name
 from tallystick.core.pipeline.check import check_pipeline
-from tallystick.core.pipeline.spec import Pipeline
+from tallystick.core.pipeline.spec import (
+    Dag,
+    FromInput,
+    FromTask,
+    Importer,
+    Param,
+    ParamType,
+    Pipeline,
+    Slot,
+    Task,
+)
 from tallystick.doors.kfp.definitions import Interface, read_interface
 from tallystick.doors.kfp.document import read_documents
 from tallystick.doors.kfp.graphs import Graphs
@@ -29,6 +40,8 @@ _SPEC = frozenset(
     }
 )  # fmt: skip
 _VERSION = re.compile(r"2\.1\.\d+", re.ASCII)
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
+_ONE_BY_ONE = "import them one by one, with dsl.importer"
 _COMPILE = "compile it with kfp 2: kfp.compiler.Compiler().compile(pipeline, 'pipeline.yaml')"
 
 
@@ -59,10 +72,12 @@ def read_pipeline(text: str | bytes) -> Pipeline:
         {"executorLabel": "a root that is no graph", "singlePlatformSpecs": "a setting for one platform"},
     )
     face = read_interface(root)
+    handed = _handed_in(root, face)
+    dag = graphs.read(root, face, frozenset(face.artifacts.keys() - handed.keys()), "", 0)
     pipeline = Pipeline(
         name=name.text(),
-        root=graphs.read(root, face, _absent(root, face), "", 0),
-        params=tuple(face.params.values()),
+        root=_with_importers(dag, handed),
+        params=(*face.params.values(), *(Param(slot.name, ParamType.STRING) for slot in handed.values())),
         description=info["description"].string() if "description" in info else "",
         root_uri=fields["defaultPipelineRoot"].string() if "defaultPipelineRoot" in fields else "",
         workspace_bytes=settings.workspace_bytes,
@@ -107,9 +122,34 @@ def _executors(deployment: Node | None) -> Mapping[str, Node]:
     return executors.mapping() if executors else {}
 
 
-def _absent(root: Node, face: Interface) -> frozenset[str]:
-    """The pipeline's own input artifacts: nobody can hand one in, so only optional ones are fine."""
-    for slot in face.artifacts.values():
-        if not slot.optional:
-            raise root.refuse(f"an artifact as input of the pipeline ({slot.name})", hint="use dsl.importer")
-    return frozenset(face.artifacts)
+def _handed_in(root: Node, face: Interface) -> dict[str, Slot]:
+    """The pipeline's own input artifacts that somebody has to hand in; optional ones are always absent."""
+    needed = {slot.name: slot for slot in face.artifacts.values() if not slot.optional}
+    for slot in needed.values():
+        if slot.is_list:
+            raise root.refuse(f"a list of artifacts as input of the pipeline ({slot.name})", hint=_ONE_BY_ONE)
+    return needed
+
+
+def _with_importers(dag: Dag, handed: Mapping[str, Slot]) -> Dag:
+    """The graph with an importer for each artifact handed in: its URI is in a parameter of its name."""
+    taken = {task.name for task in dag.tasks}
+    names: dict[str, str] = {}
+    for name in handed:
+        names[name] = _NOT_IN_NAMES.sub("-", f"input-{name}")[: NAME_CHARS_MAX - 10].rstrip("-.")
+        while names[name] in taken:
+            names[name] += "-0"
+        taken.add(names[name])
+    imported = tuple(Task(names[n], Importer(FromInput(n), slot.schema)) for n, slot in handed.items())
+    return replace(dag, tasks=(*imported, *(_fed(task, names) for task in dag.tasks)))
+
+
+def _fed(task: Task, importers: Mapping[str, str]) -> Task:
+    """The task with what it took from the graph's artifacts taken from their importers."""
+    inputs = {
+        name: FromTask(importers[source.name], "artifact")
+        if isinstance(source, FromInput) and source.name in importers
+        else source
+        for name, source in task.inputs.items()
+    }
+    return replace(task, inputs=inputs)

@@ -4,115 +4,123 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import TypeVar
 
+from tallystick.core.errors import BadInput
+from tallystick.core.pipeline.amounts import (
+    MOST,
+    amount_of,
+    check_accelerator,
+    check_order,
+    gpus_of,
+)
 from tallystick.core.pipeline.spec import Binding, Constant, Resources
 from tallystick.doors.kfp.node import Node
 from tallystick.doors.kfp.placeholders import holds_placeholder
 
 __all__ = ["read_quantity", "read_resources"]
 
-_QUANTITY = re.compile(
-    r"\+?(\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2}|[KMGTPE]i|[munkKMGTPE])?", re.ASCII
-)
-_SUFFIX = {"n": -9, "u": -6, "m": -3, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+S = TypeVar("S")
+T = TypeVar("T")
+
 _FIELDS = {
     "cpuLimit", "memoryLimit", "cpuRequest", "memoryRequest", "resourceCpuLimit", "resourceMemoryLimit",
     "resourceCpuRequest", "resourceMemoryRequest", "accelerator",
 }  # fmt: skip
 _ACCELERATOR = ("resourceType", "type", "resourceCount", "count")
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\[(?:'([^']+)'|\"([^\"]+)\")\]\}\}")
-_GPU = re.compile(r"gpu|nvidia|(?:^|[^a-z])(?:amd|radeon)", re.IGNORECASE)
-_MOST = 2**63 - 1
 
 
 def read_resources(node: Node | None, inputs: Mapping[str, Binding]) -> Resources:
     """Limits and requests, the text form before the number, as Kubeflow has it.
 
-    ``inputs`` are the task's: a limit may be one of them, where it is a constant. What would be known only
-    when the step starts is NotSupported: it is placed before.
+    ``inputs`` are the task's: an amount may be one of them, which is taken when the step starts, unless it is
+    a constant. NotSupported is any other placeholder.
     """
     if node is None:
         return Resources()
-    fields = node.fields(frozenset(_FIELDS))
-    cpus = _one(fields, "resourceCpuLimit", "cpuLimit", 1, inputs)
-    cpus_least = _one(fields, "resourceCpuRequest", "cpuRequest", 1, inputs)
-    memory = math.ceil(_one(fields, "resourceMemoryLimit", "memoryLimit", 10**9, inputs))
-    memory_least = math.ceil(_one(fields, "resourceMemoryRequest", "memoryRequest", 10**9, inputs))
-    if (cpus and cpus_least > cpus) or (memory and memory_least > memory):
-        raise node.wrong("it asks for more at least than at most")
-    return Resources(
-        cpus=float(cpus),
-        memory_bytes=memory,
-        cpus_least=float(cpus_least),
-        memory_bytes_least=memory_least,
-        gpus=_gpus(fields.get("accelerator"), inputs),
+    fields, asked = node.fields(frozenset(_FIELDS)), _Asked(inputs)
+    accelerator = fields.get("accelerator")
+    found = Resources(
+        cpus=float(asked.amount("cpus", fields, ("resourceCpuLimit", "cpuLimit"))),
+        memory_bytes=math.ceil(
+            asked.amount("memory_bytes", fields, ("resourceMemoryLimit", "memoryLimit"), 10**9)
+        ),
+        cpus_least=float(asked.amount("cpus_least", fields, ("resourceCpuRequest", "cpuRequest"))),
+        memory_bytes_least=math.ceil(
+            asked.amount("memory_bytes_least", fields, ("resourceMemoryRequest", "memoryRequest"), 10**9)
+        ),
+        gpus=asked.gpus(accelerator) if accelerator else 0,
+        later=tuple(asked.later),
     )
+    return _said(node, check_order, found)
 
 
 def read_quantity(node: Node, text: str) -> Fraction:
     """A quantity as Kubernetes writes it: ``0.5``, ``500m``, ``4Gi``, ``1e3``."""
-    found = _QUANTITY.fullmatch(text)
-    if not found:
-        raise node.wrong(f"{text[:80]!r} is not a quantity", hint="for example 2, 500m, 256Mi or 4G")
-    number, suffix = Fraction(found[1]), found[2] or ""
-    if suffix in _BINARY:
-        number *= 2 ** _BINARY[suffix]
-    elif suffix:
-        number *= Fraction(10) ** (_SUFFIX[suffix] if suffix in _SUFFIX else int(suffix[1:]))
-    if number > _MOST:
-        raise node.wrong(f"{text[:80]!r} is more than there can be")
-    return number
+    return _said(node, amount_of, text)
 
 
-def _one(
-    fields: Mapping[str, Node], text: str, number: str, unit: int, inputs: Mapping[str, Binding]
-) -> Fraction:
-    """The quantity in the field ``text``, else ``unit`` times the one in the field ``number``, else 0."""
-    if text in fields and fields[text].string():
-        return read_quantity(fields[text], _known(fields[text], inputs))
-    if number not in fields:
-        return Fraction(0)
-    said = fields[number].number()
-    if said < 0 or said * unit > _MOST:
-        raise fields[number].wrong(f"{said} is not an amount")
-    return Fraction(str(said)) * unit
+def _said(node: Node, read: Callable[[S], T], said: S) -> T:
+    """What ``read`` makes of a text; its errors say where that stands."""
+    try:
+        return read(said)
+    except BadInput as wrong:
+        raise type(wrong)(wrong.what, where=node.where, hint=wrong.hint) from None
 
 
-def _gpus(node: Node | None, inputs: Mapping[str, Binding]) -> int:
-    """How many GPUs. Of which make is not ours to choose: a machine has the kind that it has."""
-    if node is None:
-        return 0
-    fields = node.fields(frozenset(_ACCELERATOR))
-    given = [fields[name] for name in _ACCELERATOR if name in fields and fields[name].value != ""]
-    kind = next((said for said in given if said.key in ("resourceType", "type")), None)
-    count = next((said for said in given if said.key in ("resourceCount", "count")), None)
-    if kind is not None:
-        said = _known(kind, inputs)
-        if not _GPU.search(said):
-            raise kind.refuse(f"the accelerator {said[:80]!r}", hint="GPUs are")
-    if count is None:
-        return 0
-    if count.key == "resourceCount":
-        amount = read_quantity(count, _known(count, inputs))
-        if amount.denominator != 1:
-            raise count.wrong("half a GPU cannot be asked for")
-        return int(amount)
-    return count.whole()
+class _Asked:
+    """Reads amounts; ``later`` are those that one of the task's inputs tells."""
 
+    def __init__(self, inputs: Mapping[str, Binding]) -> None:
+        self._inputs = inputs
+        self.later: list[tuple[str, str]] = []
 
-def _known(node: Node, inputs: Mapping[str, Binding]) -> str:
-    """The text, or the constant that it names."""
-    text = node.text()
-    named = _INPUT.fullmatch(text)
-    source = inputs.get(named[1] or named[2]) if named else None
-    if isinstance(source, Constant) and isinstance(source.value, str | int | float):
-        return str(source.value)
-    if holds_placeholder(text):
-        raise node.refuse(
-            f"a resource that is known only when the step starts ({text[:80]})",
-            hint="write the amount into the pipeline",
-        )
-    return text
+    def amount(
+        self, name: str, fields: Mapping[str, Node], either: tuple[str, str], unit: int = 1
+    ) -> Fraction:
+        """The quantity in the first field, else ``unit`` times the number in the second, else 0."""
+        text, number = either
+        if text in fields and fields[text].string():
+            said = self._known(name, fields[text])
+            return Fraction(0) if said is None else read_quantity(fields[text], said)
+        if number not in fields:
+            return Fraction(0)
+        value = fields[number].number()
+        if value < 0 or value * unit > MOST:
+            raise fields[number].wrong(f"{value} is not an amount")
+        return Fraction(str(value)) * unit
+
+    def gpus(self, node: Node) -> int:
+        """How many GPUs."""
+        fields = node.fields(frozenset(_ACCELERATOR))
+        given = [fields[name] for name in _ACCELERATOR if name in fields and fields[name].value != ""]
+        kind = next((said for said in given if said.key in ("resourceType", "type")), None)
+        count = next((said for said in given if said.key in ("resourceCount", "count")), None)
+        if kind is not None and (said := self._known("accelerator", kind)) is not None:
+            _said(kind, check_accelerator, said)
+        if count is None:
+            return 0
+        if count.key == "count":
+            return count.whole()
+        amount = self._known("gpus", count)
+        return 0 if amount is None else _said(count, gpus_of, amount)
+
+    def _known(self, name: str, node: Node) -> str | None:
+        """The text, or the constant that it names; None where that is known later."""
+        text = node.text()
+        named = _INPUT.fullmatch(text)
+        source = self._inputs.get(named[1] or named[2]) if named else None
+        if isinstance(source, Constant) and isinstance(source.value, str | int | float):
+            return str(source.value)
+        if named and source is not None:
+            self.later.append((name, named[1] or named[2]))
+            return None
+        if holds_placeholder(text):
+            raise node.refuse(
+                f"a resource that is known only when the step starts ({text[:80]})",
+                hint="write the amount into the pipeline, or a parameter of the task in its place",
+            )
+        return text

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from tallystick.core.data import TABLE_URI, Snapshot, TableRef
+from tallystick.core.data import RUN_URI, TABLE_URI, Snapshot, TableRef
 from tallystick.core.errors import BadInput, NotFound, NotSupported
 from tallystick.core.model import ModelVersion
 from tallystick.core.run.events import Run
+from tallystick.core.values import ArtifactRef
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove
 
-__all__ = ["Rows", "check_exists", "export_table", "rows_for_judging", "rows_of", "table_of"]
+__all__ = ["Rows", "artifact_at", "check_exists", "export_table", "rows_for_judging", "rows_of", "table_of"]
+
+_CONTENT = re.compile(r"\d+-\d+-([0-9a-f]{64})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +31,9 @@ class Rows:
 def table_of(uri: str, where: str = "importer") -> TableRef:
     """The table that an importer's URI means; NotSupported for any other kind of URI, naming the task."""
     if not uri.startswith(TABLE_URI):
-        hint = f"use {TABLE_URI}NAME, after `tally ingest NAME FILE`"
-        raise NotSupported(f"cannot import from {uri[:80]!r} yet, only from tables", where=where, hint=hint)
+        hint = f"use {TABLE_URI}NAME, after `tally ingest NAME FILE`, or {RUN_URI}RUN/OUTPUT"
+        what = f"cannot import from {uri[:80]!r}, only from tables and what runs put out"
+        raise NotSupported(what, where=where, hint=hint)
     return TableRef.parse(uri)
 
 
@@ -58,15 +64,40 @@ async def rows_of(house: House, name: str) -> Rows:
     if "/" not in name.removeprefix(TABLE_URI):
         await check_exists(house, TableRef.parse(name))
         return (await export_table(house, TableRef.parse(name)))[1]
+    digest = (await _output_of(house, name)).digest
+    return Rows(name, digest, digest)
+
+
+async def artifact_at(house: House, uri: str) -> ArtifactRef | None:
+    """The stored artifact that an importer's URI means, or None where it means no such thing.
+
+    That is an output of a run (``tally://runs/RUN/OUTPUT``), or what a step was given: to a step, the URI of
+    an artifact is the path at which it lies. The path is gone by then, but its name ends with the digest of
+    the content. NotFound or BadInput where nothing is there.
+    """
+    if uri.startswith(RUN_URI):
+        return replace(await _output_of(house, uri.removeprefix(RUN_URI), uri[:200]), uri=uri)
+    path = Path(uri)
+    content = _CONTENT.fullmatch(path.name)
+    if content is None or not path.is_relative_to(house.scratch.absolute()):
+        return None
+    digest = f"sha256:{content[1]}"
+    if not await house.artifacts.has(digest):
+        raise NotFound("what a step was given there is not among the artifacts", where=uri[:200])
+    return ArtifactRef("artifact", digest)
+
+
+async def _output_of(house: House, name: str, where: str = "data") -> ArtifactRef:
+    """The one artifact that a run put out under a name, from ``RUN/OUTPUT``."""
     run_key, _, output = name.partition("/")
     run = await house.get("run", run_key, Run)
     refs = run.outputs.artifacts.get(output, ())
     if len(refs) != 1:
         known = ", ".join(run.outputs.artifacts) or "none"
         raise BadInput(
-            f"run {run_key} has no single output {output!r}", where="data", hint=f"outputs: {known}"
+            f"run {run_key} has no single output {output!r}", where=where, hint=f"outputs: {known}"
         )
-    return Rows(name, refs[0].digest, refs[0].digest)
+    return refs[0]
 
 
 async def rows_for_judging(house: House, model: ModelVersion, name: str = "") -> Rows:

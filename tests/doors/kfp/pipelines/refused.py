@@ -1,7 +1,7 @@
 """Small pipelines, one for each thing that is refused before it runs. compile.py writes the YAML."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input
+from kfp.dsl import Artifact, Input
 
 IMAGE = "python:3.11"
 
@@ -13,9 +13,9 @@ def say(text: str = "a") -> str:
 
 
 @dsl.component(base_image=IMAGE)
-def read(data: Input[Artifact]) -> str:
-    """Read an artifact."""
-    return data.uri
+def read(data: Input[list[Artifact]]) -> str:
+    """Read artifacts."""
+    return data[0].uri
 
 
 @dsl.component(base_image=IMAGE)
@@ -29,11 +29,6 @@ def accelerator():
     say().set_accelerator_type("cloud-tpus.google.com/v3").set_accelerator_limit(1)
 
 
-@dsl.pipeline(name="dynamic-limit")
-def dynamic_limit(cpus: str = "2"):
-    say().set_cpu_limit(cpus)
-
-
 @dsl.pipeline(name="inner-graph")
 def inner() -> str:
     return say().output
@@ -44,8 +39,8 @@ def graph_retry():
     inner().set_retry(num_retries=2)
 
 
-@dsl.pipeline(name="input-artifact")
-def input_artifact(data: Input[Dataset]):
+@dsl.pipeline(name="input-artifacts")
+def input_artifacts(data: Input[list[Artifact]]):
     read(data=data)
 
 
@@ -59,4 +54,4 @@ def task_config():
     configured()
 
 
-PIPELINES = (accelerator, dynamic_limit, graph_retry, input_artifact, run_deadline, task_config)
+PIPELINES = (accelerator, graph_retry, input_artifacts, run_deadline, task_config)

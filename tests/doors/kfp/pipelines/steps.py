@@ -114,4 +114,17 @@ def workspace():
     read(data=data.output)
 
 
-PIPELINES = (commands, settings, metadata, workspace)
+@dsl.pipeline(name="handed-in")
+def handed_in(data: Input[Dataset], other_data: Input[Dataset]):
+    read(data=data).set_display_name("input-data")
+    read(data=other_data)
+
+
+@dsl.pipeline(name="dynamic-limit")
+def dynamic_limit(cpus: str = "2", gpu: str = "nvidia.com/gpu", gpus: str = "1"):
+    memory = say(text="1Gi")
+    task = say().set_cpu_limit(cpus).set_memory_limit(memory.output)
+    task.set_accelerator_type(gpu).set_accelerator_limit(gpus)
+
+
+PIPELINES = (commands, settings, metadata, workspace, handed_in, dynamic_limit)
