@@ -86,7 +86,11 @@ class Settings:
     )
     kubeflow_token_file: str = _setting("", "The file with the bearer token for those, read at each request.")
     steps_at_once: int = _setting(
-        _cores(), "Steps of pipelines that run at once (default: CPU cores).", low=1, high=256
+        _cores() + 1,
+        "Steps of pipelines that run at once (default: one more than CPU cores, as one of them mostly begins"
+        " or ends).",
+        low=1,
+        high=256,
     )
     step_threads: int = _setting(1, "Threads that numeric libraries use in one step.", low=1, high=256)
     step_cpu_s: int = _setting(3600, "CPU time of one step.", unit="s", low=1, high=10_000_000)
@@ -105,6 +109,14 @@ class Settings:
         unit="s",
         low=0,
         high=1_000_000_000,
+    )
+    environments_gib: int = _setting(
+        10,
+        "Disk that environments of components and uv's cache take; what is not in use and was not for longest"
+        " is removed.",
+        unit="GiB",
+        low=1,
+        high=1_000_000,
     )
     upload_mib_max: int = _setting(2048, "Size of one uploaded file.", unit="MiB", low=1, high=10_000_000)
     infer_mib_max: int = _setting(64, "Size of one prediction request.", unit="MiB", low=1, high=4096)
@@ -143,7 +155,7 @@ def describe() -> list[dict[str, Any]]:
     """Each setting: name, type, default, unit, limits, doc and environment variable."""
     rows = []
     for item in dataclasses.fields(Settings):
-        default = "CPU cores" if item.name == "steps_at_once" else item.default
+        default = "CPU cores + 1" if item.name == "steps_at_once" else item.default
         rows.append(
             {
                 "name": item.name,

@@ -52,8 +52,9 @@ class Job:
     the address in its environment variable ``MLFLOW_TRACKING_URI``. ``environment`` is what
     :meth:`Executor.environment` said for the component, or one that was recorded earlier; None stands for
     what is installed beside the hub. Only with ``commands``, which a person must have asked for, is a
-    container's command run; all steps of a run may write in its folder ``shared``, where there is one;
-    ``facts`` are what its placeholders may name (``pipeline_job_name`` and others).
+    container's command run; all steps of a run may write in its folder ``shared``, where there is one, but
+    one that runs or ends with over ``shared_bytes`` in it (0 is no limit) fails; ``facts`` are what its
+    placeholders may name (``pipeline_job_name`` and others).
     """
 
     key: str
@@ -66,6 +67,7 @@ class Job:
     environment: Environment | None = None
     commands: bool = False
     shared: Path | None = None
+    shared_bytes: int = 0
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -81,6 +83,11 @@ class Outcome:
 @runtime_checkable
 class Executor(Protocol):
     """Runs steps, each in a fresh process behind a wall."""
+
+    @property
+    def manner(self) -> str:
+        """How steps come to be and what keeps them apart, in words for a person: one line."""
+        ...
 
     def check(self, component: Component, *, commands: bool = False) -> None:
         """NotSupported, naming the construct or package, when this executor cannot run ``component``.

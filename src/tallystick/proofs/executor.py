@@ -66,6 +66,14 @@ class ExecutorProof:
             files.append(InputFile(path, "system.Dataset", {"n": number}))
         return tuple(files)
 
+    # ---------------------------------------------------------------------- what it says of itself
+
+    async def test_its_manner_is_one_line_for_people(self, executor: Executor) -> None:
+        """It says how steps come to be, before the first one and after it."""
+        assert isinstance(executor, Executor)
+        assert executor.manner.isprintable()
+        assert "step" in executor.manner
+
     # ---------------------------------------------------------------------- what goes in
 
     async def test_parameters_keep_their_types(self, executor: Executor, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tallystick.tiles.environments import local, tool
 from tallystick.tiles.environments.folders import Folders
 from tests.tiles.environments.index import source, wheel
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def wanting(*packages, **fields):
@@ -33,7 +33,7 @@ def python(built, code):
     """What the environment's own Python prints."""
     env = {"_KFP_RUNTIME": "true"}
     done = subprocess.run(
-        [built.python, "-c", code], capture_output=True, text=True, check=True, timeout=20, env=env
+        [built.python, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=env
     )
     return done.stdout.strip()
 

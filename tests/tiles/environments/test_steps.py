@@ -12,19 +12,16 @@ from tallystick.core.pipeline.spec import Function, Param, ParamType
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.tiles.executor import local
-from tallystick.tiles.sandbox import bubblewrap, process
 from tests.fakes.steps import step
+from tests.tiles.conftest import WALLS
 from tests.tiles.environments.index import wheel
 
-WALLS = {"process": process, "bubblewrap": bubblewrap}
 STRUCT = {"returns": "dict", "out_params": (Param("Output", ParamType.STRUCT),)}
 
 
 @pytest.fixture(params=WALLS)
-async def wall(request, tmp_path):
-    wall = WALLS[request.param].open_tile(Place(tmp_path / "home"))
-    yield wall
-    await wall.close()
+def wall(request, open_sandbox, tmp_path):
+    return open_sandbox(request.param, tmp_path / "home")
 
 
 @pytest.fixture
@@ -137,9 +134,9 @@ open('/tmp/{mark}', 'a').write(str(len(seen)) + ',')
 """
 
 
-async def test_behind_bubblewrap_a_package_sees_no_more_than_its_step(index, tmp_path, opened):
+async def test_behind_bubblewrap_a_package_sees_no_more_than_its_step(index, open_sandbox, tmp_path, opened):
     """What runs as Python starts, and a package in place of a known one, run in the step and nowhere else."""
-    wall = bubblewrap.open_tile(Place(tmp_path / "home"))
+    wall = open_sandbox("bubblewrap", tmp_path / "home")
     scratch, mark = tmp_path / "home" / "scratch", uuid.uuid4().hex
     (scratch / "somebody-else-s").mkdir(parents=True)
     executor = local.open_tile(Place(tmp_path / "home", {}, {"sandbox": wall, "environments": opened()}))
@@ -159,7 +156,6 @@ async def test_behind_bubblewrap_a_package_sees_no_more_than_its_step(index, tmp
         assert done.error == ""
         assert done.params["Output"] == {"seen": "1,1,1,"}  # its own folder, each time in a new /tmp
     assert executor.manner.endswith("put behind a fence of its own")
-    await wall.close()
 
 
 async def test_a_package_cannot_take_the_place_of_the_environment_s_python(executor, index, tmp_path):
@@ -169,8 +165,8 @@ async def test_a_package_cannot_take_the_place_of_the_environment_s_python(execu
             await run(executor, tmp_path, needing(step("pass"), f"evil{number}"))
 
 
-async def test_behind_bubblewrap_an_environment_cannot_be_written(index, tmp_path, opened):
-    wall = bubblewrap.open_tile(Place(tmp_path / "home"))
+async def test_behind_bubblewrap_an_environment_cannot_be_written(index, open_sandbox, tmp_path, opened):
+    wall = open_sandbox("bubblewrap", tmp_path / "home")
     (tmp_path / "home" / "scratch").mkdir(parents=True)
     executor = local.open_tile(Place(tmp_path / "home", {}, {"sandbox": wall, "environments": opened()}))
     body = (
@@ -184,9 +180,26 @@ async def test_behind_bubblewrap_an_environment_cannot_be_written(index, tmp_pat
     )
     done = await run(executor, tmp_path, needing(step(body, **STRUCT), "tinyone"))
     assert done.params["Output"] == {"own": False, "runtime": False, "there": ["runtime"]}
-    await wall.close()
 
 
 async def test_a_function_without_packages_is_the_hub_s(executor):
     component = replace(step("pass"), code=Function("it", ""))
     assert (await executor.environment(component)).packages["packaging"]
+
+
+async def test_behind_bubblewrap_a_package_s_start_finds_no_way_to_the_zygote(
+    index, open_sandbox, tmp_path, opened
+):
+    """Of what its process has from the keeper, only where it says what is wrong is open by then."""
+    wall = open_sandbox("bubblewrap", tmp_path / "home")
+    (tmp_path / "home" / "scratch").mkdir(parents=True)
+    executor = local.open_tile(Place(tmp_path / "home", {}, {"sandbox": wall, "environments": opened()}))
+    spy = (
+        "import os; os.environ['THERE'] = ' '.join(os.readlink(f.path) for f in os.scandir('/proc/self/fd'))"
+    )
+    index.add(*wheel("spying", "1.0", {"spying.pth": f"{spy}\n"}))
+    what = needing(step("import os\nreturn {'there': os.environ['THERE'].split()}", **STRUCT), "spying")
+    done = await run(executor, tmp_path, what)
+    assert done.error == ""
+    kinds = [name.partition(":")[0] for name in done.params["Output"]["there"]]
+    assert [kinds.count(kind) for kind in ("pipe", "socket", "pid", "/proc")] == [2, 1, 0, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,11 +19,13 @@ class Built:
 
     ``python`` is its interpreter. ``runtime`` is a folder that holds what a step's process is made of and
     nothing else, and comes last on its path. ``shown`` are the paths that a wall must show, those two too.
+    All of it stays for as long as anybody refers to ``hold``, and may be removed afterwards.
     """
 
     python: Path
     runtime: Path
     shown: tuple[Path, ...]
+    hold: object = field(default=None, compare=False, repr=False)
 
 
 @runtime_checkable

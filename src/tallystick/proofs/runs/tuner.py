@@ -47,10 +47,14 @@ def running(number: int, *values: float, state: TrialState = TrialState.RUNNING)
 
 
 class TunerProof:
-    """``samplers`` and ``pruners`` are those that the tile brings, beside ``random`` and ``none``."""
+    """``samplers`` and ``pruners`` are those that the tile brings, beside ``random`` and ``none``.
+
+    So many trials are ``judged``, each by a tuner that has just begun: fewer where that is a process.
+    """
 
     samplers: tuple[str, ...] = ("tpe", "cmaes", "grid")
     pruners: tuple[str, ...] = ("median", "hyperband")
+    judged = 10
 
     async def open(self) -> Tuner:
         raise NotImplementedError
@@ -129,11 +133,11 @@ class TunerProof:
                 assert await self._pruned(study, [-sign] * 9) == 0, pruner
 
     async def _pruned(self, study: Study, values: Sequence[float]) -> int:
-        """Of ten more trials with these values, after 20 that ended at 1 to 20, how many are pruned."""
+        """Of the ``judged`` trials with these values, after 20 that ended at 1 to 20, how many are pruned."""
         sign = -1.0 if study.maximize else 1.0
         past = [running(n, *[sign * (n + 1)] * 9, state=TrialState.SUCCEEDED) for n in range(20)]
         pruned = 0
-        for number in range(20, 30):
+        for number in range(20, 20 + self.judged):
             tuner = await self.open()  # one that has just begun, as after a crash
             past.append(running(number, *values))
             pruned += await tuner.worse(study, past, number)

@@ -6,15 +6,16 @@ that step's wall: not even the new environment's Python is started here, as file
 to run at its start.
 
     environments/locks/KEY.json   what requirements were resolved into
-    environments/DIGEST           an environment; it may be removed while nothing runs
+    environments/DIGEST           an environment; it may be removed while nothing runs, and is, for room
     environments/runtime          links to what a step's process is made of
-    environments/cache            uv's cache; it may be removed at any time
+    environments/cache            uv's cache; it may be removed at any time, and is, for room
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,18 +30,26 @@ from tallystick.ports.tile import Place
 from tallystick.tiles.environments.folders import Folders
 from tallystick.tiles.environments.lock import LOCK_BYTES_MAX, Locks, environment_of, packages_of
 from tallystick.tiles.environments.machine import PLATFORM, PYTHON, minor_of
+from tallystick.tiles.environments.room import CACHE, make_room
 from tallystick.tiles.environments.runtime import PTH, make_runtime
 from tallystick.tiles.environments.tool import Tool, find_uv
 from tallystick.tiles.environments.wanted import Indexes, requirements_of
 
 __all__ = ["LocalEnvironments", "open_tile"]
 
-OPTIONS = {"package_lock_age_s": 0, "package_seconds_max": 1800, "package_memory_mib": 4096}
+OPTIONS = {
+    "package_lock_age_s": 0,
+    "package_seconds_max": 1800,
+    "package_memory_mib": 4096,
+    "environments_bytes_max": 10 * 2**30,
+}
 """The options with their defaults, and ``package_indexes``, URLs separated by commas, by default none.
 
 ``package_lock_age_s`` is the age after which packages are resolved anew; 0 is never. One resolution or
-building may take ``package_seconds_max`` seconds and ``package_memory_mib`` MiB.
+building may take ``package_seconds_max`` seconds and ``package_memory_mib`` MiB. Environments and cache take
+``environments_bytes_max`` bytes at most, but for what is in use.
 """
+_log = logging.getLogger(__name__)
 _ONLY_WHEELS = ("--only-binary", ":all:")
 _WHEELS_HINT = "only wheels are taken: a package that has none for this Python cannot be had"
 
@@ -48,12 +57,13 @@ _WHEELS_HINT = "only wheels are taken: a package that has none for this Python c
 class LocalEnvironments:
     """See the module; the methods are those of :class:`tallystick.ports.runs.environments.Environments`."""
 
-    def __init__(self, home: Path, indexes: Indexes, locks: Locks, tool: Tool) -> None:
+    def __init__(self, home: Path, indexes: Indexes, locks: Locks, tool: Tool, bytes_max: int) -> None:
         self._home = home
         self._indexes = indexes
         self._locks = locks
         self._tool = tool
-        self._folders: Folders | None = None
+        self._bytes_max = bytes_max
+        self._opened: Folders | None = None
         self._resolving: dict[str, asyncio.Lock] = {}
 
     def check(self, code: Function) -> None:
@@ -73,11 +83,17 @@ class LocalEnvironments:
                 found = environment_of(await self._resolve(code, wanted, options))
                 with _disk():
                     await asyncio.to_thread(self._locks.keep, key, wanted, found.lock)
+                await self._make_room()
             return found
 
+    def _folders(self) -> Folders:
+        with _disk():
+            self._opened = self._opened or Folders(self._home)
+            return self._opened
+
     async def _resolve(self, code: Function, wanted: tuple[str, ...], options: list[str]) -> str:
-        self._make_cache()
-        with tempfile.TemporaryDirectory(dir=self._home, prefix="resolving-") as name:
+        in_use = await self._cache()
+        with in_use, tempfile.TemporaryDirectory(dir=self._home, prefix="resolving-") as name:
             folder = Path(name)
             (folder / "wanted.txt").write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
             argv = [
@@ -104,20 +120,28 @@ class LocalEnvironments:
             )
         name = digest_of([minor_of(environment.python), environment.platform, environment.lock])
         name = name.removeprefix("sha256:")[:40]
-        self._make_cache()
-        folders = self._folders = self._folders or Folders(self._home)
+        folders = self._folders()
         runtime = self._home / "runtime"
         links = make_runtime(runtime)
-        whole = folders.whole(name)
-        if whole is None:
+        hold = await folders.held(name)
+        while hold is None:  # made here, or elsewhere at the same time; it may even be gone again
             count = len(packages_of(environment.lock))
             on_log(f"building its environment: {count} package{'s' * (count != 1)}")
             async with folders.making(name) as aside:
                 if aside is not None:
-                    await self._fill(aside, environment, code)
+                    with await self._cache():
+                        await self._fill(aside, environment, code)
+            hold = await folders.held(name)
             on_log("its environment is built")
+            await self._make_room()
         folder = self._home / name
-        return Built(folder / "bin" / "python", runtime, (folder, runtime, *links))
+        return Built(folder / "bin" / "python", runtime, (folder, runtime, *links), hold)
+
+    async def _make_room(self) -> None:
+        try:
+            await asyncio.to_thread(make_room, self._folders(), self._bytes_max)
+        except (OSError, RecursionError) as wrong:  # what was built is there all the same
+            _log.warning("no room can be made among the environments: %s", wrong)
 
     async def _fill(self, folder: Path, environment: Environment, code: Function) -> None:
         uv, python = find_uv(), str(folder / "bin" / "python")
@@ -145,9 +169,12 @@ class LocalEnvironments:
         """A cache of their own for those who ask no certificate of a host: what they got may be anybody's."""
         return [f"--cache-dir={self._tool.cache / 'unsure'}"] if code.trusted_hosts else []
 
-    def _make_cache(self) -> None:
+    async def _cache(self) -> contextlib.AbstractContextManager[object]:
+        """The cache is there, and stays until the end of the block."""
+        hold = await self._folders().use(CACHE)
         with _disk():
             self._tool.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return contextlib.nullcontext(hold)
 
 
 def _packages_folder(folder: Path) -> Path:
@@ -184,5 +211,6 @@ def open_tile(place: Place) -> LocalEnvironments:
             raise BadInput(f"{value!r} is not a whole number of at least {least}", where=f"option {name}")
     home = (place.home / "environments").absolute()
     indexes = Indexes.of(str(place.options.get("package_indexes", "")).split(","))
-    tool = Tool(sandbox, home / "cache", float(options["package_seconds_max"]), options["package_memory_mib"])
-    return LocalEnvironments(home, indexes, Locks(home / "locks", options["package_lock_age_s"]), tool)
+    tool = Tool(sandbox, home / CACHE, float(options["package_seconds_max"]), options["package_memory_mib"])
+    locks = Locks(home / "locks", options["package_lock_age_s"])
+    return LocalEnvironments(home, indexes, locks, tool, options["environments_bytes_max"])
