@@ -33,8 +33,11 @@ demo: $(HUB) $(TALLY) bwrap ## start the hub and live through the whole life of 
 	@.venv/bin/tally demo $(ARGS)
 
 ##@ Work on it
-test: $(DEV) $(TALLY) $(KFP_SDK) bwrap chromium postgresql ## every test, a file on each core, with the coverage shown
-	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term $(ARGS)
+test: $(DEV) $(TALLY) $(KFP_SDK) bwrap chromium postgresql ## every test, side by side, with what the tests' own processes cover
+	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+
+coverage: export COVERAGE_ALSO := subprocess
+coverage: test ## the same tests, with what the processes that they start cover too: a third more work
 
 conformance-s3: $(DEV) $(TALLY) ceph ## artifacts in S3, against Ceph's own gateway started for it
 	@TALLY_CEPH=1 $(PYTHON) -m pytest tests/slow -m ceph $(ARGS)
@@ -109,4 +112,4 @@ $(KFP_SDK): locks/kfp-sdk.txt locks/installer.txt
 bwrap chromium postgresql ceph:
 	@tools/setup.sh system $@
 
-.PHONY: demo test check format bench conformance-mlflow conformance-kfp lock clean distclean help conformance-s3 bwrap chromium postgresql ceph
+.PHONY: demo test coverage check format bench conformance-mlflow conformance-kfp lock clean distclean help conformance-s3 bwrap chromium postgresql ceph
