@@ -51,6 +51,8 @@ class FakeExecutor:
     keys in the order in which they began. A cancelled run's callable goes on: threads cannot be ended.
     """
 
+    manner = "each step is a call in this process, with nothing between"
+
     def __init__(self, table: Mapping[str, Callable[..., Any]], environment: str = "fake") -> None:
         self._table = table
         self._environment = environment

@@ -12,7 +12,10 @@ from typing import Any
 from tallystick.core.wall import Strength, Wall
 from tallystick.ports.sandbox import Confined
 
-__all__ = ["PlainSandbox"]
+__all__ = ["GRACE_S_MAX", "PlainSandbox"]
+
+GRACE_S_MAX = 5.0
+"""The longest that any process may take to heed SIGTERM."""
 
 
 class _Stdin:
@@ -45,7 +48,7 @@ class _Plain:
     async def end(self, grace_s: float = 5.0) -> int:
         self._signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(grace_s):
+            async with asyncio.timeout(min(grace_s, GRACE_S_MAX)):
                 await self._process.wait()
         except TimeoutError:
             pass

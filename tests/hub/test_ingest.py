@@ -8,7 +8,7 @@ from tallystick.core.data import Snapshot
 from tallystick.core.errors import BadInput, MissingTile, Unavailable
 from tallystick.hub.house.removal import remove
 from tallystick.hub.ingest import ingest, reconcile
-from tallystick.hub.recover import recover
+from tallystick.routines.recover import recover
 from tests.fakes.house import events
 
 ROWS = "a,label\n1,0\n2,1\n"

@@ -11,7 +11,7 @@ import pytest
 from tallystick.core.endpoint import wish
 from tallystick.core.errors import BadInput, Failed
 from tallystick.core.verdict import VerdictState
-from tallystick.hub.settle import Settler
+from tallystick.routines.served.settle import Settler
 from tests.fakes.house import add_model, add_run, evidence
 from tests.fakes.house.sandbox import Exit
 from tests.hub.judging import answering, failed_with, interrupted, judged, left

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-START_S = 30.0
+START_S = 60.0
 
 
 @dataclass
@@ -108,7 +108,7 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> bool:
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether ``true`` becomes so in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

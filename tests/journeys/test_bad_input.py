@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,17 +28,25 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     running.end()
 
 
-def _refused(hub: RunningHub, words: list[str], said: str, status: int = 2) -> None:
-    before = hub.json("log", "-n", "1000")
+def _facts(hub: RunningHub) -> Any:
+    """All that the hub has recorded; the command `tally log` asks for no more."""
+    answer = hub.get("/api/tally/log?limit=1000")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def _refused(hub: RunningHub, words: list[str], *said: str, status: int = 2) -> None:
+    before = _facts(hub)
+    assert before
     done = hub.tally(*words, status=status)
     lines = done.stderr.strip().splitlines()
     assert lines[0].startswith("error: "), done.stderr
     assert len(lines) <= 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert said in done.stderr
+    assert [text for text in said if text not in done.stderr] == [], done.stderr
     words_said = done.stderr.split(": ")
     assert len(words_said) == len(set(words_said)), f"it says something twice: {done.stderr}"
-    assert hub.json("log", "-n", "1000") == before, "something was changed"
+    assert _facts(hub) == before, "something was changed"
 
 
 @pytest.mark.parametrize(
@@ -58,8 +67,7 @@ def _refused(hub: RunningHub, words: list[str], said: str, status: int = 2) -> N
 def test_files(hub: RunningHub, tmp_path: Path, name: str, content: str, said: str) -> None:
     file = tmp_path / name
     file.write_text(content)
-    _refused(hub, ["ingest", "good", str(file)], f"error: {name}: ")
-    _refused(hub, ["ingest", "good", str(file)], said)
+    _refused(hub, ["ingest", "good", str(file)], f"error: {name}: ", said)
 
 
 def test_a_file_that_shows_as_another(hub: RunningHub, tmp_path: Path) -> None:
@@ -98,8 +106,7 @@ def test_a_file_that_is_not_there(hub: RunningHub) -> None:
 def test_pipelines(hub: RunningHub, tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "pipeline.yaml"
     file.write_text(text)
-    _refused(hub, ["run", str(file)], "error: pipeline.yaml: ")
-    _refused(hub, ["run", str(file)], said)
+    _refused(hub, ["run", str(file)], "error: pipeline.yaml: ", said)
 
 
 @needs_kfp
@@ -120,7 +127,7 @@ def test_a_registration_that_nobody_would_wait_for(hub: RunningHub) -> None:
         (["-p", "sead=7"], "no parameter 'sead'"),
         (["-p", "seed=seven"], "is not NUMBER_INTEGER"),
         (["-p", "seed=7.5"], "must be NUMBER_INTEGER"),
-        (["-p", "seed"], "has no '='"),
+        (["-p", "seed"], "is not NAME=VALUE"),
         (["-p", "data=tally://tables/nowhere"], "no table 'nowhere'"),
         (["-p", "data=tally://tables/good@99"], "no data 'good@99'"),
         (["-p", "data=/etc/passwd"], "cannot import from"),

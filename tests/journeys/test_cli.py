@@ -53,6 +53,8 @@ def test_a_home_without_a_hub_is_never_anothers(hub: RunningHub, tmp_path: Path)
 
 def test_the_homes_hub_is_found(hub: RunningHub) -> None:
     found = json.loads(tally("--home", str(hub.home), "status", "--json").stdout)
+    assert found["executors"]["local"].startswith("each step is ")
+    assert next(iter(found["executors"])) == "local", "that which runs have who name none"
     assert (found["url"], found["home"]) == (hub.url, str(hub.home))
     assert found["policy_digest"].startswith("sha256:")
 

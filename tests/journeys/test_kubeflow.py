@@ -75,6 +75,28 @@ def test_a_hub_that_was_killed_finds_its_run_again(near: RunningHub, far: Runnin
         again.end()
 
 
+def test_a_schedule_hands_its_runs_over_as_well(near: RunningHub, far: RunningHub) -> None:
+    made = near.json("schedule", "add", *BOWL, "--every", "1s", "--on", "kubeflow", "--host", far.url)
+    last = until(lambda: near.get(f"/api/tally/schedules/{made['key']}").json()["last_run"])
+    near.json("schedule", "remove", made["key"])
+    run = ended(near, last)
+    assert (run["state"], run["options"]["host"], bool(run["away"])) == ("succeeded", far.url, True)
+    assert far.get("/api/tally/nouns/run").json()
+
+
+def test_one_that_was_cancelled_is_submitted_there_again(near: RunningHub, far: RunningHub) -> None:
+    where = ("--on", "kubeflow", "--host", far.url)
+    first = near.json("run", *BOWL, "-p", "seconds=5", *where, "--no-wait")["key"]
+    until(lambda: far.get("/api/tally/nouns/run").json())
+    near.json("cancel", first)
+    assert ended(near, first)["state"] in ("cancelled", "failed")
+    done = tally("--url", near.url, "reproduce", first, status=2)
+    assert f"tally retry {first}" in done.stderr
+    again = near.json("retry", first)
+    assert again["state"] == "succeeded"
+    assert len(far.get("/api/tally/nouns/run").json()) == 2
+
+
 def test_what_cannot_be_handed_over(near: RunningHub) -> None:
     done = tally("--url", near.url, "run", *BOWL, "--on", "kubeflow", status=2)
     assert "--on kubeflow --host URL" in done.stderr

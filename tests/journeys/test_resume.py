@@ -31,7 +31,7 @@ def ended(hub: RunningHub, key: str) -> dict[str, Any]:
     def over() -> bool:
         return hub.json("show", "run", key)["state"] in ("succeeded", "failed", "cancelled")
 
-    assert wait_until(over, 40)
+    assert wait_until(over)
     return dict(hub.json("show", "run", key))
 
 

@@ -68,7 +68,7 @@ def test_a_search_comes_closer_and_is_repeated_by_its_seed(hub: RunningHub, spac
 def test_a_study_outlives_its_hub(hub: RunningHub, space: str) -> None:
     words = ("tune", BOWL, "--objective", "bowl.loss", "--space", space, "--trials", "8", "--seed", "5")
     key = hub.json(*words, "--parallel", "2", "-p", "seconds=0.5", "--no-wait")["key"]
-    assert wait_until(lambda: sum(t["state"] == "succeeded" for t in study_of(hub, key)["trials"]) >= 3, 40)
+    assert wait_until(lambda: sum(t["state"] == "succeeded" for t in study_of(hub, key)["trials"]) >= 3)
     before = study_of(hub, key)
     hub.kill()
     again = start_hub(hub.home)

@@ -27,8 +27,8 @@ from tallystick.core.values import Environment
 from tallystick.hub.execute import execute
 from tallystick.hub.house.pins import pins_of
 from tallystick.hub.house.whole import whole_run
-from tallystick.hub.recover import recover
 from tallystick.ports.executor import Outcome
+from tallystick.routines.recover import recover
 from tallystick.routines.reproduce import reproduce
 from tallystick.routines.sides import compare_runs
 from tests.fakes.executor import FakeExecutor

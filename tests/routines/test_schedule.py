@@ -17,9 +17,9 @@ from tallystick.core.errors import BadInput, NotFound, NotSupported, Unavailable
 from tallystick.core.pipeline.spec import Param, ParamType
 from tallystick.core.run.events import Run, RunState
 from tallystick.core.run.options import RunOptions
-from tallystick.hub.recover import recover
 from tallystick.ports.tile import Place
 from tallystick.routines.library import Filed, Library
+from tallystick.routines.recover import recover
 from tallystick.routines.recurring import Schedule, Timing, due, next_due
 from tallystick.routines.schedule import change, keep, schedule_of, schedules, tick, wish
 from tallystick.tiles.calendar.cron import CronCalendar
@@ -225,6 +225,7 @@ async def test_a_disk_that_is_full_delays_and_loses_nothing(library):
         ({"params": {"n": "three"}}, "must be NUMBER_INTEGER"),
         ({"params": {"m": 3}}, "no parameter 'm'"),
         ({"options": RunOptions(seed=-1)}, "a seed"),
+        ({"options": RunOptions(experiment="a\nb")}, "is no experiment"),
     ],
 )
 async def test_what_is_no_schedule(library, more, said):

@@ -333,7 +333,7 @@ async def test_a_trial_that_a_hub_pruned_and_could_not_stop_any_more_is_stopped(
     entry = Entry(canonical_json({"event": "trial"}), [("000000", canonical_json(to_json(trial)))])
     await house.journal.record(study.tenant, study.key, [entry])
     hands.held = asyncio.Event()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         ended = await tune(house, study, hands)
     assert [t.state for t in ended.trials] == [PRUNED]
 

@@ -34,7 +34,7 @@ class TestFakeClock(ClockProof):
 
     async def test_an_hour_passes_at_once(self) -> None:
         clock = FakeClock(1_700_000_000_000)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await clock.sleep(3600)
         assert clock.now_ms() == 1_700_003_600_000
         assert clock.monotonic_s() == 3600

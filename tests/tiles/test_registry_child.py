@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,24 @@ from tallystick.tiles.registry.mlflow import MlflowRegistry
 from tests.tiles.registry_parts import Counting, mlflow_registry
 
 
-async def test_first_requests_at_once_start_one_server_and_a_killed_one_is_replaced(tmp_path: Path) -> None:
+@pytest.fixture
+async def opened() -> AsyncIterator[Callable[..., MlflowChild]]:
+    """Makes keepers of a server, and closes them however the test ends."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def open_(home: Path, sandbox: Counting | None = None, **options: Any) -> MlflowChild:
+            made = MlflowChild(home, sandbox or Counting(), **options)
+            stack.push_async_callback(made.close)
+            return made
+
+        yield open_
+
+
+async def test_first_requests_at_once_start_one_server_and_a_killed_one_is_replaced(
+    opened: Callable[..., MlflowChild], tmp_path: Path
+) -> None:
     sandbox = Counting()
-    child = MlflowChild(tmp_path, sandbox)
+    child = opened(tmp_path, sandbox)
     try:
         registry = MlflowRegistry(child)
         assert child.pid == 0, "nothing is started before it is needed"
@@ -49,9 +66,9 @@ async def test_first_requests_at_once_start_one_server_and_a_killed_one_is_repla
         await child.client()
 
 
-async def test_closing_ends_a_start_under_way(tmp_path: Path) -> None:
+async def test_closing_ends_a_start_under_way(opened: Callable[..., MlflowChild], tmp_path: Path) -> None:
     sandbox = Counting()
-    child = MlflowChild(tmp_path, sandbox)
+    child = opened(tmp_path, sandbox)
     asking = asyncio.create_task(child.client())
     await sandbox.spawning.wait()
     await child.close()
@@ -60,7 +77,9 @@ async def test_closing_ends_a_start_under_way(tmp_path: Path) -> None:
     assert child.pid == 0
 
 
-async def test_an_older_schema_is_said_and_never_upgraded(tmp_path: Path) -> None:
+async def test_an_older_schema_is_said_and_never_upgraded(
+    opened: Callable[..., MlflowChild], tmp_path: Path
+) -> None:
     registry = mlflow_registry(tmp_path)
     await registry.versions()
     await registry.close()
@@ -68,7 +87,7 @@ async def test_an_older_schema_is_said_and_never_upgraded(tmp_path: Path) -> Non
         db.execute("update alembic_version set version_num = '451aebb31d03'")
     db.close()
     sandbox = Counting()
-    child = MlflowChild(tmp_path, sandbox)
+    child = opened(tmp_path, sandbox)
     for _ in range(2):
         with pytest.raises(Conflict, match="mlflow db upgrade"):
             await child.client()
@@ -79,23 +98,23 @@ async def test_an_older_schema_is_said_and_never_upgraded(tmp_path: Path) -> Non
     db.close()
 
 
-async def test_a_database_that_is_none_is_said(tmp_path: Path) -> None:
+async def test_a_database_that_is_none_is_said(opened: Callable[..., MlflowChild], tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database at all" * 100)
-    child = MlflowChild(tmp_path, Counting())
+    child = opened(tmp_path)
     with pytest.raises(Failed, match="not a database"):
         await child.client()
-    await child.close()
 
 
 @pytest.mark.parametrize("words", ["import sys; sys.exit('it broke')", "import os; os.kill(os.getpid(), 9)"])
-async def test_a_server_that_does_not_start_is_held_back(tmp_path: Path, words: str) -> None:
+async def test_a_server_that_does_not_start_is_held_back(
+    opened: Callable[..., MlflowChild], tmp_path: Path, words: str
+) -> None:
     sandbox = Counting([sys.executable, "-c", words])
-    child = MlflowChild(tmp_path, sandbox)
+    child = opened(tmp_path, sandbox)
     for _ in range(3):
         with pytest.raises(Unavailable, match=r"ended with status 1: it broke|signal 9"):
             await child.client()
     assert sandbox.spawned == 1
-    await child.close()
 
 
 async def test_without_mlflow_the_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,11 +126,12 @@ async def test_without_mlflow_the_command_is_said(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "x" * 120])
-async def test_a_home_that_cannot_be_said_is_refused(tmp_path: Path, name: str) -> None:
-    child = MlflowChild(tmp_path / name, Counting())
+async def test_a_home_that_cannot_be_said_is_refused(
+    opened: Callable[..., MlflowChild], tmp_path: Path, name: str
+) -> None:
+    child = opened(tmp_path / name)
     with pytest.raises(BadInput):
         await child.client()
-    await child.close()
 
 
 @pytest.mark.parametrize("roots", ["s3://bucket", [1]])
@@ -177,9 +197,11 @@ async def _ended(pid: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_unasked_it_rests_and_is_started_when_it_is_needed(tmp_path: Path) -> None:
+async def test_unasked_it_rests_and_is_started_when_it_is_needed(
+    opened: Callable[..., MlflowChild], tmp_path: Path
+) -> None:
     sandbox = Counting()
-    child = MlflowChild(tmp_path, sandbox, idle_s=0.2)
+    child = opened(tmp_path, sandbox, idle_s=0.2)
     registry = MlflowRegistry(child)
     try:
         assert child.state == "rests"
@@ -196,8 +218,8 @@ async def test_unasked_it_rests_and_is_started_when_it_is_needed(tmp_path: Path)
         await child.close()
 
 
-async def test_what_is_under_way_keeps_it_awake(tmp_path: Path) -> None:
-    child = MlflowChild(tmp_path, Counting(), idle_s=0.2)
+async def test_what_is_under_way_keeps_it_awake(opened: Callable[..., MlflowChild], tmp_path: Path) -> None:
+    child = opened(tmp_path, idle_s=0.2)
     try:
         client = await child.client()
         pid = child.pid
@@ -210,10 +232,12 @@ async def test_what_is_under_way_keeps_it_awake(tmp_path: Path) -> None:
         await child.close()
 
 
-async def test_requests_at_the_moment_of_resting_are_all_answered(tmp_path: Path) -> None:
+async def test_requests_at_the_moment_of_resting_are_all_answered(
+    opened: Callable[..., MlflowChild], tmp_path: Path
+) -> None:
     """An idle time as short as a request: it rests and is started again and again, and nobody notices."""
     sandbox = Counting()
-    child = MlflowChild(tmp_path, sandbox, idle_s=0.01)
+    child = opened(tmp_path, sandbox, idle_s=0.01)
     registry = MlflowRegistry(child)
     try:
         for n in range(8):
@@ -228,8 +252,10 @@ async def test_requests_at_the_moment_of_resting_are_all_answered(tmp_path: Path
     assert sandbox.spawned > 1
 
 
-async def test_closing_does_not_wait_for_it_to_rest(tmp_path: Path) -> None:
-    child = MlflowChild(tmp_path, Counting(), idle_s=100_000)
+async def test_closing_does_not_wait_for_it_to_rest(
+    opened: Callable[..., MlflowChild], tmp_path: Path
+) -> None:
+    child = opened(tmp_path, idle_s=100_000)
     await child.client()
     async with asyncio.timeout(60):
         await child.close()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tallystick.core.data import TABLE_URI, TableRef
 from tallystick.core.endpoint import EndpointState
-from tallystick.core.errors import BadInput, Conflict, Failed, NotFound, Refused
+from tallystick.core.errors import BadInput, Conflict, Failed, NotFound, NotSupported, Refused
 from tallystick.core.model import ModelRef
 from tallystick.core.pipeline.spec import Dag, FromInput, Importer, Param, ParamType, Pipeline, Task
 from tallystick.core.run.events import RunState
+from tallystick.core.run.options import KUBEFLOW, RunOptions
 from tallystick.core.verdict import VerdictState
 from tallystick.hub.deploy import deploy, withdraw
 from tallystick.hub.plan import plan
-from tallystick.hub.settle import Settler
+from tallystick.routines.served.settle import Settler
 from tallystick.wiring import hands as module
 from tallystick.wiring.hands import VerbHands
 from tests.fakes.house import SEEN, add_model, add_run, add_table, add_verdict, evidence, make_house, until
@@ -63,6 +65,16 @@ async def test_running_again_moves_the_one_table_and_leaves_the_rest(house, hand
     assert again.state is RunState.SUCCEEDED
     assert again.params == {"digits": f"{TABLE_URI}{newer.key}", "other": f"{TABLE_URI}other"}
     assert again.spec_digest == run.spec_digest
+
+
+async def test_a_run_that_a_cluster_executed_is_not_run_again(house, hands):
+    snapshot = await add_table(house)
+    await add_table(house, "other")
+    run = await plan(house, PIPELINE, b"spec", {})
+    away = replace(run, options=RunOptions(on=KUBEFLOW, host="http://localhost:1"))
+    with pytest.raises(NotSupported, match="what it puts out does not come here") as refused:
+        await hands.rerun(away, TableRef.parse(snapshot.key))
+    assert refused.value.hint.startswith("run p without --on kubeflow")
 
 
 async def test_a_run_that_names_no_such_table_cannot_run_on_it_again(house, hands):

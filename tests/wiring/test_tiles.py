@@ -1,4 +1,7 @@
-"""Tiles are found by entry point, ours as anybody's: here a distribution is planted on the path."""
+"""Tiles are found by entry point, ours as anybody's: here a distribution is planted on the path.
+
+Those of clusters are opened only for hosts that the hub may call.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import importlib
 
 import pytest
 
-from tallystick.core.errors import BadInput, MissingTile
+from tallystick.core.errors import BadInput, MissingTile, Refused
 from tallystick.ports.tile import Place
+from tallystick.settings import Settings
+from tallystick.wiring.away import Away
 from tallystick.wiring.tiles import known_tiles, open_tile
 
 ENTRIES = """
@@ -96,3 +101,42 @@ def test_an_entry_point_that_names_nothing_is_a_bug_of_its_package(place):
 )
 def test_our_own_tiles_name_their_extra(port, name, extra):
     assert extra in known_tiles(port)[name].extras
+
+
+@pytest.fixture
+async def away(tmp_path):
+    opened = Away(Place(tmp_path), Settings(kubeflow_hosts="https://there/pipeline, http://[::2]:80"))
+    yield opened
+    await opened.close()
+
+
+async def test_clusters_that_are_named_and_those_of_this_machine(away):
+    for host in ("https://there/pipeline/", "http://[::2]:80", "http://localhost:1", "http://[::1]:1/x"):
+        assert away.cluster(host) is away.cluster(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["https://elsewhere", "http://there/pipeline", "http://localhost.evil", "http://127.0.0.1@evil"]
+)
+async def test_no_other_cluster_is_called(away, host):
+    with pytest.raises(Refused, match="kubeflow_hosts"):
+        away.cluster(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("nonsense", "localhost:1", "http://", "http://[::1", "http://localhost:x", "http://localhost:1\n"),
+        *(
+            "http://evil\\@localhost",
+            "http://local host",
+            "ftp://localhost",
+            "http://localhost:0",
+            "http://ü",
+        ),
+    ],
+)
+async def test_what_is_no_address_of_a_cluster(away, host):
+    with pytest.raises(BadInput, match="no address"):
+        away.cluster(host)
+    assert away.found == {}

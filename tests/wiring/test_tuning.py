@@ -12,9 +12,11 @@ import pytest
 from tallystick.core.errors import Failed, NotSupported
 from tallystick.core.facts import to_json
 from tallystick.core.run.events import Run, RunState
+from tallystick.core.run.options import RunOptions
 from tallystick.core.study import Trial, TrialState
 from tallystick.proofs.runs.tuner import BOWL, TunerProof
 from tallystick.wiring.tuning import TrialHands, TunerProcess, take_up_studies
+from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import make_house
 from tests.fakes.plain_sandbox import PlainSandbox
 from tests.hub.runs.steps import planned, side_by_side
@@ -38,6 +40,7 @@ class TestTunerProcess(TunerProof):
 
     samplers = ("cmaes", "grid")
     pruners = ("median",)
+    judged = 2
 
     @pytest.fixture(autouse=True)
     async def _house(self, house):
@@ -123,3 +126,17 @@ async def test_studies_that_have_not_ended_are_taken_up(house, monkeypatch):
     await take_up_studies(house, TrialHands(house))
     await asyncio.gather(*house.tasks.values())
     assert sorted(taken) == ["study-1", "study-3"]
+
+
+async def test_a_trial_is_run_where_its_study_says(house, monkeypatch):
+    """In the way that it says, below the study's own record."""
+
+    async def pipeline_of(_, digest):
+        return side_by_side("a"), b"spec"
+
+    monkeypatch.setattr("tallystick.wiring.tuning.pipeline_of", pipeline_of)
+    house.executors["other"] = FakeExecutor({"a": lambda: 1})
+    study = replace(BOWL, params={}, options=RunOptions(on="other", seed=3), record_id="parent")
+    run = await TrialHands(house).run(study, Trial(0, {}, "run-7"))
+    assert run.options == RunOptions(on="other", seed=3, parent_record="parent")
+    assert (run.state, house.executors["other"].ran) == (RunState.SUCCEEDED, ["run-7 a"])

@@ -12,10 +12,10 @@ from tallystick.core.facts import from_json
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.run.events import Run, RunState
 from tallystick.core.run.options import RunOptions
-from tallystick.hub.execute import cancel, execute
+from tallystick.hub.execute import cancel
 from tallystick.hub.house import House
 from tallystick.hub.house.specs import keep_spec, spec_of
-from tallystick.hub.plan import plan
+from tallystick.routines.begin import carry_on, planned
 
 __all__ = [
     "DEFAULT",
@@ -123,13 +123,12 @@ class Library:
         if run is None:
             # Before there is a run: one that could not be filed would stand there, and nobody would start it.
             check_text(options.experiment or DEFAULT, "experiment", NAME_CHARS_MAX)
-            run = await plan(self.house, pipeline, spec, given, options, key=key)
+            run = await planned(self.house, pipeline, spec, given, options, key=key)
         if not filed.attempts:
             experiment = await self.open_experiment(options.experiment or DEFAULT)
             filed = replace(filed, run=run.key, experiment=experiment.key)
             await self.house.tell("experiment", run.key, "filed", filed, filed.name)
-        if not run.state.ended and run.key not in self.house.tasks:
-            self.house.start(run.key, execute(self.house, pipeline, run))
+        carry_on(self.house, pipeline, run)
         return run
 
     async def filed(self, run: str) -> Filed:
@@ -139,6 +138,11 @@ class Library:
         if found.removed:
             raise NotFound(f"no run {run[:100]!r}", where="run")
         return found
+
+    async def _first(self, key: str) -> str:
+        """The run of which ``key`` is an attempt, or ``key``."""
+        facts = await self.house.ledger.listing(self.house.tenant, "experiment", 2**31)
+        return next((f.key for f in facts if key in f.state.get("attempts", ())), key)
 
     async def standing(self, filed: Filed) -> Run:
         """The run, or its last attempt; NotFound when there is none."""
@@ -157,12 +161,22 @@ class Library:
             await self.house.tell("experiment", key, event, replace(filed, **changes))
 
     async def retry(self, key: str) -> Run:
-        """Do a run again that failed or was cancelled, as it was; finished steps come from the cache."""
+        """Do a run again that failed or was cancelled, as it was; finished steps come from the cache.
+
+        One that a cluster executed is submitted to that cluster again, and its cache is asked. ``key`` may be
+        that of an attempt: the first one has another then. BadInput for what did not fail, and for a run that
+        reproduces another.
+        """
         async with self.house.lock("experiment", ""):
+            key = await self._first(key)
             filed = await self.filed(key)
             run = await self.standing(filed)
             if run.state not in (RunState.FAILED, RunState.CANCELLED):
-                raise BadInput(f"only what failed can be retried, and it is {run.state}", where=run.key)
+                what = f"only what failed or was cancelled can be retried, and its state is {run.state}"
+                raise BadInput(what, where=run.key)
+            if run.reproduces:  # with its pins, which a run that is planned anew does not get
+                hint = f"tally reproduce {run.reproduces}"
+                raise BadInput(f"it did {run.reproduces} again, on what that had", where=run.key, hint=hint)
             again = replace(filed, attempts=(*filed.attempts, self.house.new_key("run")))
             await self.house.tell("experiment", key, "retried", again)
             try:

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tallystick.core.data import TABLE_URI, TableRef
-from tallystick.core.errors import Conflict, Damaged, NotFound, TallyError
+from tallystick.core.errors import Conflict, Damaged, NotFound, NotSupported, TallyError
 from tallystick.core.pipeline.order import components
 from tallystick.core.pipeline.spec import Component, Function, Pipeline
 from tallystick.core.run.events import Run
-from tallystick.core.run.options import Pins
+from tallystick.core.run.options import KUBEFLOW, Pins
 from tallystick.core.values import ArtifactRef, Environment
 from tallystick.hub.house import House
 from tallystick.hub.house.pins import imported_by, pins_of
@@ -32,10 +32,19 @@ async def reproduce(
     """A run that does run ``key`` again, recorded and ready to execute, its pipeline and pins, and what
     cannot be as it was then: sentences for a person to read before it begins.
 
-    Refused before anything runs: a run that has not ended (Conflict), and one of which something is not to be
-    had any more (NotFound, naming all of it): its pipeline, what an importer brought in, locked packages.
+    Refused before anything runs: a run that has not ended (Conflict), one that a cluster executed
+    (NotSupported), and one of which something is not to be had any more (NotFound, naming all of it): its
+    pipeline, what an importer brought in, locked packages.
     """
     before = await whole_run(house, key)
+    if before.options.on == KUBEFLOW:
+        raise NotSupported(
+            "a cluster executed it: what its steps ran on, read and put out is not known here, so that there"
+            " is nothing to hold another run to",
+            where=key,
+            hint=f"tally retry {key} submits it to {before.options.host} again, where it failed;"
+            " to be reproduced, a run is done without --on kubeflow",
+        )
     if not before.state.ended:
         raise Conflict("it has not ended", where=key, hint="wait for it, or cancel it")
     try:
@@ -44,7 +53,7 @@ async def reproduce(
         raise NotFound(f"its pipeline is not to be had any more: {wrong.what}", where=key) from wrong
     tasks, executor = dict(components(pipeline.root)), house.executor_of(before.options.on)
     for component in tasks.values():
-        executor.check(component, commands=before.options.commands)
+        executor.check(before.options.fitted(component), commands=before.options.commands)
     lost = [await _lost(house, step.path, ref) for step in before.steps for ref in imported_by(step)]
     notes = list[str]()
     for digest, (path, component) in _ran_on(before, tasks).items():

@@ -20,7 +20,8 @@ from tallystick.core.run.events import Run
 from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
 from tallystick.ports.runs.calendar import Calendar
-from tallystick.routines.library import NAME_CHARS_MAX, TEXT_CHARS_MAX, Filed, Library, check_text
+from tallystick.routines.begin import check_given, check_options
+from tallystick.routines.library import DEFAULT, NAME_CHARS_MAX, TEXT_CHARS_MAX, Filed, Library, check_text
 from tallystick.routines.recurring import AT_ONCE_MAX, Schedule, due
 
 __all__ = ["change", "keep", "schedule_of", "schedules", "tick", "wish"]
@@ -32,8 +33,8 @@ _log = logging.getLogger(__name__)
 async def wish(library: Library, calendar: Calendar, spec: bytes, asked: Schedule) -> Schedule:
     """Keep a new schedule of the pipeline in ``spec``, with a key and times of its own.
 
-    Refused now, and not when it is due: a pipeline that cannot be read, parameters that do not fit, a cron
-    expression that is none.
+    Refused now, and not when it is due: a pipeline that cannot be read, what cannot be honoured where it is
+    to run, parameters that do not fit, a cron expression that is none.
     """
     house = library.house
     timing = asked.timing.check()
@@ -43,8 +44,12 @@ async def wish(library: Library, calendar: Calendar, spec: bytes, asked: Schedul
         raise BadInput(f"between 1 and {AT_ONCE_MAX} runs at once", where="max_concurrency")
     check_text(asked.name, "schedule", NAME_CHARS_MAX)
     check_text(asked.description or "-", "description", TEXT_CHARS_MAX)
-    params = check_params(await asyncio.to_thread(library.read, spec), asked.params)
+    check_text(asked.options.experiment or DEFAULT, "experiment", NAME_CHARS_MAX)
+    pipeline = await asyncio.to_thread(library.read, spec)
+    check_options(house, pipeline, asked.options)
+    params = check_params(pipeline, asked.params)
     check_values("parameter", params, "have a step read it")
+    await check_given(house, pipeline, params, asked.options, later=True)
     now = house.clock.now_ms()
     made = replace(
         asked,
@@ -53,7 +58,6 @@ async def wish(library: Library, calendar: Calendar, spec: bytes, asked: Schedul
         created_ms=now,
         changed_ms=now,
         tenant=house.tenant,
-        options=asked.options.check(),
     )
     await house.tell("schedule", made.key, "made", made, made.name)
     return made

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import contextlib
 from dataclasses import dataclass, field, replace
-from typing import Any
 from urllib.parse import urlsplit
 
-from tallystick.core.errors import Refused
-from tallystick.core.run.events import Run
+from tallystick.core.errors import BadInput, Refused
 from tallystick.core.run.options import KUBEFLOW
-from tallystick.hub.house import House
 from tallystick.ports.runs.cluster import Cluster
 from tallystick.ports.tile import Place
-from tallystick.routines.mirror import mirror
 from tallystick.settings import Settings
 from tallystick.wiring.tiles import open_tile
 
@@ -31,10 +27,13 @@ class Away:
     found: dict[str, Cluster] = field(default_factory=dict)
 
     def cluster(self, host: str) -> Cluster:
-        """The cluster at ``host``; Refused for one that nobody allowed, as the hub would call any address."""
-        host = host.rstrip("/")
+        """The cluster at ``host``; Refused for one that nobody allowed, as the hub would call any address.
+
+        BadInput for what is no address.
+        """
+        host, name = host.rstrip("/"), _name_in(host)
         allowed = {one.strip().rstrip("/") for one in self.settings.kubeflow_hosts.split(",")}
-        if host not in allowed and urlsplit(host).hostname not in _HERE:
+        if host not in allowed and name not in _HERE:
             raise Refused(
                 "the hub may not call it: the setting kubeflow_hosts does not name it",
                 where=host[:200],
@@ -46,14 +45,17 @@ class Away:
             self.found[host] = open_tile("cluster", KUBEFLOW, replace(self.place, options=options))
         return self.found[host]
 
-    def follow(self, house: House, run: Run) -> Coroutine[Any, Any, Run] | None:
-        """What follows a run that a cluster executes; None for one that is executed here."""
-        return self._followed(house, run) if run.options.on == KUBEFLOW else None
-
-    async def _followed(self, house: House, run: Run) -> Run:
-        return await mirror(house, self.cluster(run.options.host), run)
-
     async def close(self) -> None:
         """Let go of all connections."""
         for cluster in self.found.values():
             await cluster.close()
+
+
+def _name_in(host: str) -> str:
+    """The machine's name in an address, which has to mean the same to whoever reads it after us."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(host)
+        plain = host.isascii() and host.isprintable() and not set(" \\") & set(host)
+        if plain and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts.hostname
+    raise BadInput(f"{host[:200]!r} is no address", where="host", hint="for example https://HOST/pipeline")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from tallystick.core.data import TABLE_URI, TableRef
 from tallystick.core.endpoint import Endpoint, EndpointState
-from tallystick.core.errors import BadInput, Conflict, Failed
+from tallystick.core.errors import BadInput, Conflict, Failed, NotSupported
 from tallystick.core.model import ModelRef, ModelVersion
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.run.events import Run
+from tallystick.core.run.options import KUBEFLOW
 from tallystick.core.verdict import Verdict
 from tallystick.doors.kfp.reader import read_pipeline
 from tallystick.hub.deploy import deploy
@@ -34,13 +35,22 @@ async def pipeline_of(house: House, spec_digest: str) -> tuple[Pipeline, bytes]:
 
 @dataclass(frozen=True)
 class VerbHands:
-    """See :class:`tallystick.hub.heal.Hands`."""
+    """See :class:`tallystick.routines.served.heal.Hands`."""
 
     house: House
     label: str
 
     async def rerun(self, run: Run, table: TableRef) -> Run:
-        """Run the pipeline of ``run`` again; every parameter that means the table gets the new snapshot."""
+        """Run the pipeline of ``run`` again; every parameter that means the table gets the new snapshot.
+
+        NotSupported for a run that a cluster executed: what comes out there cannot be registered.
+        """
+        if run.options.on == KUBEFLOW:
+            raise NotSupported(
+                f"a cluster executed {run.key}, and what it puts out does not come here",
+                where="remedy",
+                hint=f"run {run.pipeline} without --on kubeflow, register its model, and deploy that",
+            )
         pipeline, spec = await pipeline_of(self.house, run.spec_digest)
         params = {name: self._moved(value, table) for name, value in run.params.items()}
         if params == dict(run.params):

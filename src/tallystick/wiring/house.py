@@ -22,13 +22,13 @@ from tallystick.hub.house import House, Limits
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.route import Routes
 from tallystick.hub.ingest import reconcile
-from tallystick.hub.recover import end_records, give_up, recover
-from tallystick.hub.settle import Settler
 from tallystick.ports.executor import Executor
 from tallystick.ports.runs.calendar import Calendar
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
+from tallystick.routines.recover import end_records, give_up, recover
 from tallystick.routines.schedule import keep
+from tallystick.routines.served.settle import Settler
 from tallystick.routines.tune import give_up_study
 from tallystick.settings import Settings
 from tallystick.wiring.away import Away
@@ -57,7 +57,7 @@ class Built:
         """Take up what was left unfinished, then begin to settle."""
         for endpoint in await self.house.all("endpoint", Endpoint):
             self.house.routes.trouble(endpoint.name, "the hub has just started")
-        marks, records = await recover(self.house, self.pipeline, partial(self.away.follow, self.house))
+        marks, records = await recover(self.house, self.pipeline)
         await take_up_studies(self.house, TrialHands(self.house, self.mlflow.tracking))
         if marks:
             self.house.start("reconcile", self._reconcile(marks))
@@ -172,7 +172,9 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
     if steps := getattr(house.registry, "steps", None):  # only MLflow's own tile keeps a record of steps
         house.records = steps(mlflow.tracking)
     house.rescue = partial(_rescue, house)
-    return Built(house, Settler(house), sandboxes, mlflow, Away(place, settings), tile("calendar", "cron"))
+    away = Away(place, settings)
+    house.clusters = away.cluster
+    return Built(house, Settler(house), sandboxes, mlflow, away, tile("calendar", "cron"))
 
 
 async def _rescue(house: House, key: str, why: str) -> None:
@@ -201,6 +203,7 @@ def _options(settings: Settings, database: Database) -> dict[str, Any]:
         "step_memory_mib": settings.memory_mib,
         "package_indexes": settings.package_indexes,
         "package_lock_age_s": settings.package_lock_age_s,
+        "environments_bytes_max": settings.environments_gib * 2**30,
         "ray_address": settings.ray_address,
         **mlflow_options(settings, database),
     }

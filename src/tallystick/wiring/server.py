@@ -33,6 +33,7 @@ from tallystick.doors.kfp.reader import read_pipeline
 from tallystick.doors.kubeflow.app import kubeflow_routes
 from tallystick.doors.oip.app import oip_routes
 from tallystick.doors.oip.lines import Lines
+from tallystick.hub.house import House
 from tallystick.routines.sides import compare_runs
 from tallystick.settings import Settings
 from tallystick.wiring.database.opened import Database, open_database
@@ -129,6 +130,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         "home": str(home),
         "pid": os.getpid(),
         "sandbox": strength,
+        "executors": partial(_manners, house),
         "policy": house.policy.name,
         "policy_digest": house.policy.digest,
         "label": settings.label,
@@ -169,11 +171,17 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
     return _Doors(Guard(front, [f"{n}:{port}" for n in names]), lines)
 
 
+async def _manners(house: House) -> dict[str, str]:
+    """How each executor has its steps done, as that is now; first the one of runs that name none."""
+    own = {name: each for name, each in house.executors.items() if each is house.executor}
+    return {name: each.manner for name, each in {**own, **house.executors}.items()}
+
+
 def _tallys(settings: Settings, built: Built, facts: dict[str, Any]) -> list[BaseRoute]:
     """The routes of tallystick's own API."""
     house, read = built.house, read_pipeline
     return [
-        *api_routes(house, VerbHands(house, settings.label), read, facts, built.away.cluster),
+        *api_routes(house, VerbHands(house, settings.label), read, facts),
         *artifacts.routes(house),
         *compare.routes(house, read),
         *schedules.routes(house, read, built.calendar),

@@ -14,20 +14,19 @@ from typing import Any
 from tallystick.core.errors import Failed, TallyError, TookTooLong
 from tallystick.core.facts import to_json
 from tallystick.core.run.events import Run, RunState
-from tallystick.core.run.options import RunOptions
 from tallystick.core.study import Kind, Study, Trial
 from tallystick.core.wall import Wall
-from tallystick.hub.execute import cancel, execute
+from tallystick.hub.execute import cancel
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import Errand
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.whole import whole_run
-from tallystick.hub.plan import plan
 from tallystick.ports.runs.tuner import Tuner
 from tallystick.ports.tracking import DEFAULT_WORKSPACE, Tracking
 from tallystick.record import entries
 from tallystick.record.asks import HistoryInterval, NotPlain, SearchRuns
 from tallystick.record.search import read_conditions
+from tallystick.routines.begin import carry_on, planned
 from tallystick.routines.tune import Hands, tune
 from tallystick.wiring.hands import pipeline_of
 
@@ -144,12 +143,12 @@ class TrialHands:
         run = await self.house.find("run", trial.run, Run)
         if run is None:
             pipeline, spec = await pipeline_of(self.house, study.spec_digest)
-            options = RunOptions(parent_record=study.record_id)
+            options = replace(study.options, parent_record=study.record_id)
             given = {**study.params, **trial.params}
-            run = await plan(self.house, pipeline, spec, given, options, key=trial.run)
+            run = await planned(self.house, pipeline, spec, given, options, key=trial.run)
         if not run.state.ended and run.key not in self.house.tasks:
             pipeline, _ = await pipeline_of(self.house, run.spec_digest)
-            self.house.start(run.key, execute(self.house, pipeline, run))
+            carry_on(self.house, pipeline, run)
         if (task := self.house.tasks.get(run.key)) is not None:
             await asyncio.wait([task])
         return await whole_run(self.house, run.key)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from tallystick.core.run.events import Run
+from tallystick.core.run.events import Run, RunState
 from tallystick.core.run.options import RunOptions
+from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import until
+from tests.fakes.runs.cluster import FakeCluster
 from tests.hub.runs.steps import HeldExecutor
 
 
@@ -106,3 +109,29 @@ async def test_a_log_as_it_comes(api, house):
     assert (await api.get(f"/runs/{key}/log")).status_code == 404
     assert (await api.get("/runs/none/log?path=a")).status_code == 404
     assert (await api.get(f"/runs/{key}/log?path=write&from=-1")).status_code == 400
+
+
+async def test_a_run_that_failed_is_done_again(api, house):
+    held = HeldExecutor()
+    house.executor = held
+    key = await begin(api)
+    await held.until("write")
+    early = await api.post(f"/runs/{key}/retry")
+    assert early.json()["what"].startswith("only what failed or was cancelled")
+    await api.post(f"/runs/{key}/cancel")
+    await finished(house)
+    steps = {"write": lambda text: Path(text.path).write_text("x"), "read": lambda text: 5}
+    house.executor = FakeExecutor(steps)
+    answer = await api.post(f"/runs/{key}/retry")
+    assert answer.status_code == 202
+    again = answer.json()["key"]
+    assert again != key
+    await finished(house)
+    assert (await house.get("run", again, Run)).state is RunState.SUCCEEDED
+
+
+async def test_a_run_on_a_cluster_is_not_foreseen(api, house):
+    house.clusters = lambda host: FakeCluster()
+    options = {"on": "kubeflow", "host": "http://localhost:1"}
+    answer = await api.post("/runs", json={"spec": "chain", "options": options, "dry_run": True})
+    assert (answer.status_code, answer.json()["where"]) == (501, "dry_run")

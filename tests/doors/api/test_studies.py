@@ -7,11 +7,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from tallystick.core.errors import BadInput
-from tallystick.core.pipeline.spec import Param, ParamType
+from tallystick.core.errors import BadInput, NotSupported
+from tallystick.core.pipeline.spec import Constant, Importer, Param, ParamType, Task
 from tallystick.core.run.events import Run, RunState
 from tallystick.core.values import Values
 from tallystick.doors.api.studies import routes
+from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import make_house, until
 from tests.fakes.runs.tuner import FakeTuner
 from tests.hub.runs.steps import side_by_side
@@ -23,6 +24,9 @@ BODY = {"spec": "bowl", "objective": "loss", "space": SPACE, "sampler": "random"
 
 
 def read(spec):
+    if spec == b"imports":
+        importer = Task("data", Importer(Constant("tally://tables/nowhere")))
+        return replace(PIPELINE, root=replace(PIPELINE.root, tasks=(importer, *PIPELINE.root.tasks)))
     if spec != b"bowl":
         raise BadInput("it is not a pipeline", where="spec")
     return PIPELINE
@@ -113,3 +117,45 @@ async def test_what_cannot_be_is_refused_before_anything_is_written(api, house, 
     assert answer.status_code == 400
     assert (answer.json()["where"], what in answer.json()["what"]) == (where, True), answer.json()
     assert house.ledger.facts == []
+
+
+async def test_it_says_where_its_trials_are_done(api, house):
+    house.executors["other"] = FakeExecutor({})
+    study = (await api.post("/studies", json={**BODY, "options": {"on": "other", "seed": 3}})).json()
+    assert (study["options"]["on"], study["options"]["seed"]) == ("other", 3)
+    await until(lambda: study["key"] not in house.tasks)
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "what"),
+    [
+        ({"on": "kubeflow", "host": "http://localhost:1"}, "on", "is not seen here"),
+        ({"on": "kubeflow"}, "on", "is not seen here"),
+        ({"on": "mars"}, "on", "there is no executor 'mars'"),
+        ({"on": "choosy"}, "task a", "not mine"),
+        ({"experiment": "mine"}, "options", "below the study"),
+        ([], "body", "must be an object"),
+    ],
+)
+async def test_where_they_cannot_be_done_is_refused_before_anything_is_written(
+    api, house, options, where, what
+):
+    house.executors["choosy"] = Choosy({})
+    answer = await api.post("/studies", json={**BODY, "options": options})
+    assert answer.status_code >= 400
+    said = answer.json()
+    assert (said["where"], what in said["what"]) == (where, True)
+    assert not house.ledger.facts
+
+
+async def test_what_no_trial_could_import_is_refused_before_anything_is_written(api, house):
+    answer = await api.post("/studies", json={**BODY, "spec": "imports"})
+    assert (answer.status_code, answer.json()["what"]) == (404, "no table 'nowhere'")
+    assert not house.ledger.facts
+
+
+class Choosy(FakeExecutor):
+    """It runs nothing."""
+
+    def check(self, component, *, commands=False):
+        raise NotSupported("not mine", where=component.name)

@@ -7,6 +7,7 @@ import pytest
 
 from tallystick.doors.cli.main import cli
 from tallystick.terminal.show import Screen, visible
+from tests.doors.cli.conftest import STATUS
 
 NOW = "sha256:now"
 
@@ -89,6 +90,18 @@ def status(desk, **nouns):
     said = desk.type("status")
     assert said.status == 0, said.err
     return [" ".join(line.split()) for line in said.out.splitlines()]
+
+
+def test_how_each_executor_keeps_its_steps_apart(desk):
+    executors = {"ray": "each step on a node", "local": "each step is forked"}
+    desk.answers["GET /api/tally/status"] = {**STATUS, "executors": executors}
+    lines = status(desk)
+    at = lines.index("sandbox none")
+    assert lines[at + 1 : at + 3] == [
+        "executor ray: each step on a node",
+        "executor local: each step is forked",
+    ]
+    assert desk.type("status", "--json").json["executors"] == executors
 
 
 def test_an_endpoint_let_in_under_another_policy(desk):

@@ -102,7 +102,7 @@ def test_it_is_stopped(hub):
         (("p.yaml",), "say --objective"),
         (("p.yaml", "--objective", "loss"), "say --space"),
         (("p.yaml", "--objective", "loss", "--space", "none.toml"), "no such file"),
-        ((*WORDS[1:], "-p", "x"), "not NAME=VALUE"),
+        ((*WORDS[1:], "-p", "x"), "say -p NAME=VALUE"),
         ((*WORDS[1:], "-p", "x=1", "-p", "x=2"), "said twice"),
         (("--resume", "../x"), "cannot be a key"),
     ],
@@ -111,3 +111,9 @@ def test_what_cannot_be_asked(hub, files, more, what):
     said = hub.type("tune", *more)
     assert said.status == 2
     assert what in said.err
+
+
+def test_the_trials_run_elsewhere(hub, files):
+    assert hub.type(*WORDS, "--on", "ray", "--allow-commands").status == 0
+    assert hub.bodies("POST /api/tally/studies")[0]["options"] == {"on": "ray", "commands": True}
+    assert "--on: a study keeps" in hub.type("tune", "--resume", KEY, "--on", "ray").err

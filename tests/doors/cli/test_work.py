@@ -66,6 +66,23 @@ def test_a_run_that_fails_says_how_to_learn_more(desk, pipeline):
     )
 
 
+def test_a_run_that_failed_is_done_again_and_followed(desk):
+    desk.answers["POST /api/tally/runs/run-1/retry"] = run("running", key="run-2")
+    desk.noun("run", "run-2", run("succeeded", step("train"), key="run-2"))
+    said = desk.type("retry", "run-1")
+    assert (said.status, said.out) == (0, "run-2 succeeded\n")
+    assert "train" in said.err
+    assert desk.type("retry", "run-1", "--no-wait").out == "run-2 running\n"
+
+
+def test_what_a_run_waits_for_is_said_once(desk, pipeline):
+    begins(desk, None)
+    states = [*[run("running", error="there: nobody answers")] * 2, run("running"), run("succeeded")]
+    desk.noun("run", "run-1", lambda _: states.pop(0))
+    said = desk.type("run", pipeline)
+    assert (said.status, said.err) == (0, "  waiting: there: nobody answers\n")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -232,15 +249,16 @@ def test_a_log_that_was_never_made_says_why(desk):
 def test_a_dry_run_is_a_table(desk, pipeline):
     steps = [{"path": "train", "state": "miss", "note": "miss: never made", "cache_key": "k"}]
     desk.answers["POST /api/tally/runs"] = {"pipeline": "p", "steps": steps}
-    said = desk.type("run", pipeline, "--dry-run", "--cache-max-age", "2h", "--seed", "7", "--no-cache")
+    flags = ("--dry-run", "--cache-max-age", "2h", "--seed", "7", "--no-gpus", "--no-cache")
+    said = desk.type("run", pipeline, *flags)
     assert [line.split() for line in said.out.splitlines()] == [
         ["step", "foreseen", "why"], ["train", "miss", "never", "made"]
     ]  # fmt: skip
     (body,) = desk.bodies("POST /api/tally/runs")
     assert body["dry_run"] is True
     assert body["options"] == {
-        "cache": False, "cache_age_ms_max": 7_200_000, "verify_share": 0.0, "seed": 7, "commands": False,
-        "on": "", "host": "", "experiment": "",
+        "cache": False, "cache_age_ms_max": 7_200_000, "verify_share": 0.0, "seed": 7, "no_gpus": True,
+        "commands": False, "on": "", "host": "", "experiment": "",
     }  # fmt: skip
     assert desk.type("run", pipeline, "--dry-run", "--json").json["steps"] == steps
 

@@ -118,7 +118,7 @@ async def test_schedules_and_studies_are_listed(web: httpx.AsyncClient) -> None:
     schedules = " ".join(Reader((await web.get("/schedules")).text).text.split())
     assert "0 3 * * * UTC" in schedules
     assert "in 1 h 0 min" in schedules
-    assert "every 1 h" in schedules
+    assert "every 1 h 0 min on ray" in schedules
     assert "hourly off" in schedules
     studies = " ".join(Reader((await web.get("/studies")).text).text.split())
     assert "most accuracy" in studies
@@ -127,6 +127,7 @@ async def test_schedules_and_studies_are_listed(web: httpx.AsyncClient) -> None:
     assert "3 trials with a value" in study.text
     assert "the best accuracy is 0.97" in study.text
     assert "it broke <script>" in study.text
+    assert "done onray" in study.text.replace("\n", "")
 
 
 async def test_two_runs_are_compared_side_by_side(life: Life, web: httpx.AsyncClient) -> None:

@@ -11,6 +11,7 @@ from tallystick.core.facts import Fact, to_json
 from tallystick.core.names import DEFAULT_TENANT, digest_of
 from tallystick.core.pipeline.spec import Component, Constant, Dag, Function, Loop, Pipeline, Task
 from tallystick.core.run.events import Began, Run, RunState, Step, StepState
+from tallystick.core.run.options import RunOptions
 from tallystick.core.run.record import write_event, write_step
 from tallystick.core.study import Dimension, Kind, Study, StudyState, Trial, TrialState
 from tallystick.core.values import Environment
@@ -58,11 +59,14 @@ async def lived(home: Path) -> Life:
     nightly = Schedule(
         "schedule-1", f"nightly {EVIL}", spec, Timing("0 3 * * *"), last_run=GOOD, created_ms=NOW_MS - 10**8
     )
-    hourly = Schedule("schedule-2", "hourly", spec, Timing(every_s=3600), enabled=False, error=f"gone {EVIL}")
+    hourly = Schedule(
+        "schedule-2", "hourly", spec, Timing(every_s=3600), options=RunOptions(on=f"ray {EVIL}"),
+        enabled=False, error=f"gone {EVIL}",
+    )  # fmt: skip
     trials = _trials()
     study = Study(
         STUDY, f"depth {EVIL}", "digits", spec, "accuracy", (Dimension("depth", Kind.INT, 1, 9),),
-        maximize=True,
+        maximize=True, options=RunOptions(on="ray"),
         state=StudyState.SUCCEEDED, best=trials[2], started_ms=NOW_MS - 10**6, ended_ms=NOW_MS,
     )  # fmt: skip
     states = [("schedule", nightly.key, nightly), ("schedule", hourly.key, hourly), ("study", STUDY, study),

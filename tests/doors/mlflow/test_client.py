@@ -117,8 +117,10 @@ async def test_a_run_is_seen_in_the_browser(house: House) -> None:
 async def test_a_stock_server_opens_the_same_database(tmp_path: Path) -> None:
     """Whoever leaves takes all with them: our own tables beside MLflow's do not disturb it."""
     registry = open_tile(Place(tmp_path, {}, {"process_sandbox": PlainSandbox()}))
-    _, run_id = await registry.begin_run("kept", "run", {})
-    await registry.close()
+    try:
+        _, run_id = await registry.begin_run("kept", "run", {})
+    finally:
+        await registry.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as db:
         db.execute("create table tally_facts (seq integer primary key, body text)")
         db.execute("insert into tally_facts (body) values ('ours')")

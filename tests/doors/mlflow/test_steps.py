@@ -326,7 +326,7 @@ async def test_a_broken_upload_of_a_model_ends(house: House, tmp_path: Path) -> 
     await writer.wait_closed()
     assert reader.at_eof() or not await reader.read()
     address, ready = f"{API}logged-models/{model}", {"model_id": model, "status": "LOGGED_MODEL_READY"}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         # The door tells nobody when a connection has ended, so it is asked.
         while (await house.step.patch(address, json=ready)).status_code == 409:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -90,7 +90,7 @@ class TestTogether:
         new.kill()
         new.wait()
         answer = await asyncio.to_thread(
-            httpx.post, f"{base}/v2/models/moving/infer", **digits(told), timeout=20
+            httpx.post, f"{base}/v2/models/moving/infer", **digits(told), timeout=60
         )
         assert answer.status_code == 503
         new.stdin.close()

@@ -85,8 +85,8 @@ def make_house(
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    """Let others run until ``holds()`` (a value, or a coroutine's) is true; five seconds at most."""
-    async with asyncio.timeout(5):
+    """Let others run until ``holds()`` (a value, or a coroutine's) is true; a minute at most."""
+    async with asyncio.timeout(60):
         while True:
             found = holds()
             if await found if inspect.isawaitable(found) else found:

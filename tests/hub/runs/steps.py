@@ -73,7 +73,7 @@ class HeldExecutor(FakeExecutor):
 
     async def until(self, *names: str) -> None:
         """Until exactly these steps, of all, have begun."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not set(names) <= self.held.keys():
                 self.began.clear()
                 await self.began.wait()

@@ -286,7 +286,7 @@ async def test_what_an_importer_says_of_its_rows_is_filled_in(house):
 async def test_an_import_from_elsewhere_names_its_task(house, uri):
     task = Task("load", Importer(Template(uri)))
     run = await run_it(house, Pipeline("p", Dag((task,))))
-    assert f"task load: cannot import from '{uri}' yet, only from tables" in run.step("load").error
+    assert f"task load: cannot import from '{uri}', only from tables" in run.step("load").error
     assert "tally ingest" in run.step("load").error
 
 

@@ -31,9 +31,9 @@ from tallystick.hub.house import recorder
 from tallystick.hub.house.inbox import Inbox
 from tallystick.hub.house.recorder import Recorder
 from tallystick.hub.house.whole import run_since
-from tallystick.hub.recover import recover
 from tallystick.ports.executor import Outcome
 from tallystick.ports.runs.journal import Entry
+from tallystick.routines.recover import recover
 from tallystick.tiles.registry.steps import told_of
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import until

@@ -37,7 +37,7 @@ def files_of(home: Path) -> set[Path]:
 
 def until(is_so: Callable[[], bool]) -> asyncio.Task[None]:
     async def wait() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not is_so():  # noqa: ASYNC110 - neither a folder nor a timer tells us
                 await asyncio.sleep(0.01)
 

@@ -22,6 +22,7 @@ from tallystick.core.errors import (
     Failed,
 )
 from tallystick.tiles.catalogue.iceberg import IcebergCatalogue
+from tests.fakes import plain_sandbox
 from tests.tiles.catalogue.files import csv_file, files_of, until
 
 Open = Callable[..., IcebergCatalogue]
@@ -85,6 +86,13 @@ async def test_a_worker_that_died_while_idle_is_replaced_too(opened: Open, tmp_p
     assert list(await ours.tables()) == []
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is stopped hears no SIGTERM: nothing is gained by waiting for it."""
+    monkeypatch.setattr(plain_sandbox, "GRACE_S_MAX", 0.1)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_worker_that_does_not_answer_in_time_is_ended(opened: Open, tmp_path: Path) -> None:
     ours = opened(call_s_max=0.3)
     await ours.tables()
@@ -95,6 +103,7 @@ async def test_a_worker_that_does_not_answer_in_time_is_ended(opened: Open, tmp_
     assert ours.worker_pid is None
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_caller_that_goes_away_leaves_no_answer_for_the_next(opened: Open, tmp_path: Path) -> None:
     ours = opened()
     await ours.append("t", csv_file(tmp_path / "f", "1,x"), "f.csv")

@@ -17,13 +17,13 @@ from tallystick.core.signal import Signal, drift_words
 from tallystick.doors.api import runs
 from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, number, save_body, text
 from tallystick.hub.deploy import deploy, withdraw
-from tallystick.hub.heal import Hands, begin_remedy, carry, propose_remedy
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove
 from tallystick.hub.ingest import ingest
 from tallystick.hub.judge import begin_judging, gather
-from tallystick.hub.observe import observe
 from tallystick.hub.register import admit, register
+from tallystick.routines.served.heal import Hands, begin_remedy, carry, propose_remedy
+from tallystick.routines.served.observe import observe
 
 __all__ = ["api_routes"]
 
@@ -159,13 +159,11 @@ def api_routes(
     hands: Hands,
     read: Callable[[bytes], Pipeline],
     facts: Mapping[str, Any],
-    clusters: runs.Clusters = runs.no_cluster,
 ) -> list[BaseRoute]:
     """Routes under ``/api/tally``.
 
-    ``read`` makes a pipeline of a file's bytes, ``clusters`` gives the one at a host; ``facts`` are what
-    ``status`` says of this hub (one that is an async function is asked each time), and hold the defaults
-    ``label`` and ``upload_bytes_max``.
+    ``read`` makes a pipeline of a file's bytes; ``facts`` are what ``status`` says of this hub (one that is
+    an async function is asked each time), and hold the defaults ``label`` and ``upload_bytes_max``.
     """
     api = _Api(house, hands, facts)
 
@@ -180,7 +178,7 @@ def api_routes(
         get("/log", api.log),
         get("/traffic/{name}", api.traffic),
         post("/ingest", api.ingest, 201),
-        *runs.routes(house, read, clusters),
+        *runs.routes(house, read),
         post("/models", api.register, 201),
         post("/models/admit", api.admit),
         post("/verdicts", api.judge, 202),

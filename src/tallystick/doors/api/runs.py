@@ -1,8 +1,7 @@
-"""The routes of runs: begin one or foresee it, look at it, read its steps' logs, cancel it."""
+"""The routes of runs: begin one or foresee it, look at it, read its steps' logs, cancel it, retry it."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,70 +10,53 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from tallystick.core.errors import BadInput, NotSupported
-from tallystick.core.facts import from_json, to_json
+from tallystick.core.facts import to_json
 from tallystick.core.pipeline.params import read_params
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.run.options import KUBEFLOW, RunOptions
 from tallystick.doors.api.logs import read_log
-from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, number, text, texts
-from tallystick.hub.execute import cancel, execute
+from tallystick.doors.api.wire import answer, flag, json_body, number, options_in, pipeline_in, texts
+from tallystick.hub.execute import cancel
 from tallystick.hub.house import House
 from tallystick.hub.house.whole import run_since, whole_run
-from tallystick.hub.plan import foresee, plan
-from tallystick.ports.runs.cluster import Cluster
-from tallystick.routines.mirror import hand_over, mirror
+from tallystick.hub.plan import foresee
+from tallystick.routines.begin import carry_on, planned
+from tallystick.routines.library import Library
 
-__all__ = ["Clusters", "no_cluster", "routes", "shown_run"]
+__all__ = ["routes", "shown_run"]
 
 FAR = 2**62
-Clusters = Callable[[str], Cluster]
-"""The cluster at a host; Refused for one that the settings do not name."""
-
-
-def no_cluster(host: str) -> Cluster:
-    """There is none."""
-    raise NotSupported("this hub hands nothing to clusters", where=host)
 
 
 class _Runs:
-    def __init__(self, house: House, read: Callable[[bytes], Pipeline], clusters: Clusters) -> None:
+    def __init__(self, house: House, read: Callable[[bytes], Pipeline]) -> None:
         self.house = house
         self.read = read
-        self.clusters = clusters
 
     async def begin(self, request: Request) -> Any:
         """Begin a run, or with ``dry_run`` only foresee what it would come to."""
         body = await json_body(request)
-        spec, filename = text(body, "spec").encode(), file_name(text(body, "filename", ""))
         params = body.get("params", {})
         if not isinstance(params, dict):
             raise BadInput("'params' must be an object", where="body")
-        said = texts(body, "params_text")
-        options = _options(body.get("options", {}))
+        said, options = texts(body, "params_text"), options_in(body)
         request.state.dry_run = flag(body, "dry_run")
-        try:
-            pipeline = await asyncio.to_thread(self.read, spec)
-        except BadInput as wrong:
-            raise in_file(wrong, filename) from wrong
+        pipeline, spec = await pipeline_in(body, self.read)
         given = {**params, **read_params(pipeline, said)}
-        if options.on == KUBEFLOW:
-            return await self._elsewhere(pipeline, spec, given, options, request.state.dry_run)
         if request.state.dry_run:
-            return {"pipeline": pipeline.name, "steps": await foresee(self.house, pipeline, given, options)}
-        planned = await plan(self.house, pipeline, spec, given, options)
-        self.house.start(planned.key, execute(self.house, pipeline, planned))
-        return planned
-
-    async def _elsewhere(
-        self, pipeline: Pipeline, spec: bytes, given: Mapping[str, Any], options: RunOptions, dry: bool
-    ) -> Any:
-        """Hand the run to a cluster, and follow it."""
-        if dry:
-            raise NotSupported("what a cluster has in its cache is not known here", where="dry_run")
-        cluster = self.clusters(options.host)
-        run = await hand_over(self.house, pipeline, spec, given, options)
-        self.house.start(run.key, mirror(self.house, cluster, run))
+            return await self._foreseen(pipeline, given, options)
+        run = await planned(self.house, pipeline, spec, given, options)
+        carry_on(self.house, pipeline, run)
         return run
+
+    async def _foreseen(self, pipeline: Pipeline, given: Mapping[str, Any], options: RunOptions) -> Any:
+        if options.on == KUBEFLOW:
+            raise NotSupported("what a cluster has in its cache is not known here", where="dry_run")
+        return {"pipeline": pipeline.name, "steps": await foresee(self.house, pipeline, given, options)}
+
+    async def retry(self, request: Request) -> Any:
+        """Do a run again that failed or was cancelled, where it was done."""
+        return await Library(self.house, self.read).retry(request.path_params["key"])
 
     async def cancel(self, request: Request) -> Any:
         return await cancel(self.house, request.path_params["key"])
@@ -93,18 +75,9 @@ async def shown_run(house: House, key: str, request: Request) -> dict[str, Any]:
     return {**to_json(run), "mark": mark}
 
 
-def _options(said: Any) -> RunOptions:
-    known = RunOptions.__dataclass_fields__
-    if not isinstance(said, Mapping):
-        raise BadInput("'options' must be an object", where="body")
-    if strange := sorted(set(said) - set(known)):
-        raise BadInput(f"there is no option {strange[0][:100]!r}", where="options", hint=", ".join(known))
-    return from_json(RunOptions, said, "options").check()
-
-
-def routes(house: House, read: Callable[[bytes], Pipeline], clusters: Clusters) -> list[BaseRoute]:
-    """``read`` makes a pipeline of a file's bytes, and ``clusters`` gives the one at a host."""
-    runs = _Runs(house, read, clusters)
+def routes(house: House, read: Callable[[bytes], Pipeline]) -> list[BaseRoute]:
+    """``read`` makes a pipeline of a file's bytes."""
+    runs = _Runs(house, read)
 
     async def begin(request: Request) -> Response:
         answered = await answer(runs.begin, 202)(request)
@@ -115,5 +88,6 @@ def routes(house: House, read: Callable[[bytes], Pipeline], clusters: Clusters) 
     return [
         Route("/api/tally/runs", begin, methods=["POST"]),
         Route("/api/tally/runs/{key}/cancel", answer(runs.cancel, 202), methods=["POST"]),
+        Route("/api/tally/runs/{key}/retry", answer(runs.retry, 202), methods=["POST"]),
         Route("/api/tally/runs/{key}/log", answer(runs.log), methods=["GET"]),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from tallystick.core.facts import to_json
 from tallystick.core.pipeline.params import read_params
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.run.events import Run
-from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, text, texts
+from tallystick.doors.api.wire import answer, flag, json_body, options_in, pipeline_in, text, texts
 from tallystick.hub.house import House
 from tallystick.ports.runs.calendar import Calendar
 from tallystick.routines.library import Library
@@ -31,22 +30,20 @@ class _Schedules:
 
     async def add(self, request: Request) -> Any:
         body = await json_body(request)
-        spec, filename = text(body, "spec").encode(), file_name(text(body, "filename", ""))
         said, every_s = texts(body, "params_text"), body.get("every_s", 0)
         at_once = body.get("at_once", 1)
         for name, value in (("every_s", every_s), ("at_once", at_once)):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise BadInput(f"{name!r} must be a whole number", where="body")
-        try:
-            pipeline = await asyncio.to_thread(self.library.read, spec)
-        except BadInput as wrong:
-            raise in_file(wrong, filename) from wrong
+        options = options_in(body)
+        pipeline, spec = await pipeline_in(body, self.library.read)
         asked = Schedule(
             key="",
             name=text(body, "name", "") or pipeline.name,
             spec_digest="",
             timing=Timing(cron=text(body, "cron", ""), every_s=every_s),
             params=read_params(pipeline, said),
+            options=options,
             at_once=at_once,
             catchup=flag(body, "catchup"),
         )

@@ -11,15 +11,26 @@ from typing import Any
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.names import check_name
 from tallystick.core.pipeline.check import check_pipeline
 from tallystick.core.pipeline.params import read_params
 from tallystick.core.pipeline.spec import Pipeline
+from tallystick.core.run.options import KUBEFLOW, RunOptions
 from tallystick.core.study import Study
 from tallystick.doors.api.space import check_space, one_of, read_space
-from tallystick.doors.api.wire import answer, file_name, in_file, json_body, text, texts
+from tallystick.doors.api.wire import (
+    answer,
+    file_name,
+    in_file,
+    json_body,
+    options_in,
+    pipeline_in,
+    text,
+    texts,
+)
 from tallystick.hub.house import House
+from tallystick.routines.begin import check_given, check_options
 from tallystick.routines.tune import Hands, begin_study, resume_study, stop_study, tune, whole_study
 
 __all__ = ["routes"]
@@ -41,13 +52,19 @@ class _Studies:
 
     async def begin(self, request: Request) -> Any:
         body = await json_body(request)
-        spec, filename = text(body, "spec").encode(), file_name(text(body, "filename", ""))
-        try:
-            pipeline = await asyncio.to_thread(self.read, spec)
+        options = _options(body)
+
+        def checked(spec: bytes) -> Pipeline:
+            pipeline = self.read(spec)
             check_pipeline(pipeline)
-        except BadInput as wrong:
-            raise in_file(wrong, filename) from wrong
-        draft = self._draft(body, pipeline)
+            return pipeline
+
+        pipeline, spec = await pipeline_in(body, checked)
+        check_options(self.house, pipeline, options)
+        draft = replace(self._draft(body, pipeline), options=options)
+        searched = {one.name for one in draft.space}
+        left = {p.name: p.default for p in pipeline.params if p.name not in searched}
+        await check_given(self.house, pipeline, {**left, **draft.params}, options)
         return self._go_on(await begin_study(self.house, draft, spec))
 
     def _draft(self, body: Mapping[str, Any], pipeline: Pipeline) -> Study:
@@ -104,6 +121,18 @@ class _Studies:
 def _named(where: str, filename: str) -> str:
     """The space's file in the place of the word for it."""
     return filename if where == "space" and filename else where
+
+
+def _options(body: Mapping[str, Any]) -> RunOptions:
+    """How each trial is to be done; NotSupported where nobody would learn what came of it."""
+    said = body.get("options")
+    if isinstance(said, Mapping) and said.get("on") == KUBEFLOW:
+        what = "what a cluster's steps put out is not seen here, and a trial's metric is among it"
+        raise NotSupported(what, where="on", hint="--on ray, or leave it out")
+    options = options_in(body)
+    if options.experiment or options.parent_record:
+        raise BadInput("a study's trials are filed below the study", where="options")
+    return options
 
 
 def _metric(name: str) -> str:

@@ -9,13 +9,14 @@ import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from tallystick.core.errors import BadInput, Failed, TallyError, TooLarge, Unavailable
-from tallystick.core.facts import to_json
+from tallystick.core.facts import from_json, to_json
+from tallystick.core.run.options import RunOptions
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -25,11 +26,14 @@ __all__ = [
     "in_file",
     "json_body",
     "number",
+    "options_in",
+    "pipeline_in",
     "save_body",
     "text",
     "texts",
 ]
 
+P = TypeVar("P")
 _log = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 12 * 1024 * 1024
@@ -122,6 +126,25 @@ def in_file(wrong: BadInput, name: str) -> BadInput:
     whole = wrong.where in (*_WHOLE_FILE, name, repr(name))
     where = name if whole else f"{name}: {wrong.where}"
     return type(wrong)(wrong.what, where=where if name else wrong.where, hint=wrong.hint)
+
+
+async def pipeline_in(body: Mapping[str, Any], read: Callable[[bytes], P]) -> tuple[P, bytes]:
+    """What ``read`` makes of the file in the field ``spec``, and its bytes; its errors name ``filename``."""
+    spec, filename = text(body, "spec").encode(), file_name(text(body, "filename", ""))
+    try:
+        return await asyncio.to_thread(read, spec), spec
+    except BadInput as wrong:
+        raise in_file(wrong, filename) from wrong
+
+
+def options_in(body: Mapping[str, Any]) -> RunOptions:
+    """The field ``options``: how a run is to be done; BadInput for what nobody knows, or what cannot be."""
+    said, known = body.get("options", {}), RunOptions.__dataclass_fields__
+    if not isinstance(said, Mapping):
+        raise BadInput("'options' must be an object", where="body")
+    if strange := sorted(set(said) - set(known)):
+        raise BadInput(f"there is no option {strange[0][:100]!r}", where="options", hint=", ".join(known))
+    return from_json(RunOptions, said, "options").check()
 
 
 def flag(body: Mapping[str, Any], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The commands about runs: run, cancel, logs."""
+"""The commands about runs: run, retry, cancel, logs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,23 @@ from tallystick.doors.cli.debug import debug_newest
 from tallystick.terminal.client import POLL_S, path_part
 from tallystick.terminal.context import Tally, common, goes_on
 
-__all__ = ["COMMANDS", "begin_run", "follow_run"]
+__all__ = ["COMMANDS", "begin_run", "follow_run", "pairs", "where"]
 
 ENDED = ("succeeded", "failed", "cancelled")
+_ON = click.option("--on", metavar="NAME", default="", help="Run elsewhere: ray, or kubeflow with --host.")
+_HOST = click.option("--host", metavar="URL", default="", help="Where that Kubeflow is.")
+_COMMANDS = click.option("--allow-commands", "commands", is_flag=True,
+                         help="Let container commands run on this machine, in the sandbox.")  # fmt: skip
+_NO_GPUS = click.option("--no-gpus", is_flag=True, help="Run steps that ask for GPUs without any.")
+
+
+def where(command: Any) -> Any:
+    """The options that say where runs are to be done, and with what."""
+    return _ON(_HOST(_COMMANDS(_NO_GPUS(command))))
+
+
+_SAID = ("verify_share", "seed", "no_gpus", "commands", "on", "host", "experiment")
+"""Options of a run that are said as they are sent."""
 
 
 @click.command()
@@ -40,10 +54,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 @click.option("--verify-cache", "verify_share", type=click.FloatRange(0, 1), metavar="SHARE", default=0.0,
               help="Make this share of what the cache has again, and compare.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, help="Steps find one of their own in TALLY_SEED.")
-@click.option("--allow-commands", "commands", is_flag=True,
-              help="Let container commands run on this machine, in the sandbox.")  # fmt: skip
-@click.option("--on", metavar="NAME", default="", help="Run elsewhere: ray, or kubeflow with --host.")
-@click.option("--host", metavar="URL", default="", help="Where that Kubeflow is.")
+@where
 @click.option("--experiment", metavar="NAME", default="", help="MLflow's experiment (default: the pipeline).")
 @click.option("--kfp-python", metavar="PYTHON", help="Compile a .py with this Python, which has the kfp SDK.")
 @click.option(
@@ -64,13 +75,13 @@ def run(
     if flags["step"]:
         debug_newest(tally, pipeline, flags["step"], flags["pdb"], flags["yes"], python)
         return
-    wanted = _pairs(registers, "--register", "OUTPUT=NAME")
+    wanted = pairs(registers, "--register", "OUTPUT=NAME")
     _check_wanted(wanted, flags["no_wait"])
-    given, no_wait = _pairs(params, "-p", "NAME=VALUE"), flags["no_wait"]
+    given, no_wait = pairs(params), flags["no_wait"]
     options = {
         "cache": not flags["no_cache"],
         "cache_age_ms_max": _ms(flags["age"]) if flags["age"] else 0,
-        **{name: flags[name] for name in ("verify_share", "seed", "commands", "on", "host", "experiment")},
+        **{name: flags[name] for name in _SAID},
     }
     if flags["dry_run"]:
         _show_foreseen(tally, begin_run(tally, pipeline, given, options, python, dry_run=True))
@@ -120,16 +131,17 @@ def _check_wanted(wanted: Mapping[str, str], no_wait: bool) -> None:
             )
 
 
-def _pairs(given: tuple[str, ...], option: str, form: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
+def pairs(given: tuple[str, ...], option: str = "-p", form: str = "NAME=VALUE") -> dict[str, str]:
+    """What is said as NAME=VALUE, again and again."""
+    found: dict[str, str] = {}
     for text in given:
         if not re.match(r"[^=]+=", text):
-            raise BadInput(f"{text!r} has no '='", where=option, hint=f"say {option} {form}")
+            raise BadInput(f"{text!r} is not {form}", where=option, hint=f"say {option} {form}")
         name, value = text.split("=", 1)
-        if name in pairs:
+        if name in found:
             raise BadInput(f"{name!r} is said twice", where=option)
-        pairs[name] = value
-    return pairs
+        found[name] = value
+    return found
 
 
 def begin_run(
@@ -152,8 +164,12 @@ def begin_run(
 def follow_run(tally: Tally, key: str, explain: bool = False) -> Any:
     """Say each step as it ends, until the run has ended; Failed when it does not succeed."""
     seen: dict[str, tuple[str, int]] = {}
+    troubles: set[str] = set()
 
     def watch(run: Mapping[str, Any]) -> None:
+        if run["error"] and run["state"] not in ENDED and run["error"] not in troubles:
+            troubles.add(run["error"])
+            tally.screen.say(f"  waiting: {run['error']}")
         for step in run["steps"]:
             now = step["state"], step["attempt"]
             if seen.get(step["path"]) == now:
@@ -181,6 +197,20 @@ def _step_line(step: Mapping[str, Any]) -> str:
     tried = f", try {step['attempt']}" if step["attempt"] > 1 or step["state"] == "backing off" else ""
     line = f"  {step['path']:<32} {step['state']:<11} {took}{tried}".rstrip()
     return f"{line}: {step['error']}" if step["error"] else line
+
+
+@click.command()
+@click.argument("run_key", metavar="RUN")
+@click.option("--no-wait", is_flag=True, help="Return once it has begun.")
+@common
+@click.pass_obj
+def retry(tally: Tally, run_key: str, no_wait: bool) -> None:
+    """Do RUN, which failed or was cancelled, again where it was done. Finished steps come from the cache."""
+    again = tally.hub.post(f"/runs/{path_part(run_key)}/retry")
+    if not no_wait:
+        with goes_on(tally, again["key"], f"stop it with `tally cancel {again['key']}`"):
+            again = follow_run(tally, again["key"])
+    tally.screen.result(again, f"{again['key']} {again['state']}")
 
 
 @click.command()
@@ -252,4 +282,4 @@ def _log(tally: Tally, run_key: str, path: str, follow: bool) -> Iterator[str]:
             time.sleep(POLL_S)
 
 
-COMMANDS = (run, cancel, logs)
+COMMANDS = (run, retry, cancel, logs)

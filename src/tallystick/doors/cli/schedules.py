@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from tallystick.core.errors import BadInput, NotFound
+from tallystick.doors.cli.runs import pairs, where
 from tallystick.terminal.client import path_part
 from tallystick.terminal.context import Tally, check_file, common
 
@@ -35,10 +37,12 @@ def schedule() -> None:
 @click.option("--name", default="", help="What to call it (default: the pipeline's name).")
 @click.option("--at-once", default=1, show_default=True, type=click.IntRange(1, 10), help="Runs at a time.")
 @click.option("--catchup", is_flag=True, help="Make up for every time that was missed, not the latest alone.")
+@where
 @common
 @click.pass_obj
 def add(tally: Tally, /, pipeline: Path, cron: str, every: str, params: tuple[str, ...], **more: Any) -> None:
     """Run PIPELINE, compiled to YAML, whenever it is due. The file is kept as it is now."""
+    options = {name: value for name in ("on", "host", "commands", "no_gpus") if (value := more.pop(name))}
     if bool(cron) == bool(every):
         raise BadInput("say when: either --cron or --every", where="tally schedule add")
     try:
@@ -51,7 +55,8 @@ def add(tally: Tally, /, pipeline: Path, cron: str, every: str, params: tuple[st
         "/schedules",
         spec=spec,
         filename=pipeline.name,
-        params_text=_pairs(params),
+        params_text=pairs(params),
+        options=options,
         cron=cron,
         every_s=_seconds(every) if every else 0,
         **more,
@@ -69,7 +74,7 @@ def list_them(tally: Tally) -> None:
         [
             s["name"],
             s["key"],
-            s["timing"]["cron"] or f"every {_span(s['timing']['every_s'])}",
+            (s["timing"]["cron"] or f"every {_span(s['timing']['every_s'])}") + _on(s["options"]),
             _time(s["next_due_ms"]) if s["enabled"] else "paused",
             f"{s['last_run']} {s['last_state']}" if s["last_run"] else "-",
             s["error"],
@@ -106,15 +111,9 @@ def _key(tally: Tally, which: str) -> str:
     raise NotFound(f"no schedule {which[:100]!r}", where="schedule", hint="tally schedule list")
 
 
-def _pairs(params: tuple[str, ...]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in params:
-        name, found, value = text.partition("=")
-        if not found or not name or name in pairs:
-            why = f"{name!r} is said twice" if name in pairs else f"{text!r} has no '='"
-            raise BadInput(why, where="-p", hint="say -p NAME=VALUE")
-        pairs[name] = value
-    return pairs
+def _on(options: Mapping[str, str]) -> str:
+    """Where its runs are done, where that is not here."""
+    return f", on {options['host'] or options['on']}" if options.get("on") else ""
 
 
 def _seconds(text: str) -> int:

@@ -30,6 +30,7 @@ def status(tally: Tally) -> None:
         f"tallystick {now['version']} at {now['url']} (process {now['pid']})",
         f"  home       {now['home']}",
         f"  sandbox    {now['sandbox']}",
+        *(f"  executor   {name}: {manner}" for name, manner in now.get("executors", {}).items()),
         *_mlflow(now),
         f"  has        {counts}",
         f"  under way  {', '.join(now['under_way']) or 'nothing'}",

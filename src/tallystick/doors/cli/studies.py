@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tallystick.core.errors import BadInput, Failed
+from tallystick.doors.cli.runs import pairs
 from tallystick.terminal.client import path_part
 from tallystick.terminal.context import Tally, check_file, common, goes_on
 
@@ -32,6 +33,9 @@ Noun = Mapping[str, Any]
 @click.option("--failures-max", type=int, metavar="N", help="More failed trials end it.  [default: half]")
 @click.option("--name", metavar="STUDY", help="In MLflow.  [default: the pipeline's name]")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="The same in all trials.")
+@click.option("--on", metavar="NAME", help="Run the trials elsewhere: ray.")
+@click.option("--allow-commands", "commands", is_flag=True, default=None, help="As in `tally run`.")
+@click.option("--no-gpus", is_flag=True, default=None, help="As in `tally run`.")
 @click.option("--resume", metavar="STUDY", help="Have a study go on, with more --trials or --parallel.")
 @click.option("--stop", metavar="STUDY", help="Stop a study; its trials under way are cancelled.")
 @click.option("--no-wait", is_flag=True, help="Return once the study has begun.")
@@ -75,8 +79,9 @@ def _begun(tally: Tally, pipeline: Path, said: dict[str, Any]) -> Any:
     for name in ("objective", "space"):
         if name not in said:
             raise BadInput(f"say --{name}", where="tune")
-    body = {**said, "params_text": _pairs(said.pop("params", ()))}
-    body.pop("params", None)
+    body = {"params_text": pairs(said.pop("params", ())), **said}
+    if options := {name: body.pop(name) for name in ("on", "commands", "no_gpus") if name in body}:
+        body["options"] = options
     space = check_file(body.pop("space"))
     body |= {"spec": _text(check_file(pipeline)), "filename": pipeline.name}
     return tally.hub.post("/studies", **body, space=_text(space), space_filename=space.name)
@@ -87,18 +92,6 @@ def _text(file: Path) -> str:
         return file.read_text("utf-8")
     except UnicodeDecodeError:
         raise BadInput("is not text", where=str(file)) from None
-
-
-def _pairs(given: tuple[str, ...]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for one in given:
-        name, mark, value = one.partition("=")
-        if not mark or not name:
-            raise BadInput(f"{one[:80]!r} is not NAME=VALUE", where="-p")
-        if name in pairs:
-            raise BadInput(f"{name!r} is said twice", where="-p")
-        pairs[name] = value
-    return pairs
 
 
 def _followed(tally: Tally, key: str, quiet: bool) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from tallystick.core.errors import NotFound, NotSupported, TallyError, Unavailable
 from tallystick.core.facts import Fact, from_json, to_json
@@ -17,6 +17,7 @@ from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.signal import DriftLimits
 from tallystick.core.verdict import Policy
 from tallystick.hub.house.inbox import Inbox
+from tallystick.hub.house.log import StepLog
 from tallystick.hub.house.route import Routes
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.catalogue import Catalogue
@@ -24,6 +25,7 @@ from tallystick.ports.clock import Clock
 from tallystick.ports.executor import Door, Executor
 from tallystick.ports.ledger import Ledger
 from tallystick.ports.registry import Registry
+from tallystick.ports.runs.cluster import Cluster
 from tallystick.ports.runs.conditions import Conditions
 from tallystick.ports.runs.journal import Journal
 from tallystick.ports.runs.records import StepRecords
@@ -61,9 +63,11 @@ class House:
     door for one step, named by its run and path (``run-1 train``): the socket to hand to the step, and
     ``records`` takes its record. There is neither where MLflow is not the registry. ``executors`` are others
     than ``executor``, by the name that a run's options give, and ``logs`` are open for the steps that run, by
-    run and path. Of ``environments`` it is known that the ledger has them. ``step_slots`` are held by steps
-    that execute, of all runs together, and ``errand_slots`` by errands that load a model, attack it or
-    measure: ``limits.steps_at_once`` of each.
+    run and path. ``clusters`` gives the one at a host, to which whole runs are handed; Refused for one that
+    the settings do not name. Of ``environments`` it is known that the ledger has them, and of
+    ``empty_log``, a digest, that it is among the artifacts. ``step_slots`` are held by steps that execute, of
+    all runs together, and ``errand_slots`` by errands that load a model, attack it or measure:
+    ``limits.steps_at_once`` of each.
     """
 
     ledger: Ledger
@@ -84,8 +88,10 @@ class House:
     step_door: Callable[[str], AbstractAsyncContextManager[Door]] | None = None
     records: StepRecords | None = None
     executors: dict[str, Executor] = field(default_factory=dict)
-    logs: dict[tuple[str, str], IO[str]] = field(default_factory=dict)
+    clusters: Callable[[str], Cluster] | None = None
+    logs: dict[tuple[str, str], StepLog] = field(default_factory=dict)
     environments: set[str] = field(default_factory=set)
+    empty_log: str = ""
     attack: str = "art"
     tenant: str = DEFAULT_TENANT
     locks: dict[tuple[str, str], asyncio.Lock] = field(default_factory=dict)
@@ -107,6 +113,12 @@ class House:
             known = ", ".join(self.executors) or "none but the hub's own"
             raise NotSupported(f"there is no executor {name[:100]!r}", where="on", hint=f"there is {known}")
         return self.executors[name] if name else self.executor
+
+    def cluster_at(self, host: str) -> Cluster:
+        """The cluster at ``host``; NotSupported where the house hands nothing over."""
+        if self.clusters is None:
+            raise NotSupported("this hub hands nothing to clusters", where=host[:200])
+        return self.clusters(host)
 
     def lock(self, noun: str, key: str) -> asyncio.Lock:
         """One lock for each key: who reads a noun in order to change it holds this meanwhile."""

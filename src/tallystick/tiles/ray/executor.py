@@ -75,11 +75,11 @@ class RayExecutor:
 
     @property
     def manner(self) -> str:
-        """How steps come to be, in words."""
+        """See the port."""
         where = self._options["ray_address"] or "of this machine alone"
         nodes = self._driver.nodes if self._driver and not self._driver.ended else ()
-        many = f", {len(nodes)} nodes" if nodes else ", which is not connected yet"
-        return f"each step on a node of the Ray cluster {where}{many}"
+        many = f", {len(nodes)} node{'s' * (len(nodes) != 1)}" if nodes else ", which is not connected yet"
+        return f"each step on a node of the Ray cluster {where}{many}, in the sandbox {self._wall.name} there"
 
     @property
     def pid(self) -> int:

@@ -13,7 +13,7 @@ from tallystick.core.remedy import Remedy, RemedyAction, RemedyState
 from tallystick.core.run.events import RunState
 from tallystick.core.signal import Drift, Signal
 from tallystick.core.verdict import Finding, Severity, VerdictState
-from tallystick.hub.heal import begin_remedy, carry, propose_remedy
+from tallystick.routines.served.heal import begin_remedy, carry, propose_remedy
 from tests.fakes.house import add_model, add_run, add_table, add_verdict, events
 
 DONE, FAILED = RemedyState.DONE, RemedyState.FAILED

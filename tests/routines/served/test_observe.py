@@ -21,9 +21,9 @@ from tallystick.core.verdict import Policy, Rule
 from tallystick.doors.oip.codec import InferRequest, encode_request
 from tallystick.hub.house import House
 from tallystick.hub.house.route import Routes
-from tallystick.hub.observe import observe
 from tallystick.ports.tile import Place
 from tallystick.ports.traffic import Exchange
+from tallystick.routines.served.observe import observe
 from tallystick.tiles.traffic.files import open_tile
 from tests.fakes.artifacts import MemoryArtifacts
 from tests.fakes.catalogue import FakeCatalogue

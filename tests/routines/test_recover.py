@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -14,16 +15,18 @@ from tallystick.core.errors import NotFound, Unavailable
 from tallystick.core.names import digest_of
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState
 from tallystick.core.run.events import Began, Run, RunState, Step, StepEnded, StepState
+from tallystick.core.run.options import KUBEFLOW, RunOptions
 from tallystick.core.run.record import write_event, write_step
 from tallystick.core.values import Values
 from tallystick.core.verdict import Verdict, VerdictState
-from tallystick.hub import recover as module
 from tallystick.hub.execute import cancel
 from tallystick.hub.house import removal
 from tallystick.hub.house.whole import whole_run
-from tallystick.hub.recover import end_records, give_up, recover
 from tallystick.ports.runs.journal import Entry
+from tallystick.routines import recover as module
+from tallystick.routines.recover import end_records, give_up, recover
 from tests.fakes.house import add_model, add_run, add_verdict, events, until
+from tests.fakes.runs.cluster import FakeCluster
 from tests.hub.runs.steps import planned, side_by_side
 
 WHY = "the hub stopped meanwhile"
@@ -248,15 +251,25 @@ async def test_giving_up_waits_for_a_ledger_that_cannot_be_written(house):
     assert (await house.get("verdict", verdict.key, Verdict)).state is VerdictState.FAILED
 
 
-async def test_a_run_that_another_machine_executes_is_followed_and_not_executed(house):
-    away = replace(await planned(house, side_by_side("a")), away="there-1")
-    await house.tell("run", away.key, "submitted", away)
-    followed = []
-
-    async def follow(run):
-        followed.append(run.key)
-
-    await recover(house, unread, lambda run: follow(run) if run.away else None)
+async def test_a_run_that_a_cluster_executes_is_followed_and_not_executed(house):
+    run = replace(await planned(house, side_by_side("a")), away="id-run-1")
+    run = replace(run, options=RunOptions(on=KUBEFLOW, host="http://localhost:1"))
+    await house.tell("run", run.key, "submitted", run)
+    cluster = FakeCluster()
+    cluster.ended["id-run-1"] = RunState.SUCCEEDED
+    house.clusters = lambda host: cluster
+    await recover(house, unread)
     await until(lambda: not house.tasks)
-    assert followed == [away.key]
-    assert (await house.get("run", away.key, Run)).state is RunState.RUNNING
+    assert (await house.get("run", run.key, Run)).state is RunState.SUCCEEDED
+    assert (cluster.submitted, house.executor.ran) == ([], [])
+
+
+async def test_a_run_whose_cluster_may_not_be_called_any_more_is_given_up(house):
+    options = RunOptions(on=KUBEFLOW, host="http://localhost:1")
+    run = replace(await planned(house, side_by_side("a")), options=options)
+    await house.tell("run", run.key, "planned", run)
+    house.rescue = partial(give_up, house)
+    await recover(house, unread)
+    await until(lambda: not house.tasks)
+    ended = await house.get("run", run.key, Run)
+    assert (ended.state, "hands nothing to clusters" in ended.error) == (RunState.FAILED, True)

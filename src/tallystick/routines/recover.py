@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tallystick.core.errors import Damaged, TallyError
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.remedy import Remedy, RemedyState, move
 from tallystick.core.run.events import Run, RunState, StepState, snapshots_of
+from tallystick.core.run.options import KUBEFLOW
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.execute import execute
 from tallystick.hub.house import House
@@ -21,14 +21,12 @@ from tallystick.hub.house.pins import pins_of
 from tallystick.hub.house.recorder import MARK, begin_record, end_record
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.whole import with_steps
+from tallystick.routines.begin import follow
 
-__all__ = ["Elsewhere", "PipelineReader", "end_records", "give_up", "recover"]
+__all__ = ["PipelineReader", "end_records", "give_up", "recover"]
 
 PipelineReader = Callable[[str], Awaitable[Pipeline]]
 """The pipeline of a run's ``spec_digest``; TallyError where it cannot be read any more."""
-
-Elsewhere = Callable[[Run], Coroutine[Any, Any, Any] | None]
-"""What follows a run that is executed elsewhere; None for one that is not."""
 
 INTERRUPTED = "the hub stopped meanwhile"
 
@@ -36,14 +34,12 @@ TIDY_WAIT_S = 5.0
 """How long a start waits for what was left behind to be removed: millions of files take minutes."""
 
 
-async def recover(
-    house: House, read: PipelineReader, elsewhere: Elsewhere | None = None
-) -> tuple[Sequence[Path], Sequence[str]]:
+async def recover(house: House, read: PipelineReader) -> tuple[Sequence[Path], Sequence[str]]:
     """Take up what a hub that died had under way, or end it, and empty the scratch folder but for the marks
     of ingests.
 
     Runs go on where their journals end, in the background: ``read`` gives a run's pipeline by its
-    ``spec_digest``, and ``elsewhere`` follows those that another machine executes. Runs of a tallystick that
+    ``spec_digest``. Those that a cluster executes are followed. Runs of a tallystick that
     kept no journal, verdicts and remedies are ended. Endpoints need nothing here: settling starts what is
     wished. What comes back is work for the background: marks of ingests that were cut off (the catalogue is
     to be reconciled with the ledger, and then they go), and MLflow's run ids of runs that were ended here
@@ -54,7 +50,7 @@ async def recover(
     left = [path for path in house.scratch.iterdir() if path not in (*marks, *unfinished)]  # before new ones
     for mark in unfinished:
         house.start(mark.name, _record(house, mark.name.removeprefix(MARK)))
-    records = await _runs(house, read, elsewhere)
+    records = await _runs(house, read)
     for noun, kind in (("verdict", Verdict), ("remedy", Remedy)):
         for found in await house.all(noun, kind):
             await _end(house, noun, found, INTERRUPTED)
@@ -63,14 +59,14 @@ async def recover(
     return marks, records
 
 
-async def _runs(house: House, read: PipelineReader, elsewhere: Elsewhere | None) -> list[str]:
+async def _runs(house: House, read: PipelineReader) -> list[str]:
     """Take up every run that has not ended; MLflow's run ids of those that cannot be, and are ended."""
     records = []
     for run in reversed(await house.all("run", Run)):
         if run.state.ended:
             continue
-        if elsewhere and (follow := elsewhere(run)):
-            house.start(run.key, follow)
+        if run.options.on == KUBEFLOW:
+            house.start(run.key, follow(house, run))
         elif run.steps:  # an older tallystick kept them here, and no journal
             await _end(house, "run", run, INTERRUPTED)
             records += [run.record_id] if run.record_id else []

@@ -1,0 +1,1 @@
+"""What keeps models as they should be while they serve: settle, observe, heal."""
