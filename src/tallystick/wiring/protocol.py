@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import sys
 import termios
+from collections.abc import Sequence
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -55,6 +56,7 @@ class BoundedHttp(HttpToolsProtocol):
     _untaken_bytes = 0
     _looking: asyncio.TimerHandle | None = None
     _ended = False
+    _asked: Sequence[Any] = ()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Another connection; others end when there are too many."""
@@ -176,6 +178,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         self._forget_timer()
         super().on_headers_complete()
+        asked = (*self._asked, self.cycle)  # None where it was a request to speak another protocol
+        self._asked = [cycle for cycle in asked if cycle and not cycle.response_complete]
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body. Between two, as after the last, there is little: a chunk's head, trailers."""
@@ -190,6 +194,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._looking.cancel()
             self._looking = None
         super().connection_lost(exc)
+        self._answer_no_more()
 
     def _forget_timer(self) -> None:
         if self._too_late is not None:
@@ -204,7 +209,25 @@ class BoundedHttp(HttpToolsProtocol):
         elif not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % status)
             self.transport.close()
+            self._answer_no_more()
+
+    def send_400_response(self, msg: str) -> None:
+        """To what is no HTTP; not to who was ended as it was read."""
+        if not self._ended:
+            super().send_400_response(msg)
+            self._answer_no_more()
 
     def _abort(self) -> None:
         self._ended = True
         self.transport.abort()
+        self._answer_no_more()
+
+    def _answer_no_more(self) -> None:
+        """Whoever answers a request of this connection may stop: writing to it would be an error by now.
+
+        uvicorn tells the newest request alone, and the one that is being answered is the oldest.
+        """
+        for cycle in self._asked:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._asked = ()
