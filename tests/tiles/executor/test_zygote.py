@@ -174,17 +174,13 @@ async def test_a_zygote_that_died_at_rest_is_not_missed(sandbox, tmp_path):
 
 
 async def test_a_keeper_that_is_killed_takes_its_step_along(sandbox, tmp_path):
-    executor = opened(sandbox, tmp_path)
-    await outcome(executor, tmp_path, step("pass"))
-    async with asyncio.timeout(DEADLINE_S):
-        while not (keepers := keepers_in(tmp_path)):  # noqa: ASYNC110  other processes set no event here
-            await asyncio.sleep(0.01)
-    begun = asyncio.Event()
+    executor, begun = opened(sandbox, tmp_path), asyncio.Event()
     job = Job("run/it", step("import time\nprint('on')\ntime.sleep(600)"), tmp_path / "work")
     task = asyncio.create_task(executor.run(job, lambda _: begun.set()))
     await asyncio.wait_for(begun.wait(), DEADLINE_S)
-    kill(keepers)
-    assert (await task).error.startswith("killed by SIGKILL")
+    kill(keepers_in(tmp_path))
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await task).error.startswith("killed by SIGKILL")
     assert (await outcome(executor, tmp_path, step("pass"))).error == ""
 
 
