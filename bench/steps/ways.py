@@ -43,12 +43,14 @@ def tallystick(sandbox_name: str, folder: Path, works: Callable[[Way], None]) ->
     from tallystick.core.pipeline.spec import Component, Function, Param, ParamType
     from tallystick.ports.executor import Job
     from tallystick.ports.tile import Place
+    from tallystick.tiles.bases import local as bases
     from tallystick.tiles.executor import local
 
     scratch = folder / "scratch"
     scratch.mkdir()
     sandbox = import_module(f"tallystick.tiles.sandbox.{sandbox_name}").open_tile(Place(folder))
-    executor = local.open_tile(Place(folder, parts={"sandbox": sandbox}))
+    parts = {"sandbox": sandbox, "bases": bases.open_tile(Place(folder))}
+    executor = local.open_tile(Place(folder, parts=parts))
     number = ParamType.INTEGER
     made = {
         kind: Component(

@@ -21,6 +21,7 @@ from tallystick.hub.plan import plan
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
 from tallystick.tiles.artifacts.local import open_tile as open_artifacts
+from tallystick.tiles.bases.local import open_tile as open_bases
 from tallystick.tiles.clock.system import open_tile as open_clock
 from tallystick.tiles.conditions.cel import open_tile as open_conditions
 from tallystick.tiles.environments.local import open_tile as open_environments
@@ -47,6 +48,7 @@ async def opened_house(folder: Path, index: str = "", *, walls: bool = True) -> 
         parts["environments"] = open_environments(
             Place(folder, {"package_indexes": index}, {"process_sandbox": process.open_tile(place)})
         )
+    parts["bases"] = open_bases(Place(folder, parts=dict(parts)))
     house = make_house(
         folder,
         sandbox=sandbox,

@@ -8,15 +8,22 @@ from tallystick.core.pipeline.spec import Component, Function
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.executor_steps import HEAD
+from tallystick.tiles.bases import local as bases
 from tallystick.tiles.executor import local
 
-__all__ = ["opened", "outcome", "step"]
+__all__ = ["opened", "outcome", "place_on", "step"]
+
+
+def place_on(sandbox, home, options=None, *, environments=None):
+    """Where the local executor opens; ``environments`` builds what is not installed."""
+    stands = bases.open_tile(Place(home, parts={"environments": environments}))
+    return Place(home, options or {}, {"sandbox": sandbox, "bases": stands})
 
 
 def opened(sandbox, tmp_path, **options):
     """The local executor; its steps may have their folders, inputs and sockets anywhere in ``tmp_path``."""
     options.setdefault("step_folders", [tmp_path])
-    return local.open_tile(Place(tmp_path, options, {"sandbox": sandbox}))
+    return local.open_tile(place_on(sandbox, tmp_path, options))
 
 
 def step(body, *, returns="", arguments="", **fields):

@@ -25,8 +25,7 @@ from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.core.run.options import Pins, RunOptions
 from tallystick.core.values import Environment
 from tallystick.hub.execute import execute
-from tallystick.hub.house.pins import pins_of
-from tallystick.hub.house.whole import whole_run
+from tallystick.hub.house.whole import pins_of, whole_run
 from tallystick.ports.executor import Outcome
 from tallystick.routines.recover import recover
 from tallystick.routines.reproduce import reproduce

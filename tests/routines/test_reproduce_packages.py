@@ -17,7 +17,7 @@ from tallystick.tiles.environments import local as environments
 from tallystick.tiles.executor import local
 from tallystick.tiles.sandbox import process
 from tests.fakes.house import make_house
-from tests.fakes.steps import step
+from tests.fakes.steps import place_on, step
 from tests.tiles.environments.index import Index, served, wheel
 
 BODY = "import tinyone\nreturn tinyone.version"
@@ -39,8 +39,8 @@ async def house(tmp_path, index):
     home.mkdir()
     sandbox = process.open_tile(Place(home))
     built = environments.open_tile(Place(home, {"package_lock_age_s": 1}, {"process_sandbox": sandbox}))
-    parts = {"sandbox": sandbox, "environments": built}
-    house = make_house(tmp_path, executor=local.open_tile(Place(home, {"step_folders": [tmp_path]}, parts)))
+    place = place_on(sandbox, home, {"step_folders": [tmp_path]}, environments=built)
+    house = make_house(tmp_path, executor=local.open_tile(place))
     yield house
     await sandbox.close()
     await house.sandbox.close()

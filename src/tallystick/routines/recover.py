@@ -17,10 +17,9 @@ from tallystick.core.run.options import KUBEFLOW
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.hub.execute import execute
 from tallystick.hub.house import House
-from tallystick.hub.house.pins import pins_of
 from tallystick.hub.house.recorder import MARK, begin_record, end_record
 from tallystick.hub.house.removal import remove
-from tallystick.hub.house.whole import with_steps
+from tallystick.hub.house.whole import pins_of, with_steps
 from tallystick.routines.begin import follow
 
 __all__ = ["PipelineReader", "end_records", "give_up", "recover"]

@@ -14,10 +14,9 @@ from tallystick.core.run.events import Run
 from tallystick.core.run.options import KUBEFLOW, Pins
 from tallystick.core.values import ArtifactRef, Environment
 from tallystick.hub.house import House
-from tallystick.hub.house.pins import imported_by, pins_of
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import export_table
-from tallystick.hub.house.whole import whole_run
+from tallystick.hub.house.whole import imported_by, pins_of, whole_run
 from tallystick.ports.executor import Executor, Job
 
 __all__ = ["reproduce"]

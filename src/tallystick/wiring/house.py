@@ -134,6 +134,7 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
         return open_tile(port, name, place)
 
     parts["environments"] = tile("environments", "uv")
+    parts["bases"] = tile("bases", "local")
     executor, executors = _executors(settings, place)
     ledger = tile("ledger", settings.ledger)  # the journals of runs are in the same database
     house = House(

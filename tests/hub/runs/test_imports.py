@@ -26,7 +26,7 @@ from tallystick.core.pipeline.spec import (
 from tallystick.core.run.events import RunState
 from tallystick.core.run.foresee import Foreseen
 from tallystick.hub.execute import execute
-from tallystick.hub.house.pins import imported_by
+from tallystick.hub.house.whole import imported_by
 from tallystick.hub.plan import foresee, plan
 from tests.hub.runs.steps import component, planned
 

@@ -20,7 +20,7 @@ from tallystick.tiles.environments.folders import Folders
 from tallystick.tiles.environments.room import make_room, size_of
 from tallystick.tiles.executor import local as executors
 from tallystick.tiles.sandbox import process
-from tests.fakes.steps import step
+from tests.fakes.steps import place_on, step
 from tests.tiles.environments.index import wheel
 from tests.tiles.environments.test_environments import made, python, wanting
 
@@ -261,8 +261,7 @@ def test_the_limit_is_a_whole_number(opened, wrong):
 async def test_what_a_step_or_its_zygote_has_stays(opened, index, below, sandbox, tmp_path):
     """A zygote at rest has opened files of its environment, and forks more from them."""
     (tmp_path / "home" / "scratch").mkdir(parents=True)
-    place = Place(tmp_path / "home", {}, {"sandbox": sandbox, "environments": opened(**NONE)})
-    executor = executors.open_tile(place)
+    executor = executors.open_tile(place_on(sandbox, tmp_path / "home", environments=opened(**NONE)))
 
     async def ran(package, number):
         what = step("import tinyone\nreturn int(tinyone.version[0])", **INT)

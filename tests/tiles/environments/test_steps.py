@@ -10,9 +10,8 @@ import pytest
 from tallystick.core.errors import NotSupported, Refused
 from tallystick.core.pipeline.spec import Function, Param, ParamType
 from tallystick.ports.executor import Job
-from tallystick.ports.tile import Place
 from tallystick.tiles.executor import local
-from tests.fakes.steps import step
+from tests.fakes.steps import place_on, step
 from tests.tiles.conftest import WALLS
 from tests.tiles.environments.index import wheel
 
@@ -27,7 +26,7 @@ def wall(request, open_sandbox, tmp_path):
 @pytest.fixture
 def executor(wall, opened, tmp_path):
     (tmp_path / "home" / "scratch").mkdir(parents=True)
-    return local.open_tile(Place(tmp_path / "home", {}, {"sandbox": wall, "environments": opened()}))
+    return local.open_tile(place_on(wall, tmp_path / "home", environments=opened()))
 
 
 def needing(what, *packages, **fields):
@@ -106,7 +105,7 @@ async def test_what_is_installed_beside_the_hub_is_taken_from_there(executor, in
 
 
 async def test_without_a_builder_the_extra_is_named(wall, tmp_path):
-    executor = local.open_tile(Place(tmp_path, {}, {"sandbox": wall}))
+    executor = local.open_tile(place_on(wall, tmp_path))
     for what in (
         needing(step("pass"), "tinyone"),
         needing(step("pass"), "packaging", index_urls=("https://own.invalid",)),
@@ -139,7 +138,7 @@ async def test_behind_bubblewrap_a_package_sees_no_more_than_its_step(index, ope
     wall = open_sandbox("bubblewrap", tmp_path / "home")
     scratch, mark = tmp_path / "home" / "scratch", uuid.uuid4().hex
     (scratch / "somebody-else-s").mkdir(parents=True)
-    executor = local.open_tile(Place(tmp_path / "home", {}, {"sandbox": wall, "environments": opened()}))
+    executor = local.open_tile(place_on(wall, tmp_path / "home", environments=opened()))
     evil = EVIL.format(scratch=str(scratch), mark=mark)
     files = {
         "numpy/__init__.py": evil,
@@ -168,7 +167,7 @@ async def test_a_package_cannot_take_the_place_of_the_environment_s_python(execu
 async def test_behind_bubblewrap_an_environment_cannot_be_written(index, open_sandbox, tmp_path, opened):
     wall = open_sandbox("bubblewrap", tmp_path / "home")
     (tmp_path / "home" / "scratch").mkdir(parents=True)
-    executor = local.open_tile(Place(tmp_path / "home", {}, {"sandbox": wall, "environments": opened()}))
+    executor = local.open_tile(place_on(wall, tmp_path / "home", environments=opened()))
     body = (
         "import os, tinyone, sys\n"
         "def writable(path):\n"
@@ -193,7 +192,7 @@ async def test_behind_bubblewrap_a_package_s_start_finds_no_way_to_the_zygote(
     """Of what its process has from the keeper, only where it says what is wrong is open by then."""
     wall = open_sandbox("bubblewrap", tmp_path / "home")
     (tmp_path / "home" / "scratch").mkdir(parents=True)
-    executor = local.open_tile(Place(tmp_path / "home", {}, {"sandbox": wall, "environments": opened()}))
+    executor = local.open_tile(place_on(wall, tmp_path / "home", environments=opened()))
     spy = (
         "import os; os.environ['THERE'] = ' '.join(os.readlink(f.path) for f in os.scandir('/proc/self/fd'))"
     )

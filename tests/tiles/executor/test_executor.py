@@ -13,7 +13,6 @@ from tallystick.ports.tile import Place
 from tallystick.proofs.executor import ExecutorProof
 from tallystick.proofs.executor_steps import STEPS, component
 from tallystick.tiles.executor import local
-from tallystick.tiles.executor.installed import check_packages
 from tallystick.tiles.sandbox import bubblewrap, process
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.steps import opened, outcome, step
@@ -161,26 +160,6 @@ async def test_a_folder_that_is_a_link_now_gets_no_file(sandbox, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("package", "said"),
-    [
-        ("pytest<1", "is installed"),
-        ("pytest @ https://example.invalid/x.whl", "an address"),
-        ("--index-url=https://example.invalid", "not a plain requirement"),
-        ("./folder", "not a plain requirement"),
-        ("no-such-package-of-anybody", "not installed"),
-    ],
-)
-def test_packages_that_are_not_here(package, said):
-    with pytest.raises(NotSupported, match=said) as wrong:
-        check_packages([package], "it")
-    assert "name==1.2" in wrong.value.hint or "tallystick[environments]" in wrong.value.hint
-
-
-def test_packages_that_are_here():
-    check_packages(["pytest", "PyYAML>=5", "coverage[toml]", "nothing; python_version < '3'"], "it")
-
-
-@pytest.mark.parametrize(
     "changed",
     [
         {"code": Function("a b", "...")},
@@ -226,6 +205,8 @@ def test_options_are_whole_numbers(tmp_path, value):
 def test_without_a_sandbox_or_kfp(tmp_path, monkeypatch):
     with pytest.raises(Unavailable, match="sandbox"):
         local.open_tile(Place(tmp_path))
+    with pytest.raises(Unavailable, match="bases"):
+        local.open_tile(Place(tmp_path, parts={"sandbox": process.open_tile(Place(tmp_path))}))
     monkeypatch.setattr(local, "version", _absent)
     with pytest.raises(MissingTile, match="pip install --no-deps kfp"):
         opened(process.open_tile(Place(tmp_path)), tmp_path)

@@ -89,12 +89,14 @@ from tallystick.core.pipeline.spec import Component, Function
 from tallystick.crew.relay import same_user
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
+from tallystick.tiles.bases import local as bases
 from tallystick.tiles.executor import local
 
 async def main(tile, zygotes, folder, source):
     sandbox = import_module("tallystick.tiles.sandbox." + tile).open_tile(Place(Path(folder)))
     options = {"step_folders": [folder], "step_zygotes": int(zygotes)}
-    executor = local.open_tile(Place(Path(folder), options, {"sandbox": sandbox}))
+    parts = {"sandbox": sandbox, "bases": bases.open_tile(Place(Path(folder)))}
+    executor = local.open_tile(Place(Path(folder), options, parts))
     job = Job("run/it", Component("it", Function("it", source)), Path(folder) / "work")
     await executor.run(job, lambda line: print(line, flush=True))
 

@@ -19,11 +19,12 @@ from tallystick.core.wall import Wall
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.proofs.sandbox import TREE, marked
-from tallystick.tiles.executor import running
+from tallystick.tiles.bases import local as bases
+from tallystick.tiles.executor import local, running
 from tallystick.tiles.executor.python import HUB, Python
 from tallystick.tiles.executor.zygote import CannotFork, Order, start_zygote
 from tallystick.tiles.sandbox import process
-from tests.fakes.steps import opened, outcome, step
+from tests.fakes.steps import opened, outcome, place_on, step
 
 DEADLINE_S = 60
 STRUCT = {"returns": "dict", "out_params": (Param("Output", ParamType.STRUCT),)}
@@ -238,9 +239,10 @@ def _order_of(pid):
 
 async def test_new_packages_make_a_new_zygote(sandbox, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "LOOK_EVERY_S", 0)
-    executor, seen = opened(sandbox, tmp_path), set()
+    place, seen = place_on(sandbox, tmp_path, {"step_folders": [tmp_path]}), set()
+    executor = local.open_tile(place)
     for stamp in ("before", "before", "after"):
-        monkeypatch.setattr(running, "environment_stamp", lambda now=stamp: now)
+        monkeypatch.setattr(bases, "environment_stamp", lambda now=stamp: now)
         assert (await outcome(executor, tmp_path, step("pass"))).error == ""
         seen |= {_order_of(pid) for pid in zygotes(tmp_path)} - {b""}
     assert len(seen) == 2

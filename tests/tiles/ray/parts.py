@@ -16,7 +16,7 @@ from tallystick.ports.tile import Place
 from tallystick.tiles.executor import local
 from tallystick.tiles.ray.executor import open_tile
 from tallystick.tiles.sandbox import bubblewrap, process
-from tests.fakes.steps import step
+from tests.fakes.steps import place_on, step
 
 STRING = {"returns": "str", "out_params": (Param("Output", ParamType.STRING),)}
 QUIET = {
@@ -88,7 +88,7 @@ class Opened:
             self.sandbox = wall.open_tile(Place(home))
         except Unavailable:
             self.sandbox = process.open_tile(Place(home))
-        here = local.open_tile(Place(home, options, {"sandbox": self.sandbox}))
+        here = local.open_tile(place_on(self.sandbox, home, options))
         parts = {"sandbox": self.sandbox, "process_sandbox": self.process, "executor": here}
         self.executor = open_tile(Place(home, options, parts))
 

@@ -91,6 +91,7 @@ class Machine:
             parts["process_sandbox"] = open_tile("sandbox", "process", Place(home))
         if "uv" in known_tiles("environments"):
             parts["environments"] = open_tile("environments", "uv", Place(home, plan["options"], dict(parts)))
+        parts["bases"] = open_tile("bases", "local", Place(home, parts=dict(parts)))
         roots = [root for root, _, _ in plan["roots"]] if in_place else []
         return cls(home, {**plan["options"], "step_folders": own + roots}, sandbox, parts, {})
 

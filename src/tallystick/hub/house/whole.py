@@ -1,4 +1,4 @@
-"""Runs as people look at them: the ledger's run with the journal's steps in it."""
+"""Runs as people look at them: the ledger's run with the journal's steps in it; what others take of one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tallystick.core.run.events import Run, Step, StepState
+from tallystick.core.run.options import Pins
 from tallystick.core.run.record import read_step
+from tallystick.core.values import ArtifactRef, Environment
 from tallystick.hub.house.parts import House
 from tallystick.ports.runs.journal import Journal
 
-__all__ = ["ended_with", "run_since", "whole_run", "with_steps"]
+__all__ = ["ended_with", "imported_by", "pins_of", "run_since", "whole_run", "with_steps"]
 
 LEFT = "the run was given up"
 
@@ -52,3 +54,22 @@ def ended_with(run: Run, step: Step) -> Step:
         return step
     error = step.error or LEFT
     return replace(step, state=StepState.CANCELLED, error=error, ended_ms=max(step.started_ms, run.ended_ms))
+
+
+async def pins_of(house: House, run: Run) -> Pins:
+    """What ``run`` takes from the run that it reproduces; nothing, where it reproduces none.
+
+    Packages are pinned where they were locked. What is installed beside the hub is as it is now.
+    """
+    if not run.reproduces:
+        return Pins()
+    steps = (await whole_run(house, run.reproduces)).steps
+    found = {d: await house.find("environment", d, Environment) for d in {s.environment for s in steps} if d}
+    locked = {digest for digest, environment in found.items() if environment and environment.lock}
+    environments = {step.path: step.environment for step in steps if step.environment in locked}
+    return Pins(environments, {step.path: step.outputs for step in steps if imported_by(step)})
+
+
+def imported_by(step: Step) -> list[ArtifactRef]:
+    """What an importer brought in: of all that steps put out, only that has a URI."""
+    return [ref for refs in step.outputs.artifacts.values() for ref in refs if ref.uri]

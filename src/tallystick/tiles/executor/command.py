@@ -14,6 +14,7 @@ from typing import Any
 from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.names import canonical_json
 from tallystick.core.pipeline.spec import Command
+from tallystick.ports.runs.bases import PROGRAMS
 
 __all__ = ["argv_of", "check_command"]
 
@@ -26,7 +27,6 @@ _SH_KNOWS_MORE = re.compile(
     r"(?:^|[/:-])(?:alpine|busybox|bash|ubi\d*|fedora|centos|rockylinux|almalinux|amazonlinux)(?:[/:@.\d-]|$)"
 )
 """Images whose ``sh`` is bash or busybox's, and knows ``[[`` and ``pipefail``; Debian's does not."""
-_PROGRAMS = "/usr/local/bin:/usr/bin:/bin"
 
 
 def check_command(where: str, command: Command, *, allowed: bool) -> None:
@@ -66,7 +66,7 @@ def argv_of(command: Command, given: Mapping[str, Any], facts: Mapping[str, str]
 
 def _shell(program: str, image: str) -> list[str]:
     """The program, or for ``sh`` of an image whose ``sh`` knows more, bash where this machine has it."""
-    if program in ("sh", "/bin/sh") and _SH_KNOWS_MORE.search(image) and shutil.which("bash", path=_PROGRAMS):
+    if program in ("sh", "/bin/sh") and _SH_KNOWS_MORE.search(image) and shutil.which("bash", path=PROGRAMS):
         return ["bash", "--posix"]
     return [program]
 

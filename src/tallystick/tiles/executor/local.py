@@ -19,13 +19,13 @@ from tallystick.core.errors import BadInput, MissingTile, NotSupported, Unavaila
 from tallystick.core.pipeline.spec import Component
 from tallystick.core.values import Environment
 from tallystick.ports.executor import Job, Outcome
-from tallystick.ports.runs.environments import Environments
+from tallystick.ports.runs.bases import Bases
 from tallystick.ports.tile import Place
-from tallystick.tiles.executor.bases import Bases
 from tallystick.tiles.executor.box import Box, BrokenOutput, check_shape
 from tallystick.tiles.executor.forked import StepLost, StepNotBegun
 from tallystick.tiles.executor.limits import Cores, Limits, TooMuch
 from tallystick.tiles.executor.lines import LOG_BYTES_MAX, Lines, printable
+from tallystick.tiles.executor.python import Python
 from tallystick.tiles.executor.running import Packed, Running
 
 __all__ = ["LocalExecutor", "open_tile"]
@@ -90,7 +90,7 @@ class LocalExecutor:
         lines = Lines(on_log, self._options["step_log_bytes_max"])
         for less in limits.less_than_asked(job.component):
             on_log(less)
-        python = await self._bases.python(job, on_log)
+        python = Python.of(await self._bases.built(job.component, job.environment, on_log))
         with self._cores.taken(limits.cpus * job.component.resources.workers) as cores:
             try:
                 _pack(box, job)  # a few small folders: sooner done than a thread is found for it
@@ -177,13 +177,14 @@ def _one_line(text: str) -> str:
 
 
 def open_tile(place: Place) -> LocalExecutor:
-    """The executor on ``place.parts["sandbox"]``; ``OPTIONS`` says which options there are.
+    """The executor on ``place.parts``: ``sandbox``, for its processes, and ``bases``, for what they run on.
 
-    ``place.parts["environments"]``, where it is given, builds what components ask for.
+    ``OPTIONS`` says which options there are.
     """
-    sandbox = place.parts.get("sandbox")
-    if sandbox is None:
-        raise Unavailable("it stands on a sandbox, and got none", where="executor/local")
+    for part in ("sandbox", "bases"):
+        if part not in place.parts:
+            raise Unavailable(f"it stands on the part {part!r}, and got none", where="executor/local")
+    sandbox, bases = place.parts["sandbox"], place.parts["bases"]
     try:
         version("kfp")
     except PackageNotFoundError:
@@ -199,7 +200,5 @@ def open_tile(place: Place) -> LocalExecutor:
             raise BadInput(f"{value!r} is not a whole number of at least {least}", where=f"option {name}")
     usual = [place.home / name for name in ("scratch", "run", "workspaces")]
     roots = place.options.get("step_folders") or usual
-    environments: Environments | None = place.parts.get("environments")
-    return LocalExecutor(
-        Running(sandbox, options, [Path(root) for root in roots]), Bases(environments), options
-    )
+    running = Running(sandbox, options, [Path(root) for root in roots], bases.stamp)
+    return LocalExecutor(running, bases, options)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tallystick
+from tallystick.ports.runs.bases import PROGRAMS
+from tallystick.ports.runs.environments import Built
 
 __all__ = ["HUB", "Python", "usual_env"]
 
@@ -26,6 +28,14 @@ class Python:
     runtime: str = ""
     shown: tuple[str, ...] = ()
     hold: object = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, built: Built | None) -> Python:
+        """That of an environment; the hub's own for none."""
+        if built is None:
+            return HUB
+        shown = tuple(str(path) for path in built.shown)
+        return cls(str(built.python), str(built.runtime), shown, built.hold)
 
     def path(self, more: str = "") -> dict[str, str]:
         """PYTHONPATH with this package first, where the hub's Python would not find it by itself.
@@ -47,7 +57,7 @@ HUB = Python(sys.executable)
 def usual_env(python: Python, threads: int) -> dict[str, str]:
     """What every step's environment begins with; ``threads`` for numeric libraries."""
     return {
-        "PATH": f"{Path(python.program).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{Path(python.program).parent}:{PROGRAMS}",
         "PYTHONUNBUFFERED": "1",
         "LANG": "C.UTF-8",
         **dict.fromkeys(_THREADS, str(threads)),

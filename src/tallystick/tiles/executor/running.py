@@ -7,7 +7,7 @@ import contextlib
 import json
 import resource
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from tallystick.ports.executor import Job
 from tallystick.ports.sandbox import Sandbox
 from tallystick.tiles.executor.box import Box, bytes_on_disk
 from tallystick.tiles.executor.forked import NobodyThere, StepLost
-from tallystick.tiles.executor.installed import environment_stamp
 from tallystick.tiles.executor.limits import Limits, TooMuch, memory_folder_bytes
 from tallystick.tiles.executor.lines import Lines, Stream
 from tallystick.tiles.executor.pool import Zygotes
@@ -64,15 +63,25 @@ class _Process:
 
 
 class Running:
-    """Runs steps of ``sandbox`` with zygotes that see ``roots``, as far as there are any."""
+    """Runs steps of ``sandbox`` with zygotes that see ``roots``, as far as there are any.
 
-    def __init__(self, sandbox: Sandbox, options: Mapping[str, int], roots: Sequence[Path]) -> None:
+    ``stamp`` changes whenever a package is installed or removed beside the hub.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        options: Mapping[str, int],
+        roots: Sequence[Path],
+        stamp: Callable[[], Hashable],
+    ) -> None:
         self._sandbox = sandbox
         self._options = options
         self._roots = _spelled(roots)
         strength = sandbox.strength()
         self._fence = strength.hides_files or strength.hides_processes or strength.blocks_network
-        self._stamp: object = None
+        self._stamp = stamp
+        self._stamped: Hashable = None
         self._looked_at = -LOOK_EVERY_S
         self._zygotes = Zygotes(
             self._start, options["step_zygotes"], float(options["step_zygote_rest_seconds"])
@@ -146,8 +155,8 @@ class Running:
         if (now := time.monotonic()) < self._looked_at + LOOK_EVERY_S:
             return
         self._looked_at = now
-        if (stamp := environment_stamp()) != self._stamp:
-            self._stamp = stamp
+        if (stamp := self._stamp()) != self._stamped:
+            self._stamped = stamp
             self._zygotes.retire()
 
     def _modules(self, step: Packed) -> frozenset[str]:

@@ -12,9 +12,9 @@ import pytest
 from tallystick.core.pipeline.spec import Command, Component, Function
 from tallystick.core.run.recipe import recipe_of
 from tallystick.core.values import Environment, Values
-from tallystick.tiles.executor import programs
-from tallystick.tiles.executor.bases import Bases
-from tallystick.tiles.executor.programs import command_environment
+from tallystick.tiles.bases import programs
+from tallystick.tiles.bases.local import LocalBases
+from tallystick.tiles.bases.programs import command_environment
 
 HERE = Environment("CPython 3.11.9", "linux x86_64", {"numpy": "2.0"})
 
@@ -105,14 +105,14 @@ def test_a_program_by_its_path_and_none_that_is_not_there(folder, monkeypatch, t
 
 
 def test_a_large_program_is_not_read(folder, monkeypatch):
-    monkeypatch.setattr("tallystick.tiles.executor.programs.READ_BYTES_MAX", 10)
+    monkeypatch.setattr("tallystick.tiles.bases.programs.READ_BYTES_MAX", 10)
     tool = program(folder, "tool", "x" * 11)
     os.utime(tool, ns=(5, 5))
     assert list(seen(folder, "tool").packages.values()) == ["11 bytes of 5"]
 
 
-async def test_the_executor_says_so():
-    bases = Bases(None)
+async def test_it_is_what_a_command_runs_on():
+    bases = LocalBases(None)
     shell = Component("it", Command("image", ("/bin/sh", "-c", "true")))
     found = await bases.environment(shell)
     assert found.packages["/bin/sh"].startswith("sha256:")

@@ -1,31 +1,33 @@
-"""What each component runs on: what is installed beside the hub, or an environment of its own packages."""
+"""What is installed beside the hub, where that is enough for a component; else an environment of its own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from tallystick.core.errors import NotSupported
 from tallystick.core.pipeline.spec import Command, Component, Function
 from tallystick.core.values import Environment
-from tallystick.ports.executor import Job
-from tallystick.ports.runs.environments import Environments
-from tallystick.tiles.executor.installed import check_packages, environment_stamp, installed_environment
-from tallystick.tiles.executor.programs import command_environment
-from tallystick.tiles.executor.python import HUB, Python
+from tallystick.ports.runs.environments import Built, Environments
+from tallystick.ports.tile import Place
+from tallystick.tiles.bases.installed import check_packages, environment_stamp, installed_environment
+from tallystick.tiles.bases.programs import command_environment
 
-__all__ = ["Bases"]
+__all__ = ["LocalBases", "open_tile"]
 
 
-class Bases:
-    """``environments`` builds what is not installed beside the hub; None where nothing does."""
+class LocalBases:
+    """See :class:`tallystick.ports.runs.bases.Bases`.
+
+    ``environments`` builds what is not installed beside the hub; None where nothing does.
+    """
 
     def __init__(self, environments: Environments | None) -> None:
         self._environments = environments
         self._installed: tuple[object, Environment | None] = (None, None)
 
     def check(self, component: Component) -> None:
-        """NotSupported for a package that cannot be had, Refused for an index that is not allowed."""
+        """See the port."""
         own = self._own(component)
         if own is not None and self._environments is not None:
             self._environments.check(own)
@@ -33,7 +35,7 @@ class Bases:
             raise self._without(component.name, own)
 
     async def environment(self, component: Component) -> Environment:
-        """What ``component`` is to run on."""
+        """See the port."""
         own, code = self._own(component), component.code
         if own is None:
             here = await self._beside_the_hub()
@@ -44,16 +46,20 @@ class Bases:
             raise self._without(component.name, own)
         return await self._environments.resolve(own)
 
-    async def python(self, job: Job, on_log: Callable[[str], None]) -> Python:
-        """The Python for a job, built now where it has to be."""
-        code, environment = job.component.code, job.environment
+    async def built(
+        self, component: Component, environment: Environment | None, on_log: Callable[[str], None]
+    ) -> Built | None:
+        """See the port."""
+        code = component.code
         if environment is None or not environment.lock or not isinstance(code, Function):
-            return HUB
+            return None
         if self._environments is None:
-            raise self._without(job.component.name, code)
-        built = await self._environments.build(environment, code, on_log)
-        shown = tuple(str(path) for path in built.shown)
-        return Python(str(built.python), str(built.runtime), shown, built.hold)
+            raise self._without(component.name, code)
+        return await self._environments.build(environment, code, on_log)
+
+    def stamp(self) -> Hashable:
+        """See the port."""
+        return environment_stamp()
 
     def _own(self, component: Component) -> Function | None:
         """The function whose packages are not installed beside the hub, or are to come from elsewhere."""
@@ -84,3 +90,8 @@ class Bases:
             installed = await asyncio.to_thread(installed_environment)
             self._installed = (stamp, installed)
         return installed
+
+
+def open_tile(place: Place) -> LocalBases:
+    """What is not installed, ``place.parts["environments"]`` builds, where it is given."""
+    return LocalBases(place.parts.get("environments"))

@@ -20,7 +20,7 @@ from pathlib import Path
 from tallystick.core.pipeline.spec import Command
 from tallystick.core.pipeline.words import words_of
 from tallystick.core.values import Environment
-from tallystick.tiles.executor.python import HUB, usual_env
+from tallystick.ports.runs.bases import PROGRAMS
 
 __all__ = ["command_environment"]
 
@@ -41,7 +41,7 @@ def command_environment(command: Command, env: Mapping[str, str], here: Environm
 
     ``here`` is what is installed beside the hub.
     """
-    path = env.get("PATH") or usual_env(HUB, 1)["PATH"]
+    path = env.get("PATH") or f"{_OURS}:{PROGRAMS}"
     folders = [folder for folder in path.split(os.pathsep) if folder.startswith("/")]
     search = _Search(os.pathsep.join(folders[:FOLDERS_MAX]))
     for word in sorted(words_of(command)):

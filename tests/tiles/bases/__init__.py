@@ -1,0 +1,1 @@
+"""Tests of the tile that says what components run on."""
