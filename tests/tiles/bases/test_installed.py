@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -67,3 +68,18 @@ async def test_a_package_that_was_installed_shows(tmp_path, monkeypatch):
     assert after.packages["planted"] == "1.2"
     assert after.python == before.python
     assert str(folder) in sys.path
+
+
+def test_what_is_no_package_comes_and_goes_unnoticed(tmp_path, monkeypatch):
+    """A hub may have been started in a folder in which others work."""
+    bases = open_tile(Place(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    stamp = bases.stamp()
+    (tmp_path / "notes.txt").write_text("x")
+    assert bases.stamp() == stamp
+    (tmp_path / "planted-1.2.egg-info").mkdir()
+    planted = bases.stamp()
+    assert planted != stamp
+    os.utime(tmp_path / "planted-1.2.egg-info", (1, 1))
+    (tmp_path / "notes.txt").unlink()
+    assert bases.stamp() not in (stamp, planted), "installed once more"

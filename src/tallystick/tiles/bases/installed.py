@@ -7,7 +7,8 @@ import os
 import platform
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution, distributions
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -18,6 +19,8 @@ from tallystick.core.values import Environment
 
 __all__ = ["check_packages", "environment_stamp", "installed_environment"]
 
+MARKS = (".dist-info", ".egg-info", ".egg-link", ".egg", ".pth")
+"""Of an installed package, one of these lies beside it."""
 EXTRAS_DEPTH_MAX = 5
 """Extras that name extras, as in ``all = ["this[one,two]"]``."""
 
@@ -66,17 +69,28 @@ def _missing(wanted: Requirement, depth: int) -> str | None:
     return None
 
 
-def environment_stamp() -> tuple[tuple[str, int], ...]:
-    """Changes whenever a package is installed or removed: the folders of packages with their change times."""
+def environment_stamp() -> Hashable:
+    """Changes whenever a package is installed or removed: what of packages lies in which folder, since when.
+
+    Other files come and go in such folders, as the one that a hub was started in is among them.
+    """
     return tuple(_stamps())
 
 
-def _stamps() -> Iterator[tuple[str, int]]:
+def _stamps() -> Iterator[Hashable]:
     for entry in sys.path:
         with contextlib.suppress(OSError):
-            status = os.stat(entry or ".")  # noqa: PTH116  reason: each step looks twice, and a Path is slow
+            status = os.stat(entry or ".")  # noqa: PTH116  reason: each step looks, and a Path is slow
             if stat.S_ISDIR(status.st_mode):
-                yield entry, status.st_mtime_ns
+                yield _stamp(entry or ".", status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _stamp(folder: str, _: int) -> Hashable:
+    """Looked at anew when the folder's time of change is another."""
+    with os.scandir(folder) as found:
+        marks = [one for one in found if one.name.endswith(MARKS)]
+        return folder, frozenset((one.name, one.stat().st_mtime_ns) for one in marks)
 
 
 def installed_environment() -> Environment:
