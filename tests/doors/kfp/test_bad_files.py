@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tallystick.core.errors import BadInput, NotSupported, TallyError, TooLarge
 from tallystick.doors.kfp.document import BYTES_MAX, DEPTH_MAX, VALUES_MAX
-from tallystick.doors.kfp.reader import read_pipeline
+from tallystick.doors.kfp.reader import KNOWN_BYTES_MAX, read_pipeline
 from tests.doors.kfp.corpus import READ, load, path_of
 
 
@@ -152,3 +152,14 @@ def test_no_unknown_field_is_passed_over(data: st.DataObject) -> None:
     with pytest.raises(BadInput, match="line ") as wrong:
         read_pipeline(yaml.dump_all(changed, Dumper=yaml.CSafeDumper))
     assert "surprise" in str(wrong.value) or "'x'" in wrong.value.what or "outputs" in wrong.value.what
+
+
+def test_what_was_read_once_is_read_no_other_way_later():
+    text = READ[0].read_bytes()
+    first = read_pipeline(text)
+    assert read_pipeline(bytes(bytearray(text))) == read_pipeline(text.decode()) == first
+    longer = text + b"\n#" + b" " * KNOWN_BYTES_MAX
+    assert read_pipeline(longer) == first
+    for _ in range(2):
+        with pytest.raises(BadInput, match="not YAML"):
+            read_pipeline(text + b"\na: [1")

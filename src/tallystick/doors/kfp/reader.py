@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.names import NAME_CHARS_MAX, check_name
@@ -45,12 +46,20 @@ _ONE_BY_ONE = "import them one by one, with dsl.importer"
 _COMPILE = "compile it with kfp 2: kfp.compiler.Compiler().compile(pipeline, 'pipeline.yaml')"
 
 
+KNOWN_MAX, KNOWN_BYTES_MAX = 16, 128 * 1024
+"""Files that are not read twice, and how large: a pipeline weighs some ten times what its file does."""
+
+
 def read_pipeline(text: str | bytes) -> Pipeline:
     """The pipeline in a compiled YAML or JSON file; a second document holds settings for platforms.
 
     TooLarge over 10 MiB, 500,000 values or a depth of 100; BadInput with the line for what is broken
     or contradicts itself; NotSupported for every construct that could not be honoured.
     """
+    return _known(text) if len(text) <= KNOWN_BYTES_MAX else _read(text)
+
+
+def _read(text: str | bytes) -> Pipeline:
     spec, platform = _split(read_documents(text))
     _check_kind(spec)
     fields = spec.fields(_SPEC)
@@ -83,6 +92,9 @@ def read_pipeline(text: str | bytes) -> Pipeline:
         workspace_bytes=settings.workspace_bytes,
     )
     return check_pipeline(pipeline)
+
+
+_known = lru_cache(KNOWN_MAX)(_read)
 
 
 def _split(documents: list[Node]) -> tuple[Node, Node | None]:

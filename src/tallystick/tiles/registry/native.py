@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 
@@ -19,9 +20,11 @@ async def begin_natively(
     try:
         if not await tracking.ready():
             return None
-        number = await _experiment(tracking, experiment, now_ms)
         run_id = _own_id(name, tags)
-        if run_id and (found := await _found(tracking, run_id)):
+        number, found = await asyncio.gather(
+            _experiment(tracking, experiment, now_ms), _found(tracking, run_id)
+        )
+        if found:
             return found, run_id
         run_id = run_id or uuid.uuid4().hex
         ask = CreateRun(run_id, number, "", now_ms, name, tuple(tags.items()))
@@ -39,6 +42,8 @@ def _own_id(name: str, tags: Mapping[str, str]) -> str:
 
 async def _found(tracking: Tracking, run_id: str) -> str:
     """The experiment of a run; empty where there is no such run."""
+    if not run_id:
+        return ""
     try:
         return str((await tracking.read(GetRun(run_id), DEFAULT_WORKSPACE)).experiment_id)
     except NotPlain:
