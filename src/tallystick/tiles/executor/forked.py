@@ -84,17 +84,24 @@ class Forked:
         self.stdout = Pipe(out)
         self.trouble: NobodyThere | StepLost | StepNotBegun | TooMuch | None = None
         """After it has ended: why there is no status of its own."""
-        self._heard = b""
+        self._order = self._heard = b""
         self._said: dict[str, Any] = {}
         self._ended: asyncio.Future[None] | None = None
         self._callers: set[asyncio.Task[None]] = set()
 
-    async def begin(self, order: dict[str, Any]) -> None:
-        """Send the order; a keeper that is gone already shows in :meth:`wait`."""
-        loop, wire = asyncio.get_running_loop(), json.dumps(order).encode()
-        head = HEAD.pack(len(wire), order["processes"], order["hub"])
-        with contextlib.suppress(ConnectionError):
-            await loop.sock_sendall(self._life, head + wire)
+    def put(self, order: dict[str, Any]) -> None:
+        """Lay the order where a keeper finds it as it takes the step, as far as there is room for it."""
+        wire = json.dumps(order).encode()
+        self._order = HEAD.pack(len(wire), order["processes"], order["hub"]) + wire
+        with contextlib.suppress(BlockingIOError):
+            self._order = self._order[self._life.send(self._order) :]
+
+    async def begin(self) -> None:
+        """Send what is left of the order; a keeper that is gone already shows in :meth:`wait`."""
+        loop = asyncio.get_running_loop()
+        if self._order:
+            with contextlib.suppress(ConnectionError):
+                await loop.sock_sendall(self._life, self._order)
         self._ended = loop.create_future()
         loop.add_reader(self._life, self._hear)
 

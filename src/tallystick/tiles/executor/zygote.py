@@ -71,19 +71,20 @@ class Zygote:
 
     async def fork(self, order: dict[str, Any], door: Door | None) -> Forked:
         """Fork a step, which reaches the hub by ``door``; NobodyThere when it can be asked of another."""
-        step = await self._asked(door)
+        step = await self._asked(order, door)
         try:
-            await step.begin(order)
+            await step.begin()
         except BaseException:  # cancelled too: closing our ends is what tells the keeper to kill
             step.let_go()
             raise
         return step
 
-    async def _asked(self, door: Door | None) -> Forked:
+    async def _asked(self, order: dict[str, Any], door: Door | None) -> Forked:
         ours, theirs = socket.socketpair()
         out, printed = os.pipe()
         step = Forked(ours, out, door)
         try:
+            step.put(order)
             while not self._sent([printed, theirs.fileno()]):  # noqa: ASYNC110  no event tells
                 await asyncio.sleep(RETRY_S)
         except BaseException:
