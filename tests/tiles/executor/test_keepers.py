@@ -103,7 +103,8 @@ if (pid := os.fork()) == 0:
     while told.recv(100): pass
     os._exit(7)
 hub.sendall(HEAD.pack(2, 0, False) + b'{}')
-_Step('', pid, tell).keep(os.open(os.devnull, os.O_WRONLY), life, wake, fenced=True)
+out = os.open(os.devnull, os.O_WRONLY)
+_Step('', pid, tell).keep(out, life, wake, lambda: None, fenced=True)
 print(hub.recv(1000).decode())  # and ``told`` is still open here
 """
 

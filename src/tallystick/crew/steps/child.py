@@ -9,6 +9,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from tallystick.crew.gang import end_python
 from tallystick.crew.steps.fence import Bare, Fence, Shown, lower
 from tallystick.crew.steps.kernel import forbid_new_privileges, scope
 from tallystick.crew.steps.packages import take_up
+from tallystick.crew.steps.pages import PAGE_BYTES, Pages, own_pages, private_memory, take_pages, written
 from tallystick.crew.warden import PR_SET_PDEATHSIG, leave_keyring, limit, prctl
 
 __all__ = ["Lot", "run_child"]
@@ -31,27 +33,68 @@ __all__ = ["Lot", "run_child"]
 DESCRIPTORS_MAX = 1 << 20
 PIECE_BYTES = 64 * 1024
 BACKLOG = 64
+LIMITS = ("RLIMIT_CORE", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_CPU", "RLIMIT_NPROC")
 
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """What a step's process has from its keeper: ``proc`` is a /proc that can be written, for the fence."""
+    """What all steps of a zygote have from it: a fence, if any, and the memory that they all write to."""
 
-    keeper: int
     fence: Fence | None
-    proc: int
+    pages: Pages
 
 
-def run_child(told: socket.socket, lot: Lot) -> NoReturn:
-    """The step's whole life. ``told`` takes the door that the step reaches the hub by, and brings its order.
+def pages_written(order: dict[str, Any]) -> Pages:
+    """What a step's process writes to once it has its order, ``order`` for example; its fence left out.
 
-    Then it takes why the step could not be set up, or ends without a word.
+    Nothing where it cannot be told.
+    """
+    memory, (tell, told) = private_memory(), socket.socketpair()
+    if (pid := os.fork()) == 0:
+        _show_pages(told, memory)
+    told.close()
+    limits = {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS}
+    whole = {"step": order, "cwd": "/", "env": {**os.environ}, "limits": limits, "runtime": ""}
+    with tell, contextlib.suppress(OSError):
+        socket.send_fds(tell, [b"+"], [1])
+        tell.sendall(json.dumps(whole).encode())
+        tell.shutdown(socket.SHUT_WR)
+        said = bytearray()
+        while piece := tell.recv(PIECE_BYTES):
+            said += piece
+    if os.waitpid(pid, 0)[1]:
+        return []
+    # To ask for a page alone costs as much as to have it copied as it is written to.
+    return [(address, length) for address, length in written(memory, bytes(said)) if length > PAGE_BYTES]
+
+
+def _show_pages(told: socket.socket, memory: Pages) -> NoReturn:
+    status = 1
+    try:
+        out, order = _order_from(told)
+        _set_up(out, order, told)
+        gc.enable()
+        step.run(order["step"])
+        end_python()
+        for said in own_pages(memory):
+            told.sendall(said)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def run_child(told: socket.socket, lot: Lot, keeper: int, proc: int) -> NoReturn:
+    """The step's whole life. ``told`` takes the door that the step reaches the hub by, and with a fence its
+    namespace of mounts, and brings its order.
+
+    Then it takes why the step could not be set up, or ends without a word. ``keeper`` is the process that has
+    forked it, and ``proc`` a /proc that can be written, for the fence.
     """
     try:
-        bare, port = _ready(told, lot)
+        bare, port = _ready(told, lot, keeper)
         out, order = _order_from(told)
         if lot.fence:
-            _shut(bare, order, lot.proc)
+            _shut(bare, order, proc)
         _set_up(out, order, told)
         if order["hub"]:
             os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
@@ -63,14 +106,14 @@ def run_child(told: socket.socket, lot: Lot) -> NoReturn:
     _run(order)
 
 
-def _ready(told: socket.socket, lot: Lot) -> tuple[Bare | None, int]:
+def _ready(told: socket.socket, lot: Lot, keeper: int) -> tuple[Bare | None, int]:
     """Whatever needs no order."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != lot.keeper:
+    if os.getppid() != keeper:
         os._exit(127)
     leave_keyring()
     os.umask(0o077)
@@ -79,8 +122,13 @@ def _ready(told: socket.socket, lot: Lot) -> tuple[Bare | None, int]:
     if not lot.fence:
         scope()
     with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as door:
-        socket.send_fds(told, [b"+"], [door.fileno()])
-        return bare, int(door.getsockname()[1])
+        held = [os.open("/proc/self/ns/mnt", os.O_RDONLY)] if bare else []
+        socket.send_fds(told, [b"+"], [door.fileno(), *held])
+        port = int(door.getsockname()[1])
+    for fd in held:
+        os.close(fd)
+    take_pages(lot.pages)
+    return bare, port
 
 
 def _order_from(told: socket.socket) -> tuple[int, dict[str, Any]]:

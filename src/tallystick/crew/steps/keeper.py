@@ -29,12 +29,13 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from tallystick.crew.relay import CONNECTIONS_MAX, same_user
 from tallystick.crew.steps.child import Lot, run_child
-from tallystick.crew.steps.fence import Fence
 from tallystick.crew.steps.standing import standing
 from tallystick.crew.warden import (
     PR_SET_CHILD_SUBREAPER,
@@ -91,7 +92,7 @@ class Post:
     words: int
     control: socket.socket
     seats: Seats
-    fence: Fence | None
+    lot: Lot
 
     def run(self) -> NoReturn:
         """The keeper's whole life."""
@@ -105,20 +106,18 @@ class Post:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # by Python's own handler a step could end its keeper
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        lot, wrong = Lot(os.getpid(), self.fence, -1), ""
+        proc, wrong = -1, ""
         try:
-            if self.fence:
-                lot = Lot(os.getpid(), self.fence, self.fence.enter())
+            if self.lot.fence:
+                proc = self.lot.fence.enter()
         except OSError as refused:  # the step will be told: nobody else is there to hear
             wrong = str(refused)
         wake, seated, at_first = watch_children(), False, standing()
         for left in reversed(range(STEPS_MAX)):
-            step = _Step(wrong) if wrong else _prepared(self.control, lot)
+            step = _Step(wrong) if wrong else _prepared(self.control, self.lot, proc)
             out, life = self._descriptors()
-            if seated:
-                self.seats.give()
             with life:
-                clean = step.keep(out, life, wake, fenced=self.fence is not None)
+                clean = step.keep(out, life, wake, partial(self._taken, seated), self.lot.fence is not None)
             seated = bool(left) and clean and standing() == at_first and self.seats.take()
             if not seated:
                 return
@@ -133,16 +132,21 @@ class Post:
         if not said:
             self._say(HUB_GONE)
             os._exit(0)
-        self._say(TAKEN)
         return fds[0], socket.socket(fileno=fds[1])
+
+    def _taken(self, seated: bool) -> None:
+        """Let the zygote know that another has to wait for the next step."""
+        if seated:
+            self.seats.give()
+        self._say(TAKEN)
 
     def _say(self, word: bytes) -> None:
         os.write(self.words, _WORD.pack(self.number, word))
 
 
-def _prepared(control: socket.socket, lot: Lot) -> _Step:
+def _prepared(control: socket.socket, lot: Lot, proc: int) -> _Step:
     """A step's process that waits for its order."""
-    tell, told = socket.socketpair()
+    (tell, told), own = socket.socketpair(), os.getpid()
     try:
         pid = os.fork()
     except OSError as wrong:
@@ -150,7 +154,7 @@ def _prepared(control: socket.socket, lot: Lot) -> _Step:
     if pid == 0:
         tell.close()
         control.close()
-        run_child(told, lot)
+        run_child(told, lot, own, proc)
     told.close()
     return _Step("", pid, tell)
 
@@ -162,11 +166,15 @@ class _Step:
         self._wrong = wrong
         self._pid = pid
         self._tell = tell
+        self._mounts: list[int] = []
 
-    def keep(self, out: int, life: socket.socket, wake: int, fenced: bool) -> bool:
-        """Give it its order, and see to its end; nothing of it is left, but words if this is False."""
+    def keep(self, out: int, life: socket.socket, wake: int, taken: Callable[[], None], fenced: bool) -> bool:
+        """Give it its order, and see to its end; nothing of it is left, but words if this is False.
+
+        ``taken`` is called once it has its order, and not before: it waits for that.
+        """
         try:
-            status = self._kept(out, life, wake, fenced)
+            status = self._kept(out, life, wake, taken, fenced)
         except EOFError:  # the hub has gone before, or does not want the step any more
             kill_all(wake)
         except (OSError, _NotBegunError) as wrong:
@@ -176,19 +184,24 @@ class _Step:
         else:
             say(life, status=os.waitstatus_to_exitcode(status))
         finally:
-            os.close(out)
+            for fd in (out, *self._mounts):
+                os.close(fd)
             if self._tell:
                 self._tell.close()
         return True
 
-    def _kept(self, out: int, life: socket.socket, wake: int, fenced: bool) -> int:
-        size, processes, reaches_hub = HEAD.unpack(take(life, HEAD.size))
-        with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as wire:  # memory that is given back
-            take_into(life, wire)
-            say(life, begun=True)
-            if not self._tell:
-                raise _NotBegunError(self._wrong)
-            door = self._begun(self._tell, out, wire)
+    def _kept(self, out: int, life: socket.socket, wake: int, taken: Callable[[], None], fenced: bool) -> int:
+        try:
+            size, processes, reaches_hub = HEAD.unpack(take(life, HEAD.size))
+            # Memory that is given back.
+            with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as wire:
+                take_into(life, wire)
+                say(life, begun=True)
+                if not self._tell:
+                    raise _NotBegunError(self._wrong)
+                door = self._begun(self._tell, out, wire)
+        finally:
+            taken()
         with door:
             callers = Callers(door if reaches_hub else None, life, fenced)
             status = guard(life, wake, self._pid, 0, processes, callers)
@@ -199,10 +212,12 @@ class _Step:
 
     def _begun(self, tell: socket.socket, out: int, wire: mmap.mmap) -> socket.socket:
         """Hand the order on to the step's process: the door that the step reaches the hub by."""
-        said, doors, _, _ = socket.recv_fds(tell, MESSAGE_BYTES, 1)
-        if not doors:
+        said, fds, _, _ = socket.recv_fds(tell, MESSAGE_BYTES, 2)
+        if not fds:
             raise _NotBegunError(said.decode("utf-8", "replace") or "its process has ended before it began")
-        door = socket.socket(fileno=doors[0])
+        # To take apart a namespace of mounts takes the kernel longer than to end a process: it is done by
+        # whoever lets go of it last, and so only when the hub has been told that the step is gone.
+        door, self._mounts = socket.socket(fileno=fds[0]), fds[1:]
         try:
             socket.send_fds(tell, [b"+"], [out])
             tell.sendall(wire)

@@ -7,24 +7,32 @@ consists of. After this that is done, once, in the memory that they share.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tallystick.crew import step
 
-__all__ = ["rehearse"]
+__all__ = ["rehearsed"]
 
 TIMES = 10
 """CPython 3.11 and 3.12 adapt a function within its first few calls."""
-SOURCE = """
+HEAD = """
 import kfp
 from kfp import dsl
 from kfp.dsl import *
 from typing import *
-
+"""
+SMALL = """
+def rehearse(number: int) -> int:
+    return number
+"""
+LARGE = """
 def rehearse(
     number: int, share: float, words: str, yes: bool, items: list, names: dict,
     given: Input[Dataset], made: Output[Model], metrics: Output[Metrics],
@@ -37,22 +45,41 @@ def rehearse(
 """
 
 
-def rehearse() -> None:
-    """Run the component ``TIMES`` times. OSError where there is no room for its few files."""
-    with tempfile.TemporaryDirectory() as folder:
-        order = _order(Path(folder))
+@contextlib.contextmanager
+def rehearsed() -> Iterator[dict[str, Any]]:
+    """Run a component ``TIMES`` times; the order for a small one, which stands until the block is left.
+
+    OSError where there is no room for its few files.
+    """
+    folder = tempfile.mkdtemp()  # whoever is forked meanwhile leaves it alone as it ends
+    try:
+        large = _large(Path(folder, "large"))
         for _ in range(TIMES):
-            step.run(order)
-    del sys.modules["ephemeral_component"]
-    logging.root.handlers.clear()  # a step's own words go through a handler of its own
-    logging.root.setLevel(logging.WARNING)
+            step.run(large)
+        del sys.modules["ephemeral_component"]
+        logging.root.handlers.clear()  # a step's own words go through a handler of its own
+        logging.root.setLevel(logging.WARNING)
+        yield _order(Path(folder, "small"), SMALL, {"number": 1}, ["Output"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _order(folder: Path) -> dict[str, Any]:
-    source, out = folder / "component.py", folder / "out"
-    out.mkdir()
-    source.write_text(SOURCE, encoding="utf-8")
+def _large(folder: Path) -> dict[str, Any]:
     values = {"number": 1, "share": 0.5, "words": "a", "yes": True, "items": [1], "names": {"a": 1}}
+    order, out = _order(folder, LARGE, values, ["total", "said"]), folder / "out"
+    told = order["executor_input"]
+    told["inputs"]["artifacts"]["given"] = _artifact("given", "Dataset", folder)
+    told["outputs"]["artifacts"] |= {
+        "made": _artifact("made", "Model", out),
+        "metrics": _artifact("metrics", "Metrics", out),
+    }
+    return order
+
+
+def _order(folder: Path, code: str, values: Mapping[str, Any], params: Sequence[str]) -> dict[str, Any]:
+    source, out = folder / "component.py", folder / "out"
+    out.mkdir(parents=True)
+    source.write_text(HEAD + code, encoding="utf-8")
     return {
         "source": str(source),
         "function": "rehearse",
@@ -62,16 +89,10 @@ def _order(folder: Path) -> dict[str, Any]:
         "cores": [],
         "workers": 1,
         "executor_input": {
-            "inputs": {
-                "parameterValues": values,
-                "artifacts": {"given": _artifact("given", "Dataset", folder)},
-            },
+            "inputs": {"parameterValues": values, "artifacts": {}},
             "outputs": {
-                "parameters": {name: {"outputFile": str(out / name)} for name in ("total", "said")},
-                "artifacts": {
-                    "made": _artifact("made", "Model", out),
-                    "metrics": _artifact("metrics", "Metrics", out),
-                },
+                "parameters": {name: {"outputFile": str(out / name)} for name in params},
+                "artifacts": {},
                 "outputFile": str(out / "executor_output.json"),
             },
         },

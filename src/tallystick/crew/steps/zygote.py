@@ -28,10 +28,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tallystick.crew.steps.child import Lot, pages_written
 from tallystick.crew.steps.fence import Fence, lower
 from tallystick.crew.steps.keeper import FREE, HUB_GONE, TAKEN, Post, Seats, word_from
 from tallystick.crew.steps.packages import take_up
-from tallystick.crew.steps.rehearsal import rehearse
+from tallystick.crew.steps.rehearsal import rehearsed
 from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, sweep, watch_children
 
 __all__ = ["main"]
@@ -56,21 +57,22 @@ def main(order: dict[str, Any]) -> int:
         if order["runtime"] and not order["fence"]:
             take_up(order["runtime"], order["program"])
         _load(order["modules"])
-        rehearse()
         fence = _fence(order["roots"], order["memory_folder_bytes"]) if order["fence"] else None
+        with rehearsed() as rehearsal:
+            gc.collect()
+            gc.disable()  # until a step begins
+            gc.freeze()  # a step's own collections then leave alone these objects, and the memory they share
+            pages = pages_written(rehearsal)
         listener = _door(order["door"])
     except Exception as wrong:  # noqa: BLE001  the process's edge: the hub must hear of it
         print(json.dumps({"cannot": str(wrong)}), file=words, flush=True)
         return 1
-    gc.collect()
-    gc.disable()  # until a step begins
-    gc.freeze()  # a step's own collections then leave these objects, and so the memory they share, alone
     print(json.dumps({"ready": sorted(order["modules"])}), file=words, flush=True)
     words.close()
     control, _ = listener.accept()
     listener.close()
     Path(order["door"]).unlink()
-    _serve(control, fence)
+    _serve(control, Lot(fence, pages))
     return 0
 
 
@@ -147,10 +149,10 @@ def _door(path: str) -> socket.socket:
     return listener
 
 
-def _serve(control: socket.socket, fence: Fence | None) -> None:
+def _serve(control: socket.socket, lot: Lot) -> None:
     """Have a keeper wait for the next step, always. Whatever still runs in the end, the sandbox ends."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    wake, keepers = watch_children(), _Keepers(control, fence)
+    wake, keepers = watch_children(), _Keepers(control, lot)
     while True:
         try:
             keepers.fill()
@@ -168,10 +170,10 @@ def _serve(control: socket.socket, fence: Fence | None) -> None:
 class _Keepers:
     """The keepers of this zygote: at least one is to wait for a step."""
 
-    def __init__(self, control: socket.socket, fence: Fence | None) -> None:
+    def __init__(self, control: socket.socket, lot: Lot) -> None:
         self.words, self._said = os.pipe()
         self._control = control
-        self._fence = fence
+        self._lot = lot
         self._seats = Seats(len(os.sched_getaffinity(0)) + SPARE_KEEPERS)
         self._numbers: dict[int, int] = {}
         self._seated: set[int] = set()
@@ -183,10 +185,10 @@ class _Keepers:
         if self._waits:
             return
         number = next(self._next)
-        pid = self._fence.fork() if self._fence else os.fork()
+        pid = self._lot.fence.fork() if self._lot.fence else os.fork()
         if pid == 0:
             os.close(self.words)
-            Post(number, self._said, self._control, self._seats, self._fence).run()
+            Post(number, self._said, self._control, self._seats, self._lot).run()
         self._numbers[pid] = number
         self._waits.add(number)
 
