@@ -12,6 +12,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from hypothesis import strategies as st
 
+from tallystick.core.attestation import Attestation
 from tallystick.core.data import Snapshot
 from tallystick.core.endpoint import Endpoint
 from tallystick.core.facts import Fact
@@ -20,14 +21,15 @@ from tallystick.core.pipeline.spec import Component
 from tallystick.core.remedy import Remedy
 from tallystick.core.run.events import Run
 from tallystick.core.signal import Signal
-from tallystick.core.verdict import Budget, Evidence, Policy, Rate, Rule, Verdict
+from tallystick.core.verdict import Verdict
 from tallystick.core.wall import Wall
+from tallystick.evidence.figures import Rate
 
 __all__ = ["KEPT", "digests", "json_values", "names", "of", "rates", "seeded", "texts"]
 
 T = TypeVar("T")
 
-KEPT = (Fact, Snapshot, Component, Run, ModelVersion, Verdict, Policy, Endpoint, Signal, Remedy, Wall)
+KEPT = (Fact, Snapshot, Component, Run, ModelVersion, Attestation, Verdict, Endpoint, Signal, Remedy, Wall)
 """What is kept as plain JSON, each with all that it is made of."""
 
 texts = st.text(max_size=8)
@@ -40,37 +42,9 @@ json_values = st.recursive(
     max_leaves=6,
 )
 rates = st.integers(1, 5000).flatmap(lambda total: st.builds(Rate, st.integers(0, total), st.just(total)))
-unit = st.floats(0, 1)
 seeded = st.builds(Random, st.integers(0, 2**32))
 
 
-@st.composite
-def rules(draw: st.DrawFn) -> Rule:
-    eps = draw(st.none() | st.sampled_from([0.05, 0.1, 0.15, 0.2]))
-    return Rule(
-        name=draw(texts),
-        measure="clean_accuracy" if eps is None else "robust_accuracy",
-        at_least=draw(unit),
-        eps=eps,
-        bound=draw(st.sampled_from(["low", "value"])),
-        severity=draw(st.sampled_from(["refuse", "warn"]).map(_severity)),
-        why=draw(texts),
-    )
-
-
-def _severity(value: str) -> Any:
-    return typing.get_type_hints(Rule)["severity"](value)
-
-
-_BUDGETS = st.builds(
-    Budget,
-    eps=st.lists(st.floats(0.001, 1), min_size=1, max_size=4, unique=True).map(lambda e: tuple(sorted(e))),
-    samples_max=st.integers(1, 100_000),
-    queries_max=st.integers(1, 10_000_000),
-    seed=st.integers(0, 2**32 - 1),
-    low=st.floats(-5, 0),
-    high=st.floats(1, 5),
-)
 _PATHS = names.map(lambda name: f"/{name}")
 
 
@@ -90,9 +64,7 @@ _OWN: Mapping[Any, Callable[[], st.SearchStrategy[Any]]] = {
     float: lambda: floats,
     bool: st.booleans,
     Rate: lambda: rates,
-    Rule: rules,
-    Budget: lambda: _BUDGETS,
-    Evidence: lambda: _made(Evidence, model_digest=digests, dataset_digest=digests),
+    Attestation: lambda: _made(Attestation, model_digest=digests, statement=digests),
     ModelVersion: lambda: _made(ModelVersion, name=names, digest=digests, version=st.integers(1, 99)),
     Wall: lambda: _made(
         Wall,

@@ -10,7 +10,9 @@ from tallystick.core.names import DEFAULT_TENANT, check_digest, check_name, spli
 __all__ = [
     "RUN_URI",
     "TABLE_URI",
+    "TRAINING",
     "Column",
+    "Consent",
     "Snapshot",
     "Source",
     "TableRef",
@@ -19,6 +21,8 @@ __all__ = [
 ]
 
 TABLE_URI = "tally://tables/"
+TRAINING = "training"
+"""The use that a model makes of the tables that it is made from."""
 RUN_URI = "tally://runs/"
 """What a run put out: ``tally://runs/RUN/OUTPUT``."""
 
@@ -41,6 +45,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Consent:
+    """``owner`` allows the rows of a snapshot for ``use``, since ``at_ms``."""
+
+    use: str
+    owner: str
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A table as it stood at one moment.
 
@@ -57,11 +70,16 @@ class Snapshot:
     parent: str | None = None
     source: Source | None = None
     tenant: str = DEFAULT_TENANT
+    consents: tuple[Consent, ...] = ()
 
     @property
     def key(self) -> str:
         """``table@snapshot_id``."""
         return f"{self.table}@{self.snapshot_id}"
+
+    def consent(self, use: str = TRAINING) -> Consent | None:
+        """Whoever allows ``use``; None where nobody is on record."""
+        return next((c for c in self.consents if c.use == use), None)
 
 
 @dataclass(frozen=True, slots=True)

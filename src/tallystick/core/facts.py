@@ -25,11 +25,12 @@ _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 NOUNS = (
     "data", "pipeline", "experiment", "schedule", "study", "run", "environment", "step",
-    "model", "verdict", "endpoint", "signal", "remedy",
+    "model", "attestation", "policy", "probe", "verdict", "endpoint", "signal", "remedy",
 )  # fmt: skip
 """The nouns that facts are about, in the order of the flow.
 
-A ``step`` is kept by its cache key, an ``environment`` by its digest.
+A ``step`` is kept by its cache key, an ``environment`` by its digest, a ``probe`` by the digest of all that
+its result depends on.
 """
 
 

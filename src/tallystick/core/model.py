@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from tallystick.core.errors import BadInput
 from tallystick.core.names import DEFAULT_TENANT, check_digest, check_name, split_key
 
-__all__ = ["ModelRef", "ModelVersion", "Origin", "TensorSpec", "check_specs"]
+__all__ = ["MODEL_URI", "ModelRef", "ModelVersion", "Origin", "TensorSpec", "check_specs"]
 
+MODEL_URI = "tally://models/"
+"""The files of a version: ``tally://models/NAME@VERSION``."""
 TENSORS_MAX = 4096
 TENSOR_NAME_CHARS_MAX = 1000
 RANK_MAX = 16
@@ -62,6 +64,10 @@ class ModelVersion:
     ``runtime`` is the tile that loads it, and ``runs_code`` whether that may run code which came with
     the model. Where it may, that code had a word in both, in ``flavors`` and in the signature: nothing
     that must be safe hangs on them.
+
+    ``standing`` is what its files were found to be before anything loaded them: ``data``, ``code``, or empty
+    where nobody looked, as in facts of old. ``files`` says it in a few lines, and ``inspection`` is the
+    artifact with all of it. Without ``runtime`` it was never loaded: then nobody vouched for its code yet.
     """
 
     name: str
@@ -78,6 +84,9 @@ class ModelVersion:
     tenant: str = DEFAULT_TENANT
     runtime: str = ""
     runs_code: bool = True
+    standing: str = ""
+    files: tuple[str, ...] = ()
+    inspection: str = ""
 
     def __post_init__(self) -> None:
         check_name("model", self.name)

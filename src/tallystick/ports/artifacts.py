@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from tallystick.evidence.papers.tree import Member
+
 __all__ = ["Artifacts", "Blob"]
 
 
@@ -39,6 +41,10 @@ class Artifacts(Protocol):
 
         NotFound when it was never stored, Damaged when the bytes are no longer what they were.
         """
+        ...
+
+    async def members(self, digest: str) -> tuple[Member, ...]:
+        """The files of a stored folder, by path; BadInput when the digest is a file's."""
         ...
 
     async def unpack(self, digest: str, dest: Path) -> None:

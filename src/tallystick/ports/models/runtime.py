@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ from tallystick.core.model import TensorSpec
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Predictor", "Runtime"]
+__all__ = ["Differentiable", "Predictor", "Runtime"]
 
 
 @runtime_checkable
@@ -26,6 +26,26 @@ class Predictor(Protocol):
 
         BadInput for a missing or unknown input, a wrong shape or type; Failed when the model raises.
         """
+        ...
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A loaded classifier that can also say how its answer changes with its inputs."""
+
+    def pull(
+        self, inputs: Mapping[str, np.ndarray], weigh: Callable[[np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Logits float32 (n, classes), and by input name the gradient of ``sum(weigh(logits) * logits)``.
+
+        One forward and one backward pass. Of a model that ends in a softmax (or gives probabilities) the
+        logits are what goes into it, or the logarithms of the probabilities. NotSupported, saying which part
+        of the model, where there is no gradient; BadInput and Failed as of ``predict``.
+        """
+        ...
+
+    def hidden(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What goes into the last layer, float32 (n, units); NotSupported where that cannot be told."""
         ...
 
 
