@@ -215,7 +215,8 @@ async def test_memory_folders_of_bubblewrap_are_limited(open_sandbox, tmp_path):
             Wall(str(tmp_path), memory_mib=64),
         )
         assert b"No space left" in await confined.stderr.read()
-        assert await confined.end() == 1
+        assert await confined.wait() == 1
+        await confined.end()
 
 
 async def test_memory_folders_stay_small_where_the_wall_has_much(open_sandbox, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 
 from tallystick.core.errors import BadInput, Conflict, Damaged, NotFound
 from tallystick.core.names import check_digest, digest_of
+from tallystick.evidence.papers.tree import tree_digest
 from tallystick.ports.artifacts import Artifacts
 
 __all__ = ["ArtifactsProof"]
@@ -86,6 +87,10 @@ class ArtifactsProof(abc.ABC):
         assert (blob.digest, blob.is_folder) == (FOLDER_DIGEST, True)
         assert blob.size_bytes == sum(map(len, FOLDER.values()))
         assert await store.has(blob.digest)
+        members = await store.members(blob.digest)
+        listed = {m.path: (m.digest, m.size_bytes) for m in members}
+        assert listed == {name: (digest_of(content), len(content)) for name, content in FOLDER.items()}
+        assert tree_digest(members) == FOLDER_DIGEST
         await store.unpack(blob.digest, tmp_path / "a" / "dest")
         assert read_folder(tmp_path / "a" / "dest") == FOLDER
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tallystick.core.errors import BadInput, Failed, TallyError
-from tallystick.ports.runtime import Predictor, Runtime
+from tallystick.ports.models.runtime import Predictor, Runtime
 
 __all__ = ["DATATYPES", "RuntimeProof"]
 
@@ -33,7 +33,7 @@ Tensors = dict[str, np.ndarray]
 
 
 class RuntimeProof:
-    """The conformance suite of :class:`tallystick.ports.runtime.Runtime`."""
+    """The conformance suite of :class:`tallystick.ports.models.runtime.Runtime`."""
 
     def open(self, home: Path) -> Runtime:
         """Open the tile."""

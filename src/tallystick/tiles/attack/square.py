@@ -1,153 +1,179 @@
-"""Square attack (Andriushchenko et al. 2020): random search by squares of changed pixels, at one radius.
+"""Square attack (Andriushchenko et al. 2020), L-infinity: random search by patches of changed features.
 
-ART's is for images and never moves the last row and column (its random numbers end one early), so
-features are laid out as a square with a blind border, whatever they are: of vectors a square is then
-simply a group of features.
+A patch is a square of an image's pixels (of each channel alike), a stretch of a series' steps, and of
+anything else a random choice of features. One sweep goes over all radii, the smallest first: samples that
+fall leave, and what a sample has learnt at one radius is stretched to the next, where its search goes on.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tallystick.tiles.attack.hunt import Hunt, Spent
-from tallystick.tiles.attack.library import estimator, evasion, seeded
+from tallystick.evidence.domain import Domain, DomainKind
+from tallystick.tiles.attack.hunt import Hunt
 
-__all__ = ["NAME", "QUERIES_MIN", "square"]
+__all__ = ["margins", "square"]
 
-NAME = "Square"
-QUERIES_MIN = 4
+PROBE = 2
 FLOOR = 1e-30
 """Smallest probability whose logarithm is taken."""
 
 SHARE_FIRST = 0.8
-"""Of the features, changed by the first squares."""
+"""Of the features, changed by the first patches; the paper halves it at these iterations of 10,000."""
 
-SAID_EVERY = 50
-"""Iterations between two words about how far it is."""
-
-
-class _Board:
-    """Features of a row as an image (1, side, side) with blind pixels at the end and along the border."""
-
-    def __init__(self, features: int) -> None:
-        self.features = features
-        self.inner = math.isqrt(features - 1) + 1
-        self.side = self.inner + 1
-        # The largest first square that still leaves ART's random numbers room.
-        self.share = min(SHARE_FIRST, ((self.side - 0.51) / self.side) ** 2)
-
-    def lay(self, unit: np.ndarray) -> np.ndarray:
-        """Rows (n, features) as images (n, 1, side, side)."""
-        images = np.zeros((len(unit), 1, self.side, self.side), np.float32)
-        flat = np.zeros((len(unit), self.inner * self.inner), np.float32)
-        flat[:, : self.features] = unit
-        images[:, 0, : self.inner, : self.inner] = flat.reshape(len(unit), self.inner, self.inner)
-        return images
-
-    def take(self, images: np.ndarray) -> np.ndarray:
-        """Images back to rows."""
-        inner = images[:, 0, : self.inner, : self.inner].astype(np.float32)
-        return inner.reshape(len(images), -1)[:, : self.features]
+HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+SAID_EVERY = 20
 
 
-class _Memory:
-    """Answers to ART, which asks up to three times about the same image: only new ones are queries.
+def margins(scores: np.ndarray, y: np.ndarray, gives: str) -> np.ndarray:
+    """float64 (n,): the score of the right class less the best other one: below 0 the answer is wrong.
 
-    Of each sample it keeps two images: the one that the search stands at, and the newest candidate.
-    ART asks either about all samples, or about those not yet fooled when it last asked about all.
+    Of probabilities the logarithms, so that the margin still moves where they saturate.
     """
-
-    def __init__(self, hunt: Hunt, board: _Board, todo: np.ndarray, said: Callable[[], None]) -> None:
-        self._hunt, self._board, self._todo, self._said = hunt, board, todo, said
-        self._images = np.full((2, len(todo), board.features), np.nan, np.float32)
-        self._scores = np.zeros((2, len(todo), hunt.classes), np.float32)
-        self._stands = np.zeros(len(todo), np.int64)
-        self._standing = np.arange(len(todo))
-        clean = hunt.scores
-        self._logarithm = bool(
-            (clean >= 0).all() and (clean <= 1 + 1e-3).all() and np.allclose(clean.sum(axis=1), 1, atol=1e-3)
-        )
-        self._images[0] = hunt.unit[todo]
-        self._scores[0] = self._shown(hunt.scores[todo])
-
-    def _shown(self, scores: np.ndarray) -> np.ndarray:
-        """Log-probabilities keep the margin moving where probabilities saturate; other scores stay."""
-        return np.log(np.maximum(scores, np.float32(FLOOR))) if self._logarithm else scores
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        rows = self._board.take(images)
-        everyone = len(rows) == len(self._todo)
-        owner = np.arange(len(rows)) if everyone else self._standing
-        slot = np.full(len(rows), -1)
-        for at in (0, 1):
-            slot[(slot < 0) & (rows == self._images[at, owner]).all(axis=1)] = at
-        new = np.flatnonzero(slot < 0)
-        if len(new):
-            slot[new] = 1 - self._stands[owner[new]]
-            scores = self._hunt.ask(self._todo[owner[new]], rows[new])
-            self._images[slot[new], owner[new]] = rows[new]
-            self._scores[slot[new], owner[new]] = self._shown(scores)
-        answers: np.ndarray = self._scores[slot, owner]
-        if everyone:
-            self._stands = slot
-            self._standing = np.flatnonzero(answers.argmax(axis=1) == self._hunt.y[self._todo])
-            self._said()
-        return answers
+    z = scores.astype(np.float64)
+    if gives == "probabilities":
+        z = np.log(np.maximum(z, FLOOR))
+    right = z[np.arange(len(z)), y]
+    z[np.arange(len(z)), y] = -np.inf
+    gap: np.ndarray = right - z.max(axis=1)
+    return gap
 
 
-def square(
-    hunt: Hunt, eps: tuple[float, ...], queries: int, seed: int, said: Callable[[float, float], None]
-) -> dict[str, Any]:
-    """One search for each radius, smallest first, on the samples that still withstand it.
+def square(hunt: Hunt, said: Callable[[float, str], None]) -> Mapping[str, Any]:
+    """Search at each radius of the budget with the queries that are left. Returns the settings."""
+    radii = hunt.case.budget.eps
+    free = np.flatnonzero(hunt.space.plain & ~hunt.space.fixed)
+    state = _Search(hunt, _Patches(hunt.case.domain, hunt.x.shape[1], free))
+    for step, radius in enumerate(radii):
 
-    At most ``queries`` queries for each sample and radius. Returns the settings, for the record.
-    """
-    attacks = evasion()
-    board = _Board(hunt.x.shape[1])
-    iterations = queries - 2
-    for step, radius in enumerate(eps):
-        todo = np.flatnonzero(hunt.withstands(radius))
-        if not len(todo):
-            continue
-        turns = _Turns(iterations, said, step, eps)
-        attack = attacks.SquareAttack(
-            estimator(_Memory(hunt, board, todo, turns), (1, board.side, board.side), hunt.classes),
-            norm=np.inf,
-            eps=hunt.eps_unit(radius),
-            max_iter=iterations,
-            p_init=board.share,
-            nb_restarts=1,
-            batch_size=max(1, len(todo)),
-            verbose=False,
-        )
-        right = np.eye(hunt.classes, dtype=np.float32)[hunt.y[todo]]
-        with seeded(seed + step), contextlib.suppress(Spent):
-            attack.generate(board.lay(hunt.unit[todo]), y=right)
-    layout = f"{board.features} features as {board.inner} x {board.inner}, with a blind border"
+        def at(share: float, step: int = step, radius: float = radius) -> None:
+            said((step + share) / len(radii), f"eps {radius:g}")
+
+        state.at_radius(radius, len(radii) - step, at)
     return {
         "norm": "Linf",
-        "queries_max_each_eps": queries,
-        "share_first": round(board.share, 4),
-        "layout": layout,
+        "queries_max": hunt.queries,
+        "share_first": SHARE_FIRST,
+        "patches": state.patches.about,
+        "warm_start": "from each radius to the next",
         "sees": "scores",
     }
 
 
-class _Turns:
-    """Says now and then how far the search at the ``step``-th radius is."""
+class _Patches:
+    """Which features a patch of a given share changes, and to which signs.
 
-    def __init__(
-        self, turns: int, said: Callable[[float, float], None], step: int, eps: tuple[float, ...]
-    ) -> None:
-        self._turns, self._said, self._step, self._eps, self._at = turns, said, step, eps, 0
+    Rows are seen as (high, wide, channels): of a series high is 1 and wide its steps; of anything else wide
+    is the features, and a patch a random choice of them. ``free`` (k,) are those that may change at all.
+    """
 
-    def __call__(self) -> None:
-        self._at += 1
-        if self._at % SAID_EVERY == 1:
-            share = (self._step + min(1.0, self._at / self._turns)) / len(self._eps)
-            self._said(share, self._eps[self._step])
+    def __init__(self, domain: Domain, features: int, free: np.ndarray) -> None:
+        shape = domain.shape if domain.kind in (DomainKind.IMAGE, DomainKind.SERIES) else ()
+        self._grid = bool(shape) and int(np.prod(shape)) == features
+        self._first = False
+        self._shape = (1, features, 1)
+        self._free = np.isin(np.arange(features), free) if len(free) else np.ones(features, bool)
+        self.about = "random features"
+        if self._grid and domain.kind is DomainKind.IMAGE:
+            full = shape if len(shape) == 3 else (*shape, 1)
+            self._first = domain.channels_first and len(shape) == 3
+            self._shape = (full[1], full[2], full[0]) if self._first else (full[0], full[1], full[2])
+            self.about = "squares of pixels"
+        elif self._grid:
+            self._shape = (1, shape[0], features // shape[0])
+            self.about = "stretches of steps"
+
+    def stripes(self, draw: np.random.Generator, count: int) -> np.ndarray:
+        """Signs (count, features) of the start: one for each column and channel, or each feature."""
+        signs = _signs(draw, (count, 1, *self._shape[1:]))
+        return self._flat(np.broadcast_to(signs, (count, *self._shape)))
+
+    def patched(self, draw: np.random.Generator, signs: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """``signs`` (n, features) with a patch of ``share`` (n,) each changed; never all as they were."""
+        count = len(signs)
+        if not self._grid:
+            lots = np.where(self._free, draw.random(signs.shape), 2.0)
+            inside = (lots < share[:, None]) | (lots == lots.min(axis=1, keepdims=True))
+            new = _signs(draw, signs.shape)
+        else:
+            inside = self._flat(np.broadcast_to(self._windows(draw, share)[..., None], (count, *self._shape)))
+            new = self._flat(
+                np.broadcast_to(_signs(draw, (count, 1, 1, self._shape[2])), (count, *self._shape))
+            )
+        same = ~(inside & (new != signs)).any(axis=1)
+        new = np.where(same[:, None], -new, new)
+        return np.where(inside, new, signs)
+
+    def _windows(self, draw: np.random.Generator, share: np.ndarray) -> np.ndarray:
+        """Which pixels (n, high, wide): a square, or of one row a stretch, that covers about ``share``."""
+        high, wide, _ = self._shape
+        side = np.sqrt(share * high * wide) if high > 1 else share * wide
+        tall = np.clip(np.rint(side), 1, high).astype(np.int64)
+        long = np.clip(np.rint(side), 1, wide).astype(np.int64)
+        top, left = draw.integers(0, high - tall + 1), draw.integers(0, wide - long + 1)
+        row, column = np.arange(high)[None, :], np.arange(wide)[None, :]
+        rows = (row >= top[:, None]) & (row < (top + tall)[:, None])
+        columns = (column >= left[:, None]) & (column < (left + long)[:, None])
+        return np.asarray(rows[:, :, None] & columns[:, None, :])
+
+    def _flat(self, grid: np.ndarray) -> np.ndarray:
+        """From (n, high, wide, channels) to (n, features) as the data lies."""
+        return (np.moveaxis(grid, 3, 1) if self._first else grid).reshape(
+            len(grid), int(np.prod(self._shape))
+        )
+
+
+def _signs(draw: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return draw.integers(0, 2, shape, np.int8) * np.int8(2) - np.int8(1)
+
+
+class _Search:
+    """The signs (m, features) of the best point of each sample, and how many patches it has tried."""
+
+    def __init__(self, hunt: Hunt, patches: _Patches) -> None:
+        self._hunt, self.patches = hunt, patches
+        self._span = hunt.space.span.astype(np.float32)
+        self._draw = np.random.default_rng([hunt.case.budget.seed, PROBE])
+        self._signs = np.zeros(hunt.x.shape, np.int8)
+        self._turn = np.zeros(len(hunt), np.int64)
+
+    def at_radius(self, radius: float, radii_left: int, said: Callable[[float], None]) -> None:
+        """Spend an equal share of the queries that each sample has left, while it withstands."""
+        todo = np.flatnonzero(self._hunt.distance > radius)
+        stop = self._hunt.used + self._hunt.left // radii_left
+        value = np.full(len(self._hunt), np.inf)
+        for part in self._hunt.blocks(todo[self._hunt.used[todo] < stop[todo]], 8):
+            new = part[self._turn[part] == 0]
+            self._signs[new] = self.patches.stripes(self._draw, len(new))
+            value[part] = self._value(part, self._signs[part], radius)
+        turns, first = max(1, int((stop - self._hunt.used)[todo].max(initial=1))), self._turn.max()
+        while True:
+            todo = todo[(self._hunt.distance[todo] > radius) & (self._hunt.used[todo] < stop[todo])]
+            if not len(todo):
+                return
+            if self._turn.max() % SAID_EVERY == 0:
+                said(min(1.0, (self._turn.max() - first) / turns))
+            for part in self._hunt.blocks(todo, 8):
+                self._try(part, radius, value)
+
+    def _try(self, part: np.ndarray, radius: float, value: np.ndarray) -> None:
+        signs = self.patches.patched(self._draw, self._signs[part], self._share(part))
+        self._turn[part] += 1
+        found = self._value(part, signs, radius)
+        better = found < value[part]
+        self._signs[part[better]] = signs[better]
+        value[part[better]] = found[better]
+
+    def _share(self, part: np.ndarray) -> np.ndarray:
+        """As the paper's schedule, over the queries that the sample has in all."""
+        done = 10_000 * self._turn[part] / self._hunt.queries
+        return np.asarray(SHARE_FIRST / 2.0 ** np.searchsorted(HALVED_AT, done, side="left"))
+
+    def _value(self, part: np.ndarray, signs: np.ndarray, radius: float) -> np.ndarray:
+        x = self._hunt.x[part]
+        rows = self._hunt.space.project(x + np.float32(radius) * self._span * signs, x, radius)
+        scores, _ = self._hunt.ask(part, rows)
+        return margins(scores, self._hunt.y[part], self._hunt.case.victim.gives)

@@ -1,0 +1,247 @@
+"""Certificates of a model: exact for linear models and trees, by vote under noise for any other.
+
+The first is about the very model, read from its ONNX twin. What was read is first compared with what the
+victim answers, so that nothing is proved about another model; then the share of rows is told that no change
+within eps can turn, by proof. Rows that could not be decided count as not certified.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+
+import numpy as np
+
+from tallystick.core.errors import BadInput, NotSupported
+from tallystick.evidence.domain import DomainKind
+from tallystick.evidence.figures import Rate, rate_figure
+from tallystick.evidence.probe import Curve, Probe, Threat
+from tallystick.ports.models.attack import Case, Found, Needs, Offer, Progress
+from tallystick.ports.tile import Place
+from tallystick.tiles.certify.box import Box
+from tallystick.tiles.certify.graph import Affine, Read, read_twin
+from tallystick.tiles.certify.linear import least_margin
+from tallystick.tiles.certify.smooth import ALPHA, Smoothed
+from tallystick.tiles.certify.trees import Forest, Limit, read_forest
+
+__all__ = ["CertifyTile", "open_tile"]
+
+LIBRARY = "tallystick"
+_NUMBERS = (DomainKind.IMAGE, DomainKind.TABULAR, DomainKind.SERIES, DomainKind.VECTOR)
+NODES_EACH = 2_000
+NODES_MAX = 150_000
+"""Of one row and radius beyond the leaves that it reaches, and of all together: some tens of seconds at most.
+"""
+
+COMPARED_MAX = 500
+
+OFFERS = (
+    Offer(
+        "exact_certificate",
+        Threat.CERTIFICATE,
+        1,
+        "what no change within eps can turn, exactly: of linear models and trees (Chen et al. 2019)",
+        Needs(twin=True, kinds=_NUMBERS),
+        weight=1.5,
+    ),
+    Offer(
+        "smoothing_certificate",
+        Threat.CERTIFICATE,
+        1,
+        "what no change can turn of the model's vote under noise (Cohen et al. 2019)",
+        Needs(kinds=_NUMBERS),
+        weight=4.0,
+        usual=False,
+    ),
+)
+
+
+class CertifyTile:
+    """See :class:`tallystick.ports.models.attack.Attack`."""
+
+    def offers(self) -> tuple[Offer, ...]:
+        """An exact certificate, and randomized smoothing where a policy names it."""
+        return OFFERS
+
+    def run(self, name: str, case: Case, progress: Progress) -> Found:
+        """See the port."""
+        began = time.perf_counter()
+        runs: dict[str, Callable[[Case, Progress], Probe]] = {
+            "exact_certificate": _exact,
+            "smoothing_certificate": _smoothed,
+        }
+        if name not in runs:
+            raise BadInput(f"there is no probe {name!r:.100}", where="certify", hint=", ".join(runs))
+        probe = runs[name](case, progress)
+        progress(1.0, "certified")
+        return Found(replace(probe, seconds=round(time.perf_counter() - began, 3)))
+
+    def versions(self) -> dict[str, str]:
+        """Of what the figures depend on."""
+        return {name: version(name) for name in ("numpy", "onnx", "scipy")}
+
+
+def _exact(case: Case, progress: Progress) -> Probe:
+    if case.victim.twin is None:
+        raise NotSupported("there is no ONNX twin to read", where="certify")
+    progress(0.0, "reading the model's structure")
+    read = read_twin(case.victim.twin, case.x.shape[1])
+    if read.linear is not None:
+        _compare(case, _linear_scores(read.linear))
+        certified, open_, about = _linear(case, read.linear)
+        return _probe("exact_certificate", case, certified, open_, {"of": "a linear model", **about})
+    forest = _forest(read)
+    _compare(case, forest.scores)
+    certified, open_, about = _trees(case, forest, progress)
+    trees = len(np.unique(forest.tree))
+    settings = {"of": f"{trees} trees with {len(forest.tree)} leaves", **about}
+    return _probe("exact_certificate", case, certified, open_, settings)
+
+
+def _forest(read: Read) -> Forest:
+    if read.trees is None or read.columns is None:
+        raise NotSupported("it is neither linear nor trees", where="twin")
+    return read_forest(read.trees, read.columns)
+
+
+def _linear_scores(linear: Affine) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: np.asarray(x.astype(np.float64) @ linear.weights.T + linear.bias)
+
+
+def _compare(case: Case, scores: Callable[[np.ndarray], np.ndarray]) -> None:
+    """NotSupported where the structure that was read answers some row unlike the victim.
+
+    Compared are rows of the case and rows with noise, but for those where two classes are within rounding.
+    """
+    draw = np.random.default_rng(case.budget.seed)
+    some = case.x[draw.permutation(len(case.x))[:COMPARED_MAX]]
+    box = Box(case.domain, case.x.shape[1])
+    noise = draw.uniform(-1, 1, some.shape) * (case.budget.eps[-1] * box.span)
+    rows = np.concatenate([some, np.clip(some + noise, box.low, box.high).astype(np.float32)])
+    read = scores(rows)
+    sure = np.isfinite(read).all(axis=1)
+    if 2 * sure.sum() < len(rows):
+        raise NotSupported("rounding decides how most rows are answered", where="twin")
+    rows, read = rows[sure], read[sure]
+    said = case.victim.scores(rows)
+    if read.shape[1] < 2 or read.shape[1] > said.shape[1]:
+        text = f"the twin's structure has {read.shape[1]} scores, the model {said.shape[1]}"
+        raise NotSupported(text, where="twin")
+    top = np.sort(read, axis=1)[:, -2:]
+    clear = top[:, 1] - top[:, 0] > 1e-4 * np.maximum(1, np.abs(top).max(axis=1))
+    if 2 * clear.sum() < len(rows):
+        raise NotSupported("rounding decides how most rows are answered", where="twin")
+    other = int((clear & (read.argmax(axis=1) != said.argmax(axis=1))).sum())
+    if other:
+        text = f"the structure read from its twin answers {other} of {len(rows)} rows unlike the model"
+        raise NotSupported(f"{text}, so that nothing can be proved", where="twin")
+
+
+def _linear(case: Case, linear: Affine) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+    """Certified and undecided, each bool (radii, m)."""
+    x, y, box = case.x[case.attacked], case.y[case.attacked], Box(case.domain, case.x.shape[1])
+    certified, undecided = [], []
+    for eps in case.budget.eps:
+        least, rounding = least_margin(linear, y, *box.around(x, eps))
+        certified.append((least > rounding) & (case.distance > 0))
+        undecided.append((np.abs(least) <= rounding) & (case.distance > 0))
+    return np.array(certified), np.array(undecided), {"method": "the least margin within each box"}
+
+
+def _trees(
+    case: Case, forest: Forest, progress: Progress
+) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+    """As :func:`_linear`. Rows known to be turned, by an attack or at a smaller radius, are not searched."""
+    box, radii = Box(case.domain, case.x.shape[1]), case.budget.eps
+    certified = np.zeros((len(radii), len(case.attacked)), bool)
+    undecided = np.zeros_like(certified)
+    limit = Limit(NODES_EACH, NODES_MAX)
+    for at, row in enumerate(case.attacked):
+        progress(
+            0.05 + 0.95 * at / len(case.attacked), f"searching around row {at + 1} of {len(case.attacked)}"
+        )
+        for step, eps in enumerate(radii):
+            if case.distance[at] <= eps + box.slack:
+                break
+            low, high = box.around(case.x[row : row + 1], eps)
+            found = forest.holds(low[0], high[0], int(case.y[row]), limit)
+            certified[step, at] = found.holds
+            if not found.holds:
+                undecided[step:, at] = (not found.decided) & (
+                    case.distance[at] > np.array(radii[step:]) + box.slack
+                )
+                break
+    method = "bounds over reachable leaves, then branch and bound"
+    return certified, undecided, {"method": method, "nodes": NODES_MAX - limit.left, "nodes_max": NODES_MAX}
+
+
+def _probe(
+    name: str, case: Case, certified: np.ndarray, undecided: np.ndarray, settings: dict[str, object]
+) -> Probe:
+    radii, total = case.budget.eps, len(case.attacked)
+    rates = [Rate(int(row.sum()), total) for row in certified]
+    most = [Rate(int(row.sum()), total) for row in certified | undecided]
+    notes = [
+        f"at eps {eps:g}, {int(row.sum())} of {total} rows were not decided, and count as not certified"
+        for eps, row in zip(radii, undecided, strict=True)
+        if row.any()
+    ]
+    return Probe(
+        name=name,
+        threat=Threat.CERTIFICATE,
+        library=LIBRARY,
+        settings=settings,
+        figures=tuple(rate_figure("certified_accuracy", r, e) for r, e in zip(rates, radii, strict=True)),
+        curves=(
+            Curve("certified", "eps", radii, tuple(rates)),
+            Curve("certified or not decided", "eps", radii, tuple(most)),
+        ),
+        notes=tuple(notes),
+        samples=total,
+    )
+
+
+def _smoothed(case: Case, progress: Progress) -> Probe:
+    smoothed = Smoothed(case)
+    radius, voted = smoothed.radii(lambda share: progress(share, "asking for votes under noise"))
+    right = voted == case.y[case.attacked]
+    radii, total = case.budget.eps, len(radius)
+    rates = [Rate(int((right & (radius > eps * smoothed.width)).sum()), total) for eps in radii]
+    lengths = tuple(float(eps * smoothed.width) for eps in radii)
+    note = (
+        "this is about the model's vote under noise, not about the model as it answers now: "
+        "it holds for whoever serves that vote"
+    )
+    return Probe(
+        name="smoothing_certificate",
+        threat=Threat.CERTIFICATE,
+        library=LIBRARY,
+        settings={
+            "sigma": smoothed.sigma,
+            "noisy_rows": smoothed.many,
+            "alpha": ALPHA,
+            "norm": "L2; of L-infinity eps the length is eps * sqrt(features)",
+        },
+        figures=tuple(
+            rate_figure("certified_accuracy", r, e, "smoothed") for r, e in zip(rates, radii, strict=True)
+        ),
+        curves=(
+            Curve("certified vote", "L2", lengths, tuple(rates)),
+            Curve("certified vote", "eps", radii, tuple(rates)),
+        ),
+        notes=(note,),
+        samples=total,
+        queries=smoothed.queries,
+    )
+
+
+def open_tile(place: Place) -> CertifyTile:
+    """No options. ImportError where a library is not installed, so that the answer is how to install it."""
+    from importlib.util import find_spec
+
+    for name in ("onnx", "scipy"):
+        if find_spec(name) is None:
+            raise ImportError(f"{name} is not installed", name=name)
+    return CertifyTile()

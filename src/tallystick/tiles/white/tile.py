@@ -1,0 +1,216 @@
+"""The white-box probes: what they are called, what they need, and what they say of themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from tallystick.core.errors import BadInput
+from tallystick.evidence.domain import DomainKind
+from tallystick.evidence.figures import Figure
+from tallystick.evidence.probe import Probe, Threat
+from tallystick.ports.models.attack import Case, Found, Needs, Offer, Progress
+from tallystick.ports.tile import Place
+from tallystick.tiles.white.adaptive import adaptive
+from tallystick.tiles.white.carlini import SEARCHES, carlini_wagner
+from tallystick.tiles.white.climb import Way
+from tallystick.tiles.white.ground import Ground
+from tallystick.tiles.white.legs import TARGETS_MAX, Sweep, borders, one_step, share_of, sweep
+from tallystick.tiles.white.masking import masking
+
+__all__ = ["WhiteBox", "open_tile"]
+
+LIBRARY = "tallystick"
+Z_95 = 1.959963984540054
+_NUMBERS = (DomainKind.IMAGE, DomainKind.TABULAR, DomainKind.SERIES, DomainKind.VECTOR)
+_INSIDE = Needs(gradients=True, kinds=_NUMBERS)
+
+
+def _offer(name: str, about: str, weight: float) -> Offer:
+    return Offer(name, Threat.EVASION, 1, about, _INSIDE, weight)
+
+
+OFFERS = (
+    _offer("fgsm", "one step along the gradient's sign (Goodfellow et al. 2015)", 0.2),
+    _offer("pgd", "projected gradient steps (Madry et al. 2018), adaptive (Croce and Hein 2020)", 2.0),
+    _offer("auto", "ensemble of APGD-CE, targeted APGD-DLR and nearest boundary (Croce and Hein 2020)", 8.0),
+    _offer("carlini_wagner", "least squares that turn the answer (Carlini and Wagner 2017)", 4.0),
+    _offer("adaptive", "gradients taken across a preprocessing defence (Athalye et al. 2018)", 2.0),
+)
+
+
+@dataclass
+class _Told:
+    """What a probe says beside what its ground holds."""
+
+    settings: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+class WhiteBox:
+    """See :class:`tallystick.ports.models.attack.Attack`."""
+
+    def offers(self) -> tuple[Offer, ...]:
+        """See the port."""
+        return OFFERS
+
+    def versions(self) -> dict[str, str]:
+        """Of numpy: nothing else decides what is found, but for the model's own runtime."""
+        return {"numpy": version("numpy")}
+
+    def run(self, name: str, case: Case, progress: Progress) -> Found:
+        """See the port. BadInput for a name that is not offered."""
+        if name not in _RUNS:
+            raise BadInput(f"no probe {name!r:.100}", where="attack", hint=f"known: {', '.join(_RUNS)}")
+        began, ground = time.perf_counter(), Ground(case)
+        opened = len(ground.open(case.budget.eps)[0])
+        told = _RUNS[name](ground, case, progress)
+        ground.shrink()
+        ground.settle()
+        progress(
+            1.0, f"{int((ground.distance > case.budget.eps[-1]).sum())} of {len(ground)} samples withstand"
+        )
+        nearer = int((ground.distance < case.distance).sum())
+        frozen = {"one_hot_and_immutable_left_as_they_are": len(ground.frozen)} if ground.frozen else {}
+        probe = Probe(
+            name=name,
+            threat=Threat.EVASION,
+            library=LIBRARY,
+            settings={"norm": "Linf", **told.settings, **frozen, "samples_nearer": nearer},
+            figures=told.figures,
+            notes=(*told.notes, *_denied(ground)),
+            samples=opened,
+            queries=ground.queries,
+            gradients=ground.gradients,
+            seconds=round(time.perf_counter() - began, 3),
+        )
+        return Found(probe, ground.distance, ground.adversarial)
+
+
+def _denied(ground: Ground) -> tuple[str, ...]:
+    text = "rows that its gradients say are wrong, the model itself answers rightly: they are not counted"
+    return (f"{ground.unconfirmed} {text}",) if ground.unconfirmed else ()
+
+
+def _fgsm(ground: Ground, case: Case, progress: Progress) -> _Told:
+    progress(0.0, "one step along each gradient")
+    one_step(ground, case)
+    return _Told({"steps": 1, "aim": "cross-entropy"})
+
+
+def _pgd(ground: Ground, case: Case, progress: Progress) -> _Told:
+    """Two legs in each restart: cross-entropy from the sample itself, then the margin from a random place."""
+    budget = case.budget
+    single = _single(ground, case)
+    first, second = max(1, budget.steps_max * 3 // 4), max(1, budget.steps_max // 2)
+    for turn in range(budget.restarts):
+        begin, end = turn / budget.restarts * 0.9, (turn + 1) / budget.restarts * 0.9
+        middle = begin + (end - begin) * 0.7
+        text = f"gradient steps, restart {turn + 1} of {budget.restarts}"
+        one, two = (
+            Sweep(Way("cross-entropy", first), draw=2 * turn),
+            Sweep(Way("margin", second), draw=2 * turn + 1),
+        )
+        sweep(ground, case, one, share_of(progress, text, begin, middle))
+        sweep(ground, case, two, share_of(progress, text, middle, end))
+    ground.settle()
+    settings = {
+        "steps_max": [first, second], "restarts": budget.restarts, "aims": ["cross-entropy", "margin"],
+        "step": "2 eps, halved where it stops paying (APGD)", "momentum": 0.75,
+        "sweep": "from the largest eps to the smallest, from the adversarial found at the one before",
+    }  # fmt: skip
+    return _Told(settings, tuple(masking(ground, case, single)))
+
+
+def _single(ground: Ground, case: Case) -> int:
+    """How many samples a single step turns at the largest radius, whatever was known before."""
+    alone = Ground(case)
+    alone.claimed = np.where(case.distance > 0, np.inf, 0.0)
+    one_step(alone, case)
+    ground.queries, ground.gradients = ground.queries + alone.queries, ground.gradients + alone.gradients
+    return int(((alone.claimed > 0) & (alone.claimed <= case.budget.eps[-1])).sum())
+
+
+def _auto(ground: Ground, case: Case, progress: Progress) -> _Told:
+    """Every leg takes on those who withstood the legs before."""
+    budget, targets = case.budget, min(TARGETS_MAX, ground.classes - 1)
+    legs = [
+        (
+            f"APGD on cross-entropy, restart {turn + 1}",
+            Sweep(Way("cross-entropy", budget.steps_max), draw=100 + turn),
+        )
+        for turn in range(budget.restarts)
+    ]
+    legs += [
+        (
+            f"APGD towards class {rank} of {targets}",
+            Sweep(Way("targeted DLR", budget.steps_max), 200 + rank, rank),
+        )
+        for rank in range(1, targets + 1)
+    ]
+    for at, (text, leg) in enumerate(legs):
+        sweep(ground, case, leg, share_of(progress, text, 0.7 * at / len(legs), 0.7 * (at + 1) / len(legs)))
+    borders(ground, case, budget.steps_max, share_of(progress, "steps to the nearest boundary", 0.7, 0.95))
+    legs_said = ["APGD-CE", "APGD-T (DLR)", "nearest boundary (FAB-T)"]
+    return _Told({
+        "legs": legs_said, "steps_max": budget.steps_max, "restarts": budget.restarts, "targets": targets,
+        "random_search": "Square is a probe of its own",
+    })  # fmt: skip
+
+
+def _carlini_wagner(ground: Ground, case: Case, progress: Progress) -> _Told:
+    """On those still standing; its L2 length is a figure over all that are right when clean."""
+    who = np.flatnonzero(case.distance > 0)
+    steps, total = case.budget.steps_max, max(1, SEARCHES * case.budget.steps_max)
+    taken = 0
+
+    def said(left: int) -> None:
+        nonlocal taken
+        taken += 1
+        progress(0.95 * min(1.0, taken / total), f"least squares for {left} samples")
+
+    lengths = carlini_wagner(ground, who, steps, said) if len(who) else np.empty(0)
+    found = lengths[np.isfinite(lengths)]
+    settings = {
+        "norm": "L2, reported as Linf",
+        "steps_max": steps,
+        "searches": SEARCHES,
+        "turned": len(found),
+    }
+    if len(found) * 2 <= len(who):
+        return _Told(settings)
+    low, middle, high = (float(v) for v in _median(np.sort(lengths)))
+    figures = (Figure("flip_l2_median", middle, low, high, len(who)),) if np.isfinite(high) else ()
+    return _Told({**settings, "l2_median": middle}, figures=figures)
+
+
+def _median(ordered: np.ndarray) -> tuple[float, float, float]:
+    """The median of rising values between the ends of its 95 % interval (order statistics, binomial)."""
+    n = len(ordered)
+    half = 1.959963984540054 * np.sqrt(n) / 2
+    at = (
+        int(max(0, np.floor((n - 1) / 2 - half))),
+        (n - 1) // 2,
+        int(min(n - 1, np.ceil((n - 1) / 2 + half))),
+    )
+    return ordered[at[0]], ordered[at[1]], ordered[at[2]]
+
+
+def _adaptive(ground: Ground, case: Case, progress: Progress) -> _Told:
+    return _Told(adaptive(ground, case, share_of(progress, "gradients across the defence", 0.0, 0.95)))
+
+
+_RUNS: Mapping[str, Callable[[Ground, Case, Progress], _Told]] = {
+    "fgsm": _fgsm, "pgd": _pgd, "auto": _auto, "carlini_wagner": _carlini_wagner, "adaptive": _adaptive,
+}  # fmt: skip
+
+
+def open_tile(place: Place) -> WhiteBox:
+    """No options."""
+    return WhiteBox()
