@@ -1,0 +1,1 @@
+"""What was planted: poisoned training rows, and triggers that turn an answer."""
