@@ -35,6 +35,14 @@ class Desk:
         """Say the share done, 0 to 1, and what is being done."""
         self._say(progress=round(share, 4), text=text[:TEXT_CHARS_MAX])
 
+    def began(self, name: str) -> None:
+        """Say which part of the work begins now: should the process end, that is where it did."""
+        self._say(began=name)
+
+    def part(self, file: str) -> None:
+        """Say that a part of the result lies in a file of this name, whole and for good."""
+        self._say(part=file)
+
     def ready(self, **details: Any) -> None:
         """Say that from now on it serves."""
         self._say(ready=details)

@@ -1,9 +1,14 @@
-"""The errand ``inspect``: load a model once, say what it takes and gives, and try it on its own example.
+"""The errand ``inspect``: look at a model's files, load it once, say what it takes and gives, and try it.
 
-Order: ``folder`` (an MLflow model). Result: ``flavors`` (names in its ``MLmodel``), ``inputs`` and
-``outputs`` (TensorSpecs), ``has_input_example``, ``example`` (what came of it: ``predicted``, ``none``
-or ``not read``, for the kinds of example that only MLflow can read), ``runtime`` (the tile's name) and
-``runs_code`` (whether that tile may run code which came with the model).
+Order: ``folder`` (an MLflow model) and ``vouched`` (whether somebody trusted vouches for its code). Result:
+``inspected`` (an :class:`Inspected`, cut to its worst files) and ``versions`` of what looked; and only where
+its files are data, or code that is vouched for, ``loaded``, ``flavors`` (names in its ``MLmodel``),
+``inputs`` and ``outputs`` (TensorSpecs), ``has_input_example``, ``example`` (what came of it: ``predicted``,
+``none`` or ``not read``, for the kinds of example that only MLflow can read), ``runtime`` (the tile's name)
+and ``runs_code`` (whether that tile may run code which came with the model).
+
+The files are looked at before anything of them is loaded. What is said of them is to be believed where
+nothing was loaded, or data alone: so the hub asks first without ``vouched``, and again with it.
 
 Unlike ``judge``, this errand does load a model that runs code in its own process, behind its wall, and such
 a model can put any result it likes in place of this one. It can lie about itself and nothing else: its
@@ -24,13 +29,19 @@ from tallystick.core.model import TensorSpec
 from tallystick.crew.desk import Desk, attend
 from tallystick.crew.serve import choose_runtime
 from tallystick.doors.oip.tensors import DATATYPES
-from tallystick.ports.runtime import Predictor
+from tallystick.evidence.supply import Inspected, Standing
+from tallystick.ports.models.inspection import Inspection
+from tallystick.ports.models.runtime import Predictor
+from tallystick.ports.tile import Place
+from tallystick.wiring.tiles import open_tile
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["main", "read_example"]
 
+INSPECTION = "strict"
+FILES_TOLD = 2000
 EXAMPLE_BYTES_MAX = 64 * 1024 * 1024
 MLMODEL_BYTES_MAX = 1024 * 1024
 MEND = "save the model again with an input example that fits its signature"
@@ -39,12 +50,28 @@ Tensors = Mapping[str, "np.ndarray"]
 
 
 def main(desk: Desk) -> Mapping[str, Any]:
-    """Load, try, and tell; BadInput when it does not load, Failed when it does not predict."""
+    """Look, load, try, and tell; BadInput when it does not load, Failed when it does not predict."""
     if "folder" not in desk.order:
         raise BadInput("the order lacks 'folder'", where="crew/inspect")
     folder = Path(desk.order["folder"])
+    inspection: Inspection = open_tile("inspection", INSPECTION, Place(home=folder))
+    found = inspection.inspect(folder, lambda share, text: desk.progress(share / 2, text))
+    looked = {"inspected": to_json(_cut(found)), "versions": inspection.versions()}
+    allowed = found.standing is Standing.DATA or (
+        found.standing is Standing.CODE and desk.order.get("vouched") is True
+    )
+    return {**looked, **(_loaded(desk, folder) if allowed else {"loaded": False})}
+
+
+def _cut(found: Inspected) -> Inspected:
+    """With the worst files first, and no more of them than a line of the protocol holds."""
+    rest = [looked for looked in found.files if looked.standing is Standing.DATA]
+    return Inspected((*found.worst, *rest)[:FILES_TOLD], found.advice[:FILES_TOLD], found.advisors)
+
+
+def _loaded(desk: Desk, folder: Path) -> Mapping[str, Any]:
     said = _mlmodel(folder)
-    desk.progress(0.1, "loading the model")
+    desk.progress(0.6, "loading the model")
     name, runtime = choose_runtime(folder, "", {})
     predictor = runtime.load(folder)
     outputs, example = predictor.outputs, "none"
@@ -64,6 +91,7 @@ def main(desk: Desk) -> Mapping[str, Any]:
         "example": example,
         "runtime": name,
         "runs_code": runtime.runs_code,
+        "loaded": True,
     }
 
 

@@ -1,151 +1,157 @@
-"""The errand ``judge``: attack a model on labelled rows, within a budget, and say what it withstood.
+"""The errand ``judge``: probes of a model on labelled rows, within a budget, and what each of them found.
 
 Code that came with a model never runs in this process, as it could write a result of its own: a model whose
 runtime runs code is asked over the socket of another process that serves it, and refused where there is none.
 
-Order: ``folder`` (an MLflow model), ``rows`` (a Parquet file), ``label`` (its column with the classes'
-numbers), ``budget``, ``attack`` (a tile's name) and ``pictures`` (a folder to write PNG files to); and where
-the model is served, ``socket`` (its path) and ``name`` (that it answers to).
-Result: ``clean``, ``curve``, ``attacks``, ``pictures`` (with the files' names), ``versions``, ``seconds``:
-what :class:`tallystick.core.verdict.Evidence` needs beside what the hub knows itself.
+Order ``{"list": true, "out": folder}``: say which probes are installed; the result is a ``ThreatList``.
+
+Any other order: ``rows`` (a Parquet file), ``label`` (its column with the right classes), ``domain``,
+``budget``, ``out`` (a folder for the parts of the result), ``probes`` (the list of those to carry out, each a
+``Listed``) and ``base`` (the key of what comes before them). The model is ``folder`` (an MLflow model) or
+``endpoint`` (an address of the Open Inference Protocol); ``socket`` and ``name`` where it is served,
+``twin`` (an ONNX file) where there is one or ``no_twin`` (why not). Optional are ``size_bytes`` of its files,
+``train`` (a Parquet file) with ``train_digest``, ``threads``, ``restarts`` (whether a model that answers no
+more is started again), ``known`` and ``given_up`` (as of :class:`tallystick.crew.judging.engine.Plan`).
+
+It says ``began`` with each probe's name and ``part`` with the name of a JSON file in ``out`` as soon as that
+has ended: see :mod:`tallystick.crew.judging.parts`. The result is ``versions`` and ``seconds``.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tallystick import __version__
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, TallyError
 from tallystick.core.facts import from_json, to_json
-from tallystick.core.verdict import AttackRecord, Budget
 from tallystick.crew.desk import Desk, attend
-from tallystick.crew.measure.columns import feature_names, features, labels, read_rows
-from tallystick.crew.serve import QUIET, choose_runtime
-from tallystick.ports.attack import Attack
-from tallystick.ports.runtime import Predictor, Runtime
-from tallystick.ports.tile import Place
-from tallystick.wiring.tiles import open_tile
+from tallystick.crew.serve import QUIET
+from tallystick.evidence.domain import Budget, Domain
+from tallystick.evidence.threats import Listed
 
 if TYPE_CHECKING:
-    from tallystick.crew.measure.target import Seen
+    from tallystick.crew.judging.engine import Plan
+    from tallystick.crew.judging.parts import Parts
+    from tallystick.crew.judging.rows import Given
+    from tallystick.crew.judging.victims import Opened, Victims
+    from tallystick.ports.models.attack import Attack, Case
 
 __all__ = ["main"]
 
-PREPARED = 0.05
-"""The share of the work that comes before the attack."""
-
-LIBRARIES: Mapping[str, str] = {
-    "onnxruntime": "onnxruntime",
-    "mlflow": "mlflow",
-    "sklearn": "scikit-learn",
-    "xgboost": "xgboost",
-    "lightgbm": "lightgbm",
-    "torch": "torch",
-    "tensorflow": "tensorflow",
-}
-"""Modules that models predict with, and the packages that say their version."""
+MIB = 2**20
 
 
 def main(desk: Desk) -> Mapping[str, Any]:
-    """Attack and tell; BadInput names the column, row or input that does not fit."""
+    """Probe and tell; BadInput names the column, row or input that does not fit."""
     began = time.monotonic()
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
-    order = desk.order
+    from tallystick.crew.judging.offers import list_threats, open_attacks  # late, as numpy comes with them
+
     try:
-        folder, rows = Path(order["folder"]), Path(order["rows"])
-        label, tile, pictures = str(order["label"]), str(order["attack"]), Path(order["pictures"])
-        budget = from_json(Budget, order["budget"], "budget")
+        out = Path(desk.order["out"])
+        attacks, absent = open_attacks(out)
+        if desk.order.get("list"):
+            return dict(to_json(list_threats(attacks, absent)))
+        return _judge(desk, desk.order, attacks, out, began)
     except KeyError as missing:
         raise BadInput(f"the order lacks {missing}", where="crew/judge") from None
-    attack: Attack = open_tile("attack", tile, Place(pictures))
-    desk.progress(0.0, "reading the rows")
-    table = read_rows(rows)
-    names = feature_names(table, label)
-    y = labels(table, label)
-    desk.progress(0.02, "loading the model")
-    tile_name, runtime = choose_runtime(folder, "", {})
-    from tallystick.crew.measure.pictures import draw  # late, as numpy comes with them
-    from tallystick.crew.measure.target import Seen, columns_of
 
-    def said(share: float, text: str) -> None:
-        desk.progress(PREPARED + (1 - PREPARED) * share, text)
 
-    with _loaded(tile_name, runtime, folder, order) as predictor:
-        x = features(table, _chosen(names, columns_of(predictor.inputs)), budget.low, budget.high)
-        target = Seen(predictor, x, y)
-        used = {"runtime": f"tallystick {tile_name}", **_libraries(runtime.runs_code)}
-        found = attack.run(target, x, y, budget, said)
-        drawn = draw(target, x, y, found, budget, pictures)
+def _judge(
+    desk: Desk, order: Mapping[str, Any], attacks: Mapping[str, Attack], out: Path, began: float
+) -> Mapping[str, Any]:
+    from tallystick.crew.judging.base import begin_case
+    from tallystick.crew.judging.engine import Engine
+    from tallystick.crew.judging.pace import Pace
+    from tallystick.crew.judging.parts import Parts
+    from tallystick.crew.judging.victims import opened, victims
+
+    budget = from_json(Budget, order["budget"], "budget")
+    plan, parts = _plan(order), Parts(out, desk)
+    desk.progress(0.0, "loading the model")
+    with opened(order) as model:
+        rows = _rows(order, order["rows"], model)
+        desk.progress(0.0, f"asking it about {len(rows.truth):,} rows")
+        seen = victims(model, rows, order, out)
+        versions = {**_machine(), **model.versions}
+        if plan.base not in plan.known:
+            _tell_base(order, seen, rows, budget, model, parts, versions)
+        itself = _trained(begin_case(seen.itself, seen.itself, rows, budget), seen, order, model)
+        through = itself
+        if seen.twin:
+            through = _trained(begin_case(seen.twin, seen.itself, rows, budget), seen, order, model)
+        engine = Engine(plan, attacks, seen, itself, through, parts, restarts=bool(order.get("restarts")))
+        engine.run(Pace([p.weight for p in plan.probes], desk.progress), desk.began)
+        desk.progress(1.0, "all probes have ended")
+        waited = model.waited()
     return {
-        "clean": to_json(found.clean),
-        "curve": to_json(found.curve),
-        "attacks": [to_json(_told(record, target)) for record in found.records],
-        "pictures": drawn,
-        "versions": {**_machine(), **used, **attack.versions()},
+        "versions": versions,
         "seconds": round(time.monotonic() - began, 3),
+        "notes": [waited] if waited else [],
     }
 
 
-@contextmanager
-def _loaded(tile: str, runtime: Runtime, folder: Path, order: Mapping[str, Any]) -> Iterator[Predictor]:
-    """The model, loaded here if it is only data; else the one behind the order's socket."""
-    if not runtime.runs_code:
-        yield runtime.load(folder)
-        return
-    if "socket" not in order or "name" not in order:
-        raise BadInput(
-            f"the runtime {tile} may run code of the model's own, which is never run where it is measured",
-            where="crew/judge",
-            hint="the model's record says that it runs none: do not trust this model",
-        )
-    from tallystick.crew.measure.remote import RemotePredictor  # late, as numpy comes with it
+def _plan(order: Mapping[str, Any]) -> Plan:
+    from tallystick.crew.judging.engine import Plan
 
-    with closing(RemotePredictor(Path(order["socket"]), str(order["name"]))) as predictor:
-        yield predictor
+    known = from_json(dict[str, str | None], order.get("known", {}), "known")
+    probes = from_json(tuple[Listed, ...], order["probes"], "probes")
+    given_up = {str(name): str(why) for name, why in dict(order.get("given_up", {})).items()}
+    return Plan(probes, str(order["base"]), str(order.get("train_digest", "")), known, given_up)
 
 
-def _chosen(names: Sequence[str], wanted: Sequence[str]) -> Sequence[str]:
-    """The columns for the model: all, or those that its inputs name, in their order."""
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        raise BadInput(
-            f"the model has an input {missing[0]!r:.100}, and the rows have no such column",
-            where="rows",
-            hint="judge on a table with the columns that the model was trained on",
-        )
-    return wanted or names
+def _rows(order: Mapping[str, Any], path: str, model: Opened) -> Given:
+    """The rows at ``path``, as the domain says that they lie and as the model takes them."""
+    from tallystick.crew.judging.rows import given
+    from tallystick.crew.measure.target import columns_of, features_of
+
+    inputs = model.predictor.inputs
+    wanted = columns_of(inputs)
+    count = len(wanted) or features_of(inputs[0])
+    domain = from_json(Domain, order["domain"], "domain")
+    return given(Path(path), str(order["label"]), domain, wanted, count)
 
 
-def _told(record: AttackRecord, target: Seen) -> AttackRecord:
-    """The record, with what the model let the attack see."""
-    seen = "labels only, as scores 1 and 0" if target.labels_only else "class scores"
-    return replace(record, settings={**record.settings, "model_gives": seen})
+def _tell_base(
+    order: Mapping[str, Any],
+    seen: Victims,
+    rows: Given,
+    budget: Budget,
+    model: Opened,
+    parts: Parts,
+    versions: dict[str, str],
+) -> None:
+    from tallystick.crew.judging.base import measure_base
+
+    notes = [f"the model was {model.asked}", *seen.notes]
+    size = round(float(order.get("size_bytes", 0)) / MIB, 6)
+    base = measure_base(seen.itself, rows, budget, key=str(order["base"]), size_mib=size, notes=notes)
+    parts.tell_base(replace(base, versions=versions))
 
 
-def _libraries(elsewhere: bool) -> dict[str, str]:
-    """Versions of the libraries that came in as the model was loaded.
+def _trained(case: Case, seen: Victims, order: Mapping[str, Any], model: Opened) -> Case:
+    """The case with the rows that the model was trained on, where the order has them and they fit it."""
+    import numpy as np
 
-    Of a model that was loaded ``elsewhere`` nobody can say for certain which those were: then of all that
-    are installed.
-    """
-    found: dict[str, str] = {}
-    for module, package in LIBRARIES.items():
-        if elsewhere or module in sys.modules:
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:  # a build of its own name, such as one for a GPU, or not installed
-                if module in sys.modules:
-                    found[package] = str(getattr(sys.modules[module], "__version__", "unknown"))
-    return found
+    if "train" not in order:
+        return case
+    try:
+        rows = _rows(order, order["train"], model)
+    except TallyError as wrong:
+        seen.notes.append(f"the rows that it was trained on cannot be used: {wrong.what}")
+        return case
+    places = {name: place for place, name in enumerate(case.classes)}
+    good = np.array([name in places for name in rows.truth], bool)
+    if not good.any() or rows.x.shape[1:] != case.x.shape[1:]:
+        return case
+    y = np.array([places[name] for name in rows.truth[good]], np.int64)
+    return replace(case, train=(rows.x[good], y))
 
 
 def _machine() -> dict[str, str]:

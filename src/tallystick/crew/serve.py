@@ -1,10 +1,11 @@
 """The serving process: one model, answering the Open Inference Protocol on a unix socket.
 
 Order: ``folder`` (an MLflow model), ``socket`` (path to listen on), ``name`` (that it answers to),
-``version``; optional ``runtime`` (a tile's name), ``threads`` and ``body_bytes_max``. Once it
-answers it says ready, with ``runtime``; what it takes and gives it says by the protocol, as a model of
-thousands of columns would make too long a line. It ends on SIGTERM, or when its standard input closes
-because the hub is gone; requests under way are finished first.
+``version``; optional ``runtime`` (a tile's name), ``threads``, ``body_bytes_max`` and ``pull`` (true where
+whoever has the socket may ask for gradients: they are what an attacker wants most, so an endpoint's door must
+hand on no such question). Once it answers it says ready, with ``runtime``; what it takes and gives it says by
+the protocol, as a model of thousands of columns would make too long a line. It ends on SIGTERM, or when its
+standard input closes because the hub is gone; requests under way are finished first.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from tallystick.core.errors import BadInput, MissingTile, TooLarge
 from tallystick.crew.desk import Desk, attend
-from tallystick.ports.runtime import Runtime
+from tallystick.ports.models.runtime import Runtime
 from tallystick.ports.tile import Place
 from tallystick.wiring.tiles import known_tiles, open_tile
 
 if TYPE_CHECKING:
-    from tallystick.crew.wire import Wire
+    from tallystick.crew.served.pulls import Pulls
+    from tallystick.crew.served.wire import Wire
 
 __all__ = ["GRACE_S", "choose_runtime", "main"]
 
@@ -32,6 +34,9 @@ GRACE_S = 4
 """How long requests under way may take after SIGTERM; a sandbox kills after 5 s."""
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
+WIDEST = "pyfunc"
+"""The runtime that accepts every model of MLflow's: a more exact one knows more of it."""
+
 QUIET: Mapping[str, str] = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -47,7 +52,7 @@ def choose_runtime(folder: Path, name: str, options: Mapping[str, Any]) -> tuple
     """The runtime ``name``, or else the first that accepts the model in ``folder``.
 
     Asked first are those that run no code of the model's (they are lighter, too), then the others, each
-    by name. Nothing of the model is loaded here.
+    by name, and at last the one that loads whatever MLflow does. Nothing of the model is loaded here.
     """
     place = Place(home=folder, options=options)
     if name:
@@ -59,7 +64,7 @@ def choose_runtime(folder: Path, name: str, options: Mapping[str, Any]) -> tuple
             opened[known] = open_tile("runtime", known, place)
         except MissingTile as wrong:
             missing = wrong
-    for known in sorted(opened, key=lambda n: (opened[n].runs_code, n)):
+    for known in sorted(opened, key=lambda n: (opened[n].runs_code, n == WIDEST, n)):
         if opened[known].accepts(folder):
             return known, opened[known]
     if missing:
@@ -81,17 +86,19 @@ def main(desk: Desk) -> Mapping[str, Any]:
     # Loaded before the loop starts, so that SIGTERM ends a load that hangs.
     tile, runtime = choose_runtime(folder, str(order.get("runtime", "")), _options(order))
     predictor = runtime.load(folder)
-    from tallystick.crew.batcher import Batcher
-    from tallystick.crew.serving import Card, Serving, answer_error
-    from tallystick.crew.wire import Wire
+    from tallystick.crew.served.batcher import Batcher
+    from tallystick.crew.served.pulls import Pulls
+    from tallystick.crew.served.serving import Card, Serving, answer_error
+    from tallystick.crew.served.wire import Wire
 
     batcher = Batcher(predictor)
     limit = int(order.get("body_bytes_max", BODY_BYTES_MAX))
     too_large = answer_error(TooLarge(f"the body is over {limit} bytes", where="request"))
     card = Card(name, version, tile, predictor.inputs, predictor.outputs)
-    wire = Wire(Serving(card, batcher), limit, too_large)
+    pulls = Pulls(predictor) if order.get("pull") is True else None
+    wire = Wire(Serving(card, batcher, pulls), limit, too_large)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(desk, wire, socket, tile))
+        runner.run(_serve(desk, wire, socket, tile, pulls))
     return {"calls": batcher.calls}
 
 
@@ -107,7 +114,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(desk: Desk, wire: Wire, socket: Path, runtime: str) -> None:
+async def _serve(desk: Desk, wire: Wire, socket: Path, runtime: str, pulls: Pulls | None) -> None:
     """Listen, say ready, and finish what is under way once told to end."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -117,6 +124,8 @@ async def _serve(desk: Desk, wire: Wire, socket: Path, runtime: str) -> None:
     await wire.listen(socket)
     desk.ready(runtime=runtime)
     await ending.wait()
+    if pulls:
+        pulls.close()
     await wire.close(GRACE_S)
     watching.close()
 

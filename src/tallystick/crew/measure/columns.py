@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tallystick.core.errors import BadInput, NotSupported
+from tallystick.core.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["feature_names", "features", "floats", "is_number", "labels", "read_rows"]
+__all__ = ["feature_names", "features", "floats", "is_number", "labels", "named", "read_rows", "texts"]
 
 SHOWN_MAX = 20
 
@@ -58,19 +58,66 @@ def is_number(column: pa.ChunkedArray) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
 
 
-def features(table: pa.Table, names: Sequence[str], low: float, high: float) -> np.ndarray:
-    """The columns ``names`` as float32 (rows, features); every value a number from ``low`` to ``high``."""
-    import numpy as np
+def features(
+    table: pa.Table, names: Sequence[str], low: float | np.ndarray, high: float | np.ndarray
+) -> np.ndarray:
+    """The columns ``names`` as float32 (rows, features); every value a number from ``low`` to ``high``.
 
+    The range is one for all, or (features,). A single column of lists holds the features of a row itself.
+    """
+    import numpy as np
+    from pyarrow import types
+
+    kinds = [table.column(name).type for name in names]
+    if len(names) == 1 and (types.is_list(kinds[0]) or types.is_fixed_size_list(kinds[0])):
+        return _lists(table.column(names[0]), names[0], low, high)
     made = np.empty((table.num_rows, len(names)), np.float32)
+    lows, highs = np.broadcast_to(low, len(names)), np.broadcast_to(high, len(names))
     for at, name in enumerate(names):
         column = table.column(name)
         if not is_number(column):
             hint = "only numbers can be attacked; if it is the label, name it with --label"
             raise BadInput(f"column {name!r} is {column.type}, not numbers", where="rows", hint=hint)
         values = floats(column)
-        _check(name, values, low, high)
+        _check(name, values, float(lows[at]), float(highs[at]))
         made[:, at] = values
+    return made
+
+
+def _lists(
+    column: pa.ChunkedArray, name: str, low: float | np.ndarray, high: float | np.ndarray
+) -> np.ndarray:
+    """Lists of numbers, all of one length, as float32 (rows, length)."""
+    import numpy as np
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    lengths = pa.compute.list_value_length(whole)
+    first = lengths[0].as_py()
+    if column.null_count or not first or not pa.compute.all(pa.compute.equal(lengths, first)).as_py():
+        hint = "every row has the same number of features"
+        raise BadInput(f"column {name!r} has lists of different lengths", where="rows", hint=hint)
+    flat = pa.compute.list_flatten(whole)
+    if not is_number(flat):
+        raise BadInput(f"column {name!r} is {column.type}, not lists of numbers", where="rows")
+    values = np.asarray(floats(pa.chunked_array([flat]))).reshape(len(column), first)
+    lows, highs = np.broadcast_to(low, first), np.broadcast_to(high, first)
+    for at in range(first):
+        _check(f"{name}[{at}]", values[:, at], float(lows[at]), float(highs[at]))
+    return values.astype(np.float32)
+
+
+def texts(column: pa.ChunkedArray, name: str) -> np.ndarray:
+    """A column of text as object (rows,) of str; BadInput where it is none, or a row has none."""
+    import numpy as np
+    from pyarrow import types
+
+    if not (types.is_string(column.type) or types.is_large_string(column.type)):
+        raise BadInput(f"column {name!r} is {column.type}, not text", where="rows")
+    if column.null_count:
+        raise BadInput(f"column {name!r} has no text in every row", where="rows", hint="leave such rows out")
+    made = np.empty(len(column), object)
+    made[:] = column.to_pylist()
     return made
 
 
@@ -94,21 +141,39 @@ def _check(name: str, values: np.ndarray, low: float, high: float) -> None:
         raise BadInput(
             f"column {name!r} has {values[outside[0]]:g}, outside {low:g} to {high:g}",
             where=f"rows, row {int(outside[0]) + 1:,}",
-            hint="scale the features, or set low and high in the policy's budget to their range",
+            hint="scale the features, or say their range in the policy, for all or by column",
         )
 
 
 def labels(table: pa.Table, label: str) -> np.ndarray:
-    """The label column as int64 (rows,), each a class's number from 0."""
+    """The label column as object (rows,) of str: the names of classes, ``3`` for 3, 3.0 and "3".
+
+    BadInput where a row has none, or a number that is not whole.
+    """
     import numpy as np
+    from pyarrow import types
 
     column = table.column(label)
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     if not is_number(column):
-        hint = "number the classes from 0, in the order of the model's scores"
-        raise NotSupported(f"label {label!r} is {column.type}, not whole numbers", where="rows", hint=hint)
+        return texts(column, label)
     values: Any = floats(column)
-    wrong = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)) | (values < 0))
+    wrong = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)))
     if len(wrong):
         text = f"label {label!r} has {values[wrong[0]]:g}, which is not the number of a class"
-        raise BadInput(text, where=f"rows, row {int(wrong[0]) + 1:,}", hint="classes are numbered from 0")
-    return np.asarray(values, np.int64)
+        hint = "a class is a whole number or a text"
+        raise BadInput(text, where=f"rows, row {int(wrong[0]) + 1:,}", hint=hint)
+    return named(values)
+
+
+def named(values: np.ndarray) -> np.ndarray:
+    """Classes as object (n,) of str, however they are said: whole numbers, truth values, text, bytes."""
+    import numpy as np
+
+    made = np.empty(len(values), object)
+    if values.dtype.kind in "biuf":
+        made[:] = [str(int(value)) for value in values]
+    else:
+        made[:] = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
+    return made

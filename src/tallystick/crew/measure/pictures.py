@@ -1,83 +1,60 @@
-"""Pictures for a verdict: a few samples as they are, under noise, and as the attack left them.
+"""Pictures for examples: rows that are images, and what was changed in them, as PNG files.
 
-Drawn only where the rows can be gray images, that is where the features make a square. A pixel of the
-file is a feature; whoever shows it makes it larger.
+A pixel of the file is a feature; whoever shows it makes it larger.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tallystick.core.verdict import Budget
-from tallystick.ports.attack import AttackResult, Target
+from tallystick.evidence.domain import Domain, DomainKind
 
-__all__ = ["draw"]
+__all__ = ["magnified", "picture_shape", "write_picture"]
 
-PICTURES_MAX = 8
-WITHSTOOD_MAX = 2
 SIDE_MIN = 4
 """A square of 2 or 3 features a side is a table of numbers rather than an image."""
 
+SIDE_MAX = 1024
+CHANNELS = (1, 3)
+"""Gray and RGB: of other images nobody can say how they look."""
 
-def draw(
-    target: Target, x: np.ndarray, y: np.ndarray, found: AttackResult, budget: Budget, folder: Path
-) -> list[Mapping[str, Any]]:
-    """Write the PNG files, and say what is on them; nothing where the rows are no square images.
 
-    Each picture's ``eps`` is the distance of its adversarial: over the largest of the budget for the
-    few that withstood the attack and were fooled only beyond.
+def picture_shape(domain: Domain, features: int) -> tuple[int, int, int] | None:
+    """(height, width, channels) of a row that can be shown; None for any other.
+
+    Rows of an image domain have its shape. Vectors whose features make a square are shown as gray images.
     """
-    side = math.isqrt(x.shape[1])
-    chosen = choose(y[found.attacked], found.distance, budget.eps[-1])
-    if side * side != x.shape[1] or side < SIDE_MIN or not chosen:
-        return []
-    rows = {
-        "original": x[found.attacked[chosen]],
-        "noise": found.noisy[chosen],
-        "adversarial": found.adversarial[chosen],
-    }
-    said = {kind: target(part).argmax(axis=1) for kind, part in rows.items()}
-    made: list[Mapping[str, Any]] = []
-    for place, sample in enumerate(chosen):
-        files = {kind: f"{place:02d}-{kind}.png" for kind in rows}
-        for kind, name in files.items():
-            _write(rows[kind][place].reshape(side, side), budget, folder / name)
-        made.append(
-            {
-                "truth": str(y[found.attacked[sample]]),
-                **{f"label_{kind}": str(labels[place]) for kind, labels in said.items()},
-                "eps": round(float(found.distance[sample]), 6),
-                **files,
-            }
-        )
-    return made
+    if domain.kind is DomainKind.VECTOR:
+        side = math.isqrt(features)
+        return (side, side, 1) if side * side == features and SIDE_MIN <= side <= SIDE_MAX else None
+    if domain.kind is not DomainKind.IMAGE:
+        return None
+    shape = domain.shape if len(domain.shape) == 3 else (*domain.shape, 1)
+    if len(domain.shape) == 3 and domain.channels_first:
+        shape = (shape[1], shape[2], shape[0])
+    fits = shape[2] in CHANNELS and max(shape[:2]) <= SIDE_MAX
+    return (shape[0], shape[1], shape[2]) if fits else None
 
 
-def choose(y: np.ndarray, distance: np.ndarray, eps_max: float) -> list[int]:
-    """Which samples to show: fooled ones, of every class in turn, those first that took nearly ``eps_max``;
-    then one or two that took more.
-    """
-    fooled = np.flatnonzero((distance > 0) & (distance <= eps_max * (1 + 1e-5)))
-    beyond = np.flatnonzero((distance > eps_max * (1 + 1e-5)) & np.isfinite(distance))
-    withstood = sorted(beyond, key=lambda s: (distance[s], s))[:WITHSTOOD_MAX]
-    turn: dict[int, int] = {}
-    order = []
-    for sample in sorted(fooled, key=lambda s: (-distance[s], s)):
-        label = int(y[sample])
-        turn[label] = turn.get(label, -1) + 1
-        order.append((turn[label], -float(distance[sample]), int(sample)))
-    shown = [sample for _, _, sample in sorted(order)][: PICTURES_MAX - len(withstood)]
-    return [*shown, *map(int, withstood)]
+def magnified(domain: Domain, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The change alone, scaled so that the largest is black or white and none is middle gray."""
+    change = after.astype(np.float64) - before
+    most = np.abs(change).max()
+    share = 0.5 + change / (2 * most or 1.0)
+    return np.asarray(domain.low + share * (domain.high - domain.low))
 
 
-def _write(image: np.ndarray, budget: Budget, path: Path) -> None:
-    """``image`` (side, side) in the feature range as 8-bit gray: ``low`` is black."""
+def write_picture(domain: Domain, row: np.ndarray, shape: tuple[int, int, int], path: Path) -> None:
+    """A row (features,) in the domain's range as 8-bit gray or RGB: ``low`` is black."""
     from PIL import Image
 
-    share = (image.astype(np.float64) - budget.low) / (budget.high - budget.low)
-    Image.fromarray(np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)).save(path, format="PNG")
+    share = (row.astype(np.float64) - domain.low) / (domain.high - domain.low)
+    pixels = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    if domain.kind is DomainKind.IMAGE and domain.channels_first and len(domain.shape) == 3:
+        pixels = pixels.reshape(shape[2], shape[0], shape[1]).transpose(1, 2, 0)
+    else:
+        pixels = pixels.reshape(shape)
+    Image.fromarray(pixels[:, :, 0] if shape[2] == 1 else pixels).save(path, format="PNG")

@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Callable, Mapping
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import numpy as np
 
-from tallystick.core.errors import BadInput, Failed, TookTooLong
+from tallystick.core.errors import BadInput, Failed, NotSupported, TookTooLong
 from tallystick.core.facts import from_json
 from tallystick.core.model import TensorSpec, check_specs
+from tallystick.crew.measure import pulling
 from tallystick.doors.oip.codec import InferRequest, decode_response, encode_request
 
 __all__ = ["ANSWER_BYTES_MAX", "ANSWER_S_MAX", "RemotePredictor"]
@@ -33,9 +34,32 @@ ASKED_BYTES_MAX = 16 * 1024 * 1024
 """Of one request: far under what a serving process takes, unless a single row is larger."""
 
 LENGTH = "inference-header-content-length"
+PULL = "tally-pull"
+LACKING = (404, 501)
 WHERE = "model"
 
 Tensors = Mapping[str, np.ndarray]
+
+
+class Line(Protocol):
+    """What is asked over: as http.client's connections."""
+
+    @property
+    def timeout(self) -> float | None:
+        """How long the other side may be silent, seconds."""
+        ...
+
+    def request(self, method: str, path: str, body: bytes | None, headers: dict[str, str], /) -> None:
+        """Send a request."""
+        ...
+
+    def getresponse(self) -> HTTPResponse:
+        """The answer to it."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...
 
 
 class _Line(HTTPConnection):
@@ -57,15 +81,16 @@ class _Line(HTTPConnection):
 
 
 class RemotePredictor:
-    """See :class:`tallystick.ports.runtime.Predictor`; ``name`` is what the model answers to.
+    """See :class:`tallystick.ports.models.runtime.Predictor`; ``name`` is what the model answers to.
 
     Failed where it cannot be reached, or says nothing that is a signature. Whoever made it closes it.
     """
 
     def __init__(self, path: Path, name: str, answer_s: float = ANSWER_S_MAX) -> None:
-        self._line = _Line(path, answer_s)
+        self._line: Line = _Line(path, answer_s)
         self._model = f"/v2/models/{quote(name, safe='')}"
         self._first: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._token = ""
         try:
             self.inputs, self.outputs = self._signature()
         except Failed:
@@ -102,6 +127,19 @@ class RemotePredictor:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    def pull(self, inputs: Tensors, weigh: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, Tensors]:
+        """See :class:`tallystick.ports.models.runtime.Differentiable`; many rows go in parts."""
+        return pulling.pull(self._below, inputs, weigh)
+
+    def hidden(self, inputs: Tensors) -> np.ndarray:
+        """See :class:`tallystick.ports.models.runtime.Differentiable`."""
+        return pulling.hidden(self._below, inputs)
+
+    def _below(self, path: str, body: bytes, json_bytes: int) -> tuple[bytes, int, str]:
+        """As :class:`tallystick.crew.measure.pulling.Ask` has it."""
+        said, length = self._ask("POST", f"{self._model}/{path}", body, {LENGTH: str(json_bytes)}, LACKING)
+        return said, length, self._token
+
     def _infer(self, inputs: Tensors) -> Tensors:
         body, json_bytes = encode_request(InferRequest(inputs, binary=True))
         answer, length = self._ask("POST", f"{self._model}/infer", body, {LENGTH: str(json_bytes)})
@@ -122,9 +160,14 @@ class RemotePredictor:
         return outputs
 
     def _ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        lacking: tuple[int, ...] = (),
     ) -> tuple[bytes, int]:
-        """The answer's body, and how much of it is JSON."""
+        """The answer's body, and how much of it is JSON; NotSupported for a status in ``lacking``."""
         try:
             self._line.request(method, path, body, dict(headers or {}))
             with self._line.getresponse() as answer:
@@ -140,8 +183,11 @@ class RemotePredictor:
         if len(said) > ANSWER_BYTES_MAX:
             self._line.close()
             raise Failed(f"its answer is over {ANSWER_BYTES_MAX} bytes", where=WHERE)
+        if answer.status in lacking:
+            raise NotSupported(f"the model gives no gradients: {_error(said)}", where=WHERE)
         if answer.status != 200:
             raise Failed(f"it answered {answer.status}: {_error(said)}", where=WHERE)
+        self._token = answer.getheader(PULL) or ""
         length = answer.getheader(LENGTH) or "0"
         return said, int(length) if length.isascii() and length.isdigit() and len(length) < 12 else 0
 

@@ -1,27 +1,33 @@
-"""A loaded model as an attack sees it: rows of numbers in, class scores out, nothing else.
+"""A loaded model as a probe sees it: rows in, class scores out, and gradients where it has them.
 
-It adapts what models take (one table of numbers, an image, or an input for each column) and what they
-give (scores, or labels alone).
+It adapts what models take (one table of numbers, an image, an input for each column, or texts) and what they
+give (scores, one chance, or labels alone, as numbers or as text).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from tallystick.core.errors import BadInput, Failed, NotSupported
 from tallystick.core.model import TensorSpec
-from tallystick.ports.runtime import Predictor
+from tallystick.crew.measure.classes import Classes, Reader
+from tallystick.ports.models.attack import Weigh
+from tallystick.ports.models.runtime import Differentiable, Predictor
 
 __all__ = ["Seen", "columns_of", "features_of"]
 
 ROWS_MAX = 4096
 """Rows of one call of the model."""
 
+TRIED_ROWS = 16
+"""On so many rows it is tried whether gradients are of the function that answers."""
+
 FLOATS: Mapping[str, type] = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64}
-PROBABILITIES = "probabilities"
+TEXT = "BYTES"
 
 
 def columns_of(inputs: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -45,49 +51,75 @@ def features_of(spec: TensorSpec) -> int:
 
 
 class Seen:
-    """Callable as :data:`tallystick.ports.attack.Target`.
+    """A :class:`tallystick.ports.models.attack.Victim` made of a predictor.
 
-    ``classes`` is how many scores a row has; ``labels_only`` is true where the model gives no scores,
-    so that 1 stands for the class it says and 0 for all others (the last column: any class unknown).
+    Rows ``x`` (n, features) or object (n,) of str, and the names ``truth`` (n,) of their classes, tell what
+    kind of answers it gives; ``clean`` (n, classes) are the scores of these rows, ``y`` (n,) their right
+    classes as places of scores, and ``names`` those of the classes. ``notes`` say what had to be assumed,
+    ``no_gradients`` why there are none.
     """
 
-    def __init__(self, predictor: Predictor, x: np.ndarray, y: np.ndarray) -> None:
+    def __init__(self, predictor: Predictor, x: np.ndarray, truth: np.ndarray) -> None:
         self._predictor = predictor
         self._columns = columns_of(predictor.inputs)
-        self._check_inputs(x.shape[1])
-        answers = self._answers(x)
-        self._output = _scores_output(answers)
-        self.labels_only = not self._output
-        if self.labels_only:
-            self._output = _label_output(answers)
-            said = answers[self._output].reshape(-1)
-            self.classes = int(max(said.max(initial=0), y.max(initial=0))) + 2
-        else:
-            self.classes = answers[self._output].shape[1]
-            _check_numbering(answers, self._output)
-        known = self.classes - self.labels_only
-        if y.max(initial=0) >= known:
-            raise BadInput(
-                f"label {y.max()} is not one of the model's {known} classes, which are numbered from 0",
-                where="rows",
-            )
+        self._text = x.dtype == object
+        self._check_inputs(1 if self._text else x.shape[1])
+        first = self._answers(x)
+        self._read = Reader.of(first)
+        answer = self._read(first)
+        self._classes = Classes.of(answer, truth)
+        self.names, self.notes = self._classes.names, list(self._classes.notes)
+        self.classes = len(self.names)
+        self.y = self._classes.places(truth)
+        self.clean = self._classes.scores(answer)
+        self.gives = self._classes.gives
+        self.twin: Path | None = None
+        self.no_gradients = self._try_gradients(x)
+        self.gradients = not self.no_gradients
 
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """float32 rows (n, features) to float32 scores (n, classes); Failed where one is not a number."""
-        found = self._answers(rows)[self._output]
-        if self.labels_only:
-            said = found.reshape(-1).astype(np.int64)
-            said = np.where((said < 0) | (said >= self.classes), self.classes - 1, said)
-            return np.eye(self.classes, dtype=np.float32)[said]
-        scores = found.astype(np.float32)
-        if not np.isfinite(scores).all():
-            raise Failed("the model answered with a score that is no finite number", where="model")
-        return scores
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """See the port; Failed where a score is not a finite number."""
+        return self._classes.scores(self._read(self._answers(rows)))
+
+    def pull(self, rows: np.ndarray, weigh: Weigh) -> tuple[np.ndarray, np.ndarray]:
+        """See the port; all rows in one call, as ``weigh`` may know them by their places."""
+        if not isinstance(self._predictor, Differentiable):
+            raise NotSupported("the runtime that loads it gives no gradients", where="model")
+        logits, gradients = self._predictor.pull(self._inputs(rows), weigh)
+        return _finite(logits), _finite(self._beside(gradients, len(rows)))
+
+    def hidden(self, rows: np.ndarray) -> np.ndarray:
+        """See the port."""
+        if not isinstance(self._predictor, Differentiable):
+            raise NotSupported("the runtime that loads it shows no layers", where="model")
+        parts = [rows[at : at + ROWS_MAX] for at in range(0, len(rows), ROWS_MAX)]
+        return _finite(np.concatenate([self._predictor.hidden(self._inputs(part)) for part in parts]))
+
+    def _try_gradients(self, x: np.ndarray) -> str:
+        """Why there are no gradients, or none to be believed; empty where there are."""
+        if self._text:
+            return "there are no gradients of texts"
+        rows = x[:TRIED_ROWS]
+        try:
+            logits, _ = self.pull(rows, np.zeros_like)
+        except (NotSupported, Failed, BadInput) as wrong:
+            return wrong.what
+        if logits.shape != (len(rows), self.classes):
+            return f"it gives logits of shape {list(logits.shape)} where it gives {self.classes} scores"
+        if (logits.argmax(axis=1) != self.clean[: len(rows)].argmax(axis=1)).any():
+            return "its gradients are of another function than its answers"
+        return ""
+
+    def _beside(self, gradients: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+        """Gradients by input as float32 (rows, features), in the order of the features."""
+        parts = [np.asarray(gradients[spec.name]).reshape(rows, -1) for spec in self._predictor.inputs]
+        return np.concatenate(parts, axis=1)
 
     def _check_inputs(self, features: int) -> None:
+        able = [TEXT] if self._text else list(FLOATS)
         for spec in self._predictor.inputs:
-            if spec.datatype not in FLOATS:
-                hint = "attacked are models that take FP16, FP32 or FP64"
+            if spec.datatype not in able:
+                hint = f"these rows can be asked about as {', '.join(able)}"
                 raise NotSupported(f"input {spec.name!r} is {spec.datatype}", where="model", hint=hint)
             if spec.shape[:1] != (-1,):
                 hint = "export it with a free first axis"
@@ -103,19 +135,28 @@ class Seen:
 
     def _answers(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
         parts = [self._predict(rows[at : at + ROWS_MAX]) for at in range(0, len(rows), ROWS_MAX)]
+        kinds = [{name: (a.dtype.kind, a.shape[1:]) for name, a in part.items()} for part in parts]
+        if any(kind != kinds[0] for kind in kinds):
+            raise Failed("the model answers with other outputs than at first", where="model")
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _predict(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
+        answers = self._predictor.predict(self._inputs(rows))
+        if not answers or any(answer.shape[:1] != (len(rows),) for answer in answers.values()):
+            raise Failed("the model does not answer row by row", where="model")
+        return answers
+
+    def _inputs(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         specs = self._predictor.inputs
+        if self._text:
+            said = np.empty(len(rows), object)
+            said[:] = [str(text).encode() for text in rows]
+            return {specs[0].name: said.reshape((len(rows), *[1] * (len(specs[0].shape) - 1)))}
         parts = rows.T if self._columns else (rows,)
-        inputs: dict[str, np.ndarray] = {
+        return {
             spec.name: np.ascontiguousarray(part, FLOATS[spec.datatype]).reshape(_shape(spec, rows))
             for spec, part in zip(specs, parts, strict=True)
         }
-        answers = self._predictor.predict(inputs)
-        if any(len(answer) != len(rows) for answer in answers.values()):
-            raise Failed("the model does not answer row by row", where="model")
-        return answers
 
 
 def _shape(spec: TensorSpec, rows: np.ndarray) -> tuple[int, ...]:
@@ -130,32 +171,8 @@ def _shape(spec: TensorSpec, rows: np.ndarray) -> tuple[int, ...]:
     return (len(rows), *spec.shape[1:])
 
 
-def _scores_output(answers: Mapping[str, np.ndarray]) -> str:
-    """``probabilities``, or else the first 2-D output of floats; empty where there is none."""
-    able = [n for n, a in answers.items() if a.ndim == 2 and a.dtype.kind == "f" and a.shape[1] > 1]
-    return PROBABILITIES if PROBABILITIES in able else next(iter(able), "")
-
-
-def _label_output(answers: Mapping[str, np.ndarray]) -> str:
-    for name, answer in answers.items():
-        if answer.dtype.kind in "iu" and answer.size == len(answer):
-            return name
-    shown = ", ".join(f"{name} {a.dtype.name} {list(a.shape)}" for name, a in answers.items())
-    raise NotSupported(
-        "the model gives neither class scores nor class numbers",
-        where="model",
-        hint=f"it gives {shown}; judged are classifiers",
-    )
-
-
-def _check_numbering(answers: Mapping[str, np.ndarray], output: str) -> None:
-    """BadInput where the labels that the model says beside its scores are not the scores' places."""
-    for answer in answers.values():
-        if answer.dtype.kind in "iu" and answer.size == len(answer):
-            places = answers[output].argmax(axis=1)
-            if np.mean(answer.reshape(-1) != places) > 1 / 2:
-                raise NotSupported(
-                    "the model's classes are not numbered from 0 in the order of its scores",
-                    where="model",
-                    hint="train it on labels 0, 1, 2, ...",
-                )
+def _finite(found: np.ndarray) -> np.ndarray:
+    made = np.asarray(found, np.float32)
+    if not np.isfinite(made).all():
+        raise Failed("the model answered with a gradient that is no finite number", where="model")
+    return made

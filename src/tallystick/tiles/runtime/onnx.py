@@ -8,7 +8,7 @@ Runtime sees it, and so are libraries of custom operators.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from tallystick.tiles.runtime.tensors import as_bytes, as_text, check_inputs
 if TYPE_CHECKING:
     import numpy as np
     import onnxruntime
+
+    from tallystick.tiles.runtime.gradient.model import Gradients
 
 __all__ = ["OnnxPredictor", "OnnxRuntime", "open_tile"]
 
@@ -46,13 +48,16 @@ ONNX_TYPES: Mapping[str, str] = {
 class OnnxPredictor:
     """A session of ONNX Runtime; every output of the model is kept, ``probabilities`` beside ``label``."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, where: str) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, model: Path) -> None:
+        where = str(model)
         self.inputs = tuple(_spec(node, where) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, where) for node in session.get_outputs())
         self._session = session
         self._names = [spec.name for spec in self.outputs]
         self._texts = frozenset(spec.name for spec in self.inputs if spec.datatype == "BYTES")
+        self._model = model
         self._where = where
+        self._gradients: Gradients | None = None
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """See the port."""
@@ -66,6 +71,30 @@ class OnnxPredictor:
             spec.name: as_bytes(answer) if spec.datatype == "BYTES" else answer
             for spec, answer in zip(self.outputs, answers, strict=True)
         }
+
+    def pull(
+        self, inputs: Mapping[str, np.ndarray], weigh: Callable[[np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """See the port. What is worked for it is first compared with what ONNX Runtime says of the rows."""
+        check_inputs(self.inputs, inputs)
+        return self._differentiable().pull(inputs, weigh)
+
+    def hidden(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """See the port."""
+        check_inputs(self.inputs, inputs)
+        found: np.ndarray = self._differentiable().hidden(inputs)
+        return found
+
+    def _differentiable(self) -> Gradients:
+        """The graph read again, for its gradients; only where somebody asks for them, as onnx weighs."""
+        if self._gradients is None:
+            try:
+                from tallystick.tiles.runtime.gradient.model import Gradients
+            except ImportError:
+                hint = "pip install 'tallystick[onnx]'"
+                raise MissingTile("gradients need onnx", where="tile runtime/onnx", hint=hint) from None
+            self._gradients = Gradients(self._model, self.inputs, self.outputs, self.predict)
+        return self._gradients
 
 
 class OnnxRuntime:
@@ -90,7 +119,7 @@ class OnnxRuntime:
         model = file_inside(folder, settings.get("data"), where)
         if _may_have_external_data(model):
             _check_external_data(model)
-        return OnnxPredictor(self._session(model), str(model))
+        return OnnxPredictor(self._session(model), model)
 
     def _session(self, model: Path) -> onnxruntime.InferenceSession:
         try:

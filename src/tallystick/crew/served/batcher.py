@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from tallystick.core.errors import Failed, TallyError
-from tallystick.ports.runtime import Predictor
+from tallystick.ports.models.runtime import Predictor
 
 __all__ = ["ROWS_MAX", "Batcher", "Tensors"]
 

@@ -1,4 +1,9 @@
-"""What a serving process answers to the Open Inference Protocol."""
+"""What a serving process answers to the Open Inference Protocol, and to a judge beside it.
+
+A judge may also ask for gradients, where the order said so: ``POST .../pull`` with rows answers with
+``logits`` and a token in a header, ``POST .../pull/TOKEN`` with ``weights`` answers with the gradient by each
+input, and ``POST .../hidden`` with ``hidden``. An endpoint has none of these paths.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,9 @@ from tallystick import __version__
 from tallystick.core.errors import BadInput, Failed, NotFound, TallyError
 from tallystick.core.facts import to_json
 from tallystick.core.model import TensorSpec
-from tallystick.crew.batcher import Batcher
-from tallystick.crew.wire import Answer, Asked
+from tallystick.crew.served.batcher import Batcher, Tensors
+from tallystick.crew.served.pulls import Pulls
+from tallystick.crew.served.wire import Answer, Asked
 from tallystick.doors.oip.codec import InferResponse, decode_request, encode_response
 
 __all__ = ["Card", "Serving", "answer_error"]
@@ -21,6 +27,10 @@ __all__ = ["Card", "Serving", "answer_error"]
 log = logging.getLogger(__name__)
 
 LENGTH = "inference-header-content-length"
+PULL = "tally-pull"
+"""The header that names a pull which waits for its weights."""
+
+POSTED = ("infer", "pull", "hidden")
 JSON = {"content-type": "application/json"}
 
 
@@ -48,9 +58,10 @@ class Card:
 class Serving:
     """The handler behind the wire: routes, and never raises."""
 
-    def __init__(self, card: Card, batcher: Batcher) -> None:
+    def __init__(self, card: Card, batcher: Batcher, pulls: Pulls | None = None) -> None:
         self._card = card
         self._batcher = batcher
+        self._pulls = pulls
 
     async def __call__(self, asked: Asked) -> Answer:
         """Answer a request, with ``{"error": text}`` where it cannot be done."""
@@ -64,12 +75,12 @@ class Serving:
 
     async def _answer(self, asked: Asked) -> Answer:
         what = self._what(asked.path)
-        if what == "infer":
-            return await self._infer(asked) if asked.method == "POST" else _wrong_method("POST")
+        if what.partition("/")[0] in POSTED:
+            return await self._asked(what, asked) if asked.method == "POST" else _wrong_method("POST")
         return _json(self._said(what)) if asked.method == "GET" else _wrong_method("GET")
 
     def _what(self, path: str) -> str:
-        """``server``, ``live``, ``ready``, ``model``, ``model ready`` or ``infer``; else NotFound."""
+        """``server``, ``live``, ``ready``, ``model``, ``model ready`` or what is posted; else NotFound."""
         parts = path.strip("/").split("/")
         fixed = {"v2": "server", "v2/health/live": "live", "v2/health/ready": "ready"}.get("/".join(parts))
         if fixed:
@@ -87,6 +98,8 @@ class Serving:
                 raise NotFound(f"no version {rest[1][:100]!r} is here", where=self._card.name, hint=hint)
             rest = rest[2:]
         found = {"": "model", "ready": "model ready", "infer": "infer"}.get("/".join(rest))
+        if self._pulls and (rest in (["pull"], ["hidden"]) or (rest[:1] == ["pull"] and len(rest) == 2)):
+            found = "/".join(rest)
         if found is None:
             raise NotFound("no such path", where=path[:200])
         return found
@@ -100,17 +113,29 @@ class Serving:
             return {"name": self._card.name, "ready": True}
         return {what: True}
 
-    async def _infer(self, asked: Asked) -> Answer:
+    async def _asked(self, what: str, asked: Asked) -> Answer:
         if asked.headers.get("content-encoding", "identity") != "identity":
             raise BadInput("compressed bodies are not read", where="request", hint="send it as it is")
         request = decode_request(asked.body, _json_bytes(asked.headers))
-        outputs = await self._batcher.predict(request.inputs)
+        headers: Mapping[str, str] = {}
+        outputs: Tensors
+        if what == "infer" or self._pulls is None:
+            outputs = await self._batcher.predict(request.inputs)
+        elif what == "hidden":
+            outputs = {"hidden": await self._pulls.hidden(request.inputs)}
+        elif what == "pull":
+            token, logits = await self._pulls.begin(request.inputs)
+            outputs, headers = {"logits": logits}, {PULL: token}
+        else:
+            if request.inputs.keys() != {"weights"}:
+                raise BadInput("a pull goes on with one input, 'weights'", where="pull")
+            outputs = await self._pulls.finish(what.partition("/")[2], request.inputs["weights"])
         response = InferResponse(outputs, self._card.name, self._card.version)
         body, json_bytes = encode_response(response, request)
         if json_bytes:
-            headers = {"content-type": "application/octet-stream", LENGTH: str(json_bytes)}
-            return Answer(200, body, headers)
-        return Answer(200, body, JSON)
+            kind = {"content-type": "application/octet-stream", LENGTH: str(json_bytes)}
+            return Answer(200, body, {**kind, **headers})
+        return Answer(200, body, {**JSON, **headers})
 
 
 def _json_bytes(headers: Mapping[str, str]) -> int:

@@ -1,0 +1,188 @@
+"""The model to judge, however it is asked: loaded here where it is only data, else in another process or over
+HTTP, and through a twin where that is seen to be its equal.
+
+Code that came with a model never runs in this process, as it could write a result of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tallystick.core.errors import BadInput, TallyError
+from tallystick.crew.judging.rows import Given
+from tallystick.crew.judging.twins import open_twin, prove_equal
+from tallystick.crew.measure.remote import RemotePredictor
+from tallystick.crew.measure.target import Seen
+from tallystick.crew.serve import choose_runtime
+from tallystick.evidence.probe import Threat
+from tallystick.ports.models.runtime import Predictor
+
+__all__ = ["Opened", "Victims", "opened", "victims"]
+
+LIBRARIES: Mapping[str, str] = {
+    "onnxruntime": "onnxruntime",
+    "mlflow": "mlflow",
+    "sklearn": "scikit-learn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+}
+"""Modules that models predict with, and the packages that say their version."""
+
+THREADS_MAX = 8
+ITSELF = (Threat.CLEAN, Threat.CORRUPTION)
+"""What is always asked of the model itself: how it is, not how an attacker fares with it."""
+
+
+@dataclass
+class Opened:
+    """A model that can be asked; ``file`` is its own ONNX file, where it was loaded from one.
+
+    ``asked`` says how it is asked, for the evidence; ``waited`` what an endpoint had us wait for.
+    """
+
+    predictor: Predictor
+    versions: dict[str, str]
+    file: Path | None = None
+    asked: str = ""
+    waited: Callable[[], str] = str
+
+
+@contextmanager
+def opened(order: Mapping[str, Any]) -> Iterator[Opened]:
+    """The model of the order: an ``endpoint`` (address), or ``folder``, then by itself or over ``socket``.
+
+    BadInput for one that may run code and that no other process serves.
+    """
+    if "endpoint" in order:
+        from tallystick.crew.judging.endpoint import EndpointPredictor
+
+        with closing(EndpointPredictor(str(order["endpoint"]))) as far:
+            yield Opened(
+                far, {"runtime": "an endpoint"}, None, f"asked over HTTP at {far.address}", far.waited
+            )
+        return
+    folder = Path(order["folder"])
+    tile, runtime = choose_runtime(folder, "", {"threads": min(int(order.get("threads", 1)), THREADS_MAX)})
+    named = {"runtime": f"tallystick {tile}"}
+    if not runtime.runs_code:
+        found = runtime.load(folder)
+        yield Opened(found, {**named, **_libraries(False)}, _onnx_file(folder), "loaded as plain data")
+        return
+    if "socket" not in order or "name" not in order:
+        raise BadInput(
+            f"the runtime {tile} may run code of the model's own, which is never run where it is measured",
+            where="crew/judge",
+            hint="the model's record says that it runs none: do not trust this model",
+        )
+    with closing(RemotePredictor(Path(order["socket"]), str(order["name"]))) as near:
+        yield Opened(
+            near, {**named, **_libraries(True)}, None, "asked in a process of its own, behind a wall"
+        )
+
+
+def _onnx_file(folder: Path) -> Path | None:
+    """The one ONNX file of a model that was loaded as plain data, where it lies beside its ``MLmodel``."""
+    files = [path for path in folder.rglob("*.onnx") if path.is_file() and not path.is_symlink()]
+    return files[0] if len(files) == 1 else None
+
+
+def _libraries(elsewhere: bool) -> dict[str, str]:
+    """Versions of the libraries that came in as the model was loaded.
+
+    Of a model that was loaded ``elsewhere`` nobody can say for certain which those were: then of all that
+    are installed.
+    """
+    found: dict[str, str] = {}
+    for module, package in LIBRARIES.items():
+        if elsewhere or module in sys.modules:
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:  # a build of its own name, such as one for a GPU, or not installed
+                if module in sys.modules:
+                    found[package] = str(getattr(sys.modules[module], "__version__", "unknown"))
+    return found
+
+
+@dataclass
+class Victims:
+    """The model ``itself`` and, where an equal one is there, its ``twin``; ``notes`` say how it came out."""
+
+    itself: Seen
+    twin: Seen | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def for_(self, threat: Threat) -> Seen:
+        """The one that probes about this threat ask."""
+        return self.itself if self.twin is None or threat in ITSELF else self.twin
+
+    def wrong(self, rows: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Of ``rows`` (k, ...) of the classes ``y`` (k,): whether the model itself is wrong, bool (k,)."""
+        return np.asarray(self.itself.scores(rows).argmax(axis=1) != y)
+
+
+def victims(model: Opened, rows: Given, order: Mapping[str, Any], home: Path) -> Victims:
+    """The model as a victim, beside the twin in the file ``twin`` of the order, if it is the model's equal.
+
+    A twin that cannot be used is no error: then the model itself is asked all questions, which takes longer.
+    """
+    itself = Seen(model.predictor, rows.x, rows.truth)
+    itself.twin = model.file
+    found = Victims(itself, notes=[*rows.notes, *itself.notes])
+    if "twin" in order:
+        try:
+            found.twin = _twin(
+                Path(order["twin"]), itself, rows, int(order.get("seed", 0)), home, found.notes
+            )
+        except TallyError as wrong:
+            found.notes.append(f"its ONNX twin is not used: {wrong.what}")
+    elif order.get("no_twin"):
+        found.notes.append(f"it has no ONNX twin: {str(order['no_twin'])[:300]}")
+    return found
+
+
+def _twin(file: Path, itself: Seen, rows: Given, seed: int, home: Path, notes: list[str]) -> Seen | None:
+    folder = home / "twin"
+    folder.mkdir(mode=0o700)
+    twin = Seen(open_twin(file, folder, rows.x.shape[1]), rows.x, rows.truth)
+    same = prove_equal(
+        twin.scores,
+        _in_order_of(twin, itself),
+        rows.x,
+        domain=rows.domain,
+        labels_only=itself.gives == "labels",
+        seed=seed,
+    )
+    if not same.equal:
+        notes.append(f"its ONNX twin is not used, as it is another model: {same.says}")
+        return None
+    notes.append(f"attacked through its ONNX twin, and what was found confirmed on the model: {same.says}")
+    twin.twin = folder / "twin.onnx"
+    return twin
+
+
+def _in_order_of(twin: Seen, itself: Seen) -> Callable[[np.ndarray], np.ndarray]:
+    """The model's scores, its classes where the twin has them; of labels alone, one more for any other."""
+    places = {name: place for place, name in enumerate(twin.names)}
+    lacking = [name for name in itself.names if name not in places]
+    if itself.gives != "labels":
+        if lacking or len(places) != len(itself.names):
+            raise BadInput("it has other classes than the model", where="twin")
+        order = np.array([itself.names.index(name) for name in twin.names])
+        return lambda rows: np.asarray(itself.scores(rows)[:, order])
+    at = np.array([places.get(name, len(places)) for name in itself.names])
+
+    def labels(rows: np.ndarray) -> np.ndarray:
+        said = at[itself.scores(rows).argmax(axis=1)]
+        return np.asarray(np.eye(len(places) + 1, dtype=np.float32)[said])
+
+    return labels
