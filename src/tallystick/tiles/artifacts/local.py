@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tallystick.core.errors import BadInput, Conflict, Damaged, TooLarge
 from tallystick.core.names import check_digest
+from tallystick.evidence.papers.tree import Member
 from tallystick.ports.artifacts import Blob
 from tallystick.ports.tile import Place
 from tallystick.tiles.artifacts.blobs import Blobs, disk_errors
@@ -52,6 +53,10 @@ class LocalArtifacts:
     async def path_of(self, digest: str) -> Path:
         """Where a stored file can be read, checked; BadInput when the digest is a folder's."""
         return await asyncio.to_thread(self._path_of, digest)
+
+    async def members(self, digest: str) -> tuple[Member, ...]:
+        """The files of a folder, from its list, which is checked against the digest."""
+        return await asyncio.to_thread(self._members, digest)
 
     async def unpack(self, digest: str, dest: Path) -> None:
         """Write a file or folder to ``dest``, whole or not at all; Conflict when that exists."""
@@ -96,6 +101,12 @@ class LocalArtifacts:
             if self._blobs.is_folder(digest):
                 raise BadInput(f"{digest} is a folder", where="artifacts", hint="unpack it")
         return path
+
+    def _members(self, digest: str) -> tuple[Member, ...]:
+        with disk_errors(self._folder):
+            if not self._blobs.is_folder(digest):
+                raise BadInput(f"{digest} is a file", where="artifacts")
+            return tuple(Member(e.path, e.digest, e.size_bytes) for e in self._entries(digest))
 
     def _has(self, digest: str) -> bool:
         with disk_errors(self._folder):

@@ -1,0 +1,1 @@
+"""The tile ``dsse``: envelopes signed with keys that lie in the home."""

@@ -1,0 +1,226 @@
+"""Endpoints over HTTP: asked as patiently as they want, believed in nothing but their scores."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from tallystick.core.errors import BadInput, Failed, TookTooLong
+from tallystick.core.facts import to_json
+from tallystick.crew.judging.endpoint import EndpointPredictor
+from tallystick.doors.oip.codec import InferResponse, decode_request, encode_response
+from tallystick.evidence.probe import ProbeState
+from tests.crew.judging.orders import order, points, told, trouble
+
+SIGNATURE = {
+    "name": "pair",
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+    "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 2]}],
+}
+
+
+class Endpoint:
+    """A classifier of two features over HTTP; ``moods`` are what it does instead, request by request."""
+
+    def __init__(self, *, binary: bool = True) -> None:
+        self.moods: list = []
+        self.binary, self.asked, self.bodies = binary, 0, []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                extensions = ["binary_tensor_data"] if outer.binary else []
+                said = {"extensions": extensions} if self.path == "/root/v2" else SIGNATURE
+                self.say(200, json.dumps(said).encode())
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                outer.asked += 1
+                if outer.moods and (mood := outer.moods.pop(0)):
+                    mood(self)
+                    return
+                head = int(self.headers.get("inference-header-content-length", "0"))
+                outer.bodies.append(head)
+                asked = decode_request(body, head)
+                odds = np.exp(8 * asked.inputs["x"])
+                answer = InferResponse({"y": (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)})
+                said, length = encode_response(answer, asked)
+                self.say(200, said, **({"inference-header-content-length": str(length)} if length else {}))
+
+            def say(self, status: int, body: bytes, **headers: str) -> None:
+                self.send_response(status)
+                for name, value in {"content-length": str(len(body)), **headers}.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.end_headers()
+                self.wfile.write(body)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}/root/v2/models/pair"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(30)
+
+
+@pytest.fixture
+def endpoint():
+    found = Endpoint()
+    yield found
+    found.close()
+
+
+def busy(status: int, **headers: str):
+    return lambda handler: handler.say(status, b'{"error": "slow down"}', **headers)
+
+
+def hang_up(handler) -> None:
+    handler.close_connection = True
+    handler.connection.close()
+
+
+ROWS = {"x": np.array([[0, 1], [1, 0]], np.float32)}
+
+
+def asked(endpoint, waits=None, **more):
+    waits = [] if waits is None else waits
+    found = EndpointPredictor(endpoint.address, sleep=waits.append, **more)
+    try:
+        return found.predict(ROWS)["y"].argmax(axis=1).tolist(), found.waited()
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_it_is_asked_as_it_can_be(binary):
+    endpoint = Endpoint(binary=binary)
+    try:
+        assert asked(endpoint) == ([1, 0], "")
+    finally:
+        endpoint.close()
+    assert [head > 0 for head in endpoint.bodies] == [binary]
+
+
+def test_a_date_beyond_all_years_is_none(endpoint):
+    waits: list[float] = []
+    endpoint.moods = [busy(429, retry_after=f"Mon, 01 Jan {'9' * 30} 00:00:00 GMT")]
+    assert asked(endpoint, waits)[0] == [1, 0]
+    assert waits == [1.0]
+
+
+def test_it_waits_as_long_as_it_is_asked_to(endpoint):
+    waits: list[float] = []
+    at = email.utils.formatdate(time.time() + 30, usegmt=True)
+    endpoint.moods = [
+        busy(429, retry_after="7"),
+        busy(503, retry_after="2"),
+        busy(429, retry_after=at),
+        busy(429),
+    ]
+    said, waited = asked(endpoint, waits)
+    assert said == [1, 0]
+    assert waits[:2] == [7.0, 2.0]
+    assert 0 < waits[2] <= 30
+    assert waits[3] == 8.0
+    assert waited.startswith("the endpoint limited its rate 4 times, ")
+
+
+@pytest.mark.parametrize(
+    ("moods", "words"),
+    [
+        ([busy(429, retry_after="900")], "asks for 900 s more"),
+        ([busy(429, retry_after="1")] * 10, "busy 10 times in a row"),
+        ([busy(503)], "it answered 503: slow down"),
+        ([busy(500)], "it answered 500: slow down"),
+        ([lambda h: h.say(200, b"no json")], "its answer is none"),
+        ([lambda h: h.say(200, b'{"outputs": []}')], "does not answer row by row"),
+        ([hang_up, hang_up], "it cannot be asked"),
+    ],
+)
+def test_what_is_no_answer_is_a_clear_line(endpoint, moods, words):
+    endpoint.moods = list(moods)
+    with pytest.raises(Failed) as wrong:
+        asked(endpoint)
+    assert words in wrong.value.what
+
+
+def test_a_connection_that_was_closed_meanwhile_is_made_again(endpoint):
+    endpoint.moods = [hang_up]
+    assert asked(endpoint)[0] == [1, 0]
+
+
+def test_one_that_hangs_is_not_waited_for(endpoint):
+    ended = threading.Event()
+    endpoint.moods = [lambda handler: ended.wait(60)]
+    try:
+        with pytest.raises(TookTooLong, match=r"within 0\.2 s"):
+            asked(endpoint, answer_s=0.2)
+    finally:
+        ended.set()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "file:///etc/passwd", "http:///v2/models/m", "http://h/m", "http://u:p@h/v2/models/m",
+     "http://h/v2/models/m?x=1", "ftp://h/v2/models/m"],
+)  # fmt: skip
+def test_an_address_is_that_of_a_model(address):
+    with pytest.raises(BadInput):
+        EndpointPredictor(address)
+
+
+def test_nobody_there_is_said():
+    with pytest.raises(Failed, match="cannot be asked"):
+        EndpointPredictor("http://127.0.0.1:9/v2/models/m")
+
+
+# ---------------------------------------------------------------------- judged
+
+
+def test_an_endpoint_is_judged_like_a_model(tmp_path, monkeypatch, endpoint):
+    probes = trouble(monkeypatch)
+    found = told(order(tmp_path, None, points(), probes, endpoint=endpoint.address))
+    assert (found.base.clean.right, found.base.clean.total) == (54, 60)
+    assert found["grid"].done
+    assert "asked over HTTP at http://127.0.0.1" in found["clean"].notes[0]
+    assert found.base.versions["runtime"] == "an endpoint"
+
+
+def test_one_that_dies_halfway_ends_what_is_left_and_nothing_else(tmp_path, monkeypatch, endpoint):
+    """What was found counts; of what was not, it is said why."""
+    probes = trouble(monkeypatch, "late", "figures")
+    rows = order(tmp_path, None, points(), probes, endpoint=endpoint.address)
+    endpoint.moods = [None] * 30 + [busy(500)] * 1000
+    found = told(rows)
+    states = {p.name: p.state for p in found.probes}
+    assert states["clean"] is ProbeState.DONE
+    assert states["grid"] is ProbeState.FAILED
+    assert "it answered 500: slow down" in found["grid"].why
+    assert states["late"] is ProbeState.FAILED
+    assert "the model does not answer any more: it answered 500" in found["late"].why
+    assert {p.name for p in found.probes} == {"clean", "grid", "late", "figures"}
+    assert to_json(found["grid"])["figures"] == []
+
+
+def test_a_model_that_can_be_started_again_ends_the_worker(tmp_path, monkeypatch, endpoint):
+    """What failed was told before, so that it is not tried again."""
+    probes = trouble(monkeypatch, "late")
+    wanted = order(tmp_path, None, points(), probes, endpoint=endpoint.address, restarts=True)
+    endpoint.moods = [None] * 30 + [busy(500)] * 1000
+    with pytest.raises(Failed, match="does not answer any more"):
+        told(wanted)
+    assert json.loads((tmp_path / "out" / "001.json").read_text())["probe"]["state"] == "failed"
