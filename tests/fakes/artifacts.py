@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tallystick.core.errors import BadInput, Conflict, Damaged, NotFound
 from tallystick.core.names import canonical_json, check_digest, digest_of
+from tallystick.evidence.papers.tree import Member
 from tallystick.ports.artifacts import Blob
 
 __all__ = ["MARK", "MemoryArtifacts"]
@@ -32,6 +33,12 @@ class MemoryArtifacts:
 
     async def path_of(self, digest: str) -> Path:
         return self._path_of(digest)
+
+    async def members(self, digest: str) -> tuple[Member, ...]:
+        content = self._get(digest)
+        if not content.startswith(MARK):
+            raise BadInput("it is a file", where=digest)
+        return tuple(Member(*row) for row in self._rows(content))
 
     async def unpack(self, digest: str, dest: Path) -> None:
         self._unpack(digest, dest)

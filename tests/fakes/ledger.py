@@ -23,6 +23,10 @@ class MemoryLedger:
         self._newest: dict[tuple[str, str, str], Fact] = {}
         self._closed = False
 
+    def know(self, fact: Fact) -> None:
+        """A fact from before the test: it can be looked up, and is not among ``facts``."""
+        self._newest[fact.tenant, fact.noun, fact.key] = _copy(fact)
+
     async def append(self, facts: Sequence[Fact]) -> int:
         self._check_open()
         if self.broken:

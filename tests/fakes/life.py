@@ -18,7 +18,7 @@ from tallystick.core.data import TABLE_URI, Column, Snapshot, Source
 from tallystick.core.endpoint import Endpoint, EndpointState, Wish
 from tallystick.core.facts import Fact, to_json
 from tallystick.core.model import ModelVersion, Origin, TensorSpec
-from tallystick.core.names import DEFAULT_TENANT, digest_of
+from tallystick.core.names import DEFAULT_TENANT, canonical_json, digest_of
 from tallystick.core.pipeline.spec import (
     Component,
     Constant,
@@ -40,20 +40,12 @@ from tallystick.core.run.events import Began, Run, RunState, Step, StepState
 from tallystick.core.run.record import write_event, write_step
 from tallystick.core.signal import ColumnDrift, Drift, Signal
 from tallystick.core.values import ArtifactRef, Values
-from tallystick.core.verdict import (
-    AttackRecord,
-    Budget,
-    Evidence,
-    Picture,
-    Point,
-    Policy,
-    Rate,
-    Rule,
-    Severity,
-    Verdict,
-    VerdictState,
-    weigh,
-)
+from tallystick.core.verdict import Severity, Verdict, VerdictState
+from tallystick.evidence.evidence import Evidence
+from tallystick.evidence.figures import Rate
+from tallystick.evidence.policy import Policy, Rule
+from tallystick.evidence.probe import Example, Point, Probe, ProbeState, Threat
+from tallystick.evidence.weigh import figures_of, weigh
 from tallystick.ports.runs.journal import Entry
 from tallystick.ports.traffic import TrafficStats
 from tests.fakes.artifacts import MemoryArtifacts
@@ -294,18 +286,25 @@ def _evidence(life: Life, model: ModelVersion, snapshot: Snapshot, robust: Seque
         ]
         noisy = [p + lots.uniform(-0.2, 0.2) for p in image]
         moved = [p + (0.2 if math.sin(i * (truth + 2)) > 0 else -0.2) for i, p in enumerate(image)]
-        pictures.append(Picture(
-            str(truth), str(truth), str(truth), str(8 - truth) if truth else EVIL, 0.15,
-            life.put(png(image)), life.put(png(noisy)), life.put(png(moved)),
+        pictures.append(Example(
+            "SquareAttack", truth, str(truth), str(truth), str(8 - truth) if truth else EVIL, eps=0.15,
+            original=life.put(png(image)), noise=life.put(png(noisy)), label_noise=str(truth),
+            adversarial=life.put(png(moved)),
         ))  # fmt: skip
     curve = [(0.05, robust[0], 118), (0.1, robust[1], 117), (0.15, robust[2], 117), (0.2, robust[3], 115)]
     return Evidence(
-        model.digest, snapshot.key, snapshot.digest, Budget(), Rate(118, 120),
-        tuple(Point(e, Rate(r, 120), Rate(n, 120)) for e, r, n in curve),
-        (AttackRecord("SquareAttack", ART, 412_880, 61.4, {"norm": "inf", "nb_restarts": 1}),
-         AttackRecord("HopSkipJump", ART, 188_000, 40.2, {"max_iter": 20}),
-         AttackRecord("ProjectedGradientDescent", ART, skipped=f"the model gives no gradients {EVIL}")),
-        tuple(pictures), {ART: "1.20.1", "numpy": "2.4.6", "python": "3.11.7"}, 103.2,
+        model.key, model.digest, snapshot.key, snapshot.digest, Rate(118, 120),
+        curve=tuple(Point(e, Rate(r, 120), Rate(n, 120)) for e, r, n in curve),
+        probes=(
+            Probe("SquareAttack", Threat.EVASION, library=ART, settings={"norm": "inf", "nb_restarts": 1},
+                  examples=tuple(pictures), queries=412_880, seconds=61.4),
+            Probe("HopSkipJump", Threat.EVASION, library=ART, settings={"max_iter": 20}, queries=188_000,
+                  seconds=40.2),
+            Probe("ProjectedGradientDescent", Threat.EVASION, ProbeState.NOT_APPLICABLE,
+                  f"the model gives no gradients {EVIL}", ART),
+        ),
+        threats=digest_of("threats"),
+        versions={ART: "1.20.1", "numpy": "2.4.6", "python": "3.11.7"}, seconds=103.2,
     )  # fmt: skip
 
 
@@ -313,10 +312,13 @@ def _verdicts(life: Life, plain: ModelVersion, hard: ModelVersion, data: Snapsho
     made = []
     for model, robust, minutes in ((plain, (93, 41, 12, 2), 276), (hard, (112, 98, 83, 61), 270)):
         evidence = _evidence(life, model, data, robust)
-        state, findings = weigh(POLICY, evidence)
+        at_ms = NOW_MS - minutes * MINUTE
+        state, findings = weigh(POLICY, evidence, at_ms, model.key)
         made.append(Verdict(
             f"verdict-019c2f7b{minutes:04d}-{model.version}a2b3c", model.key, model.digest, POLICY.name,
-            POLICY.digest, state, findings, evidence, at_ms=NOW_MS - minutes * MINUTE,
+            POLICY.digest, state, findings, life.put(canonical_json(to_json(evidence)).encode()),
+            figures_of(evidence, findings), data.key, data.digest, "label", threats=evidence.threats,
+            at_ms=at_ms,
         ))  # fmt: skip
         life.tell("verdict", made[-1].key, "reached", made[-1], made[-1].at_ms)
     return made[0], made[1]

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from tallystick.core.errors import BadInput, Conflict, Failed, MissingTile, NotFound, Unavailable
+from tallystick.core.errors import BadInput, Conflict, Failed, MissingTile, NotFound, Refused, Unavailable
+from tallystick.core.facts import to_json
 from tallystick.core.model import ModelVersion, TensorSpec
 from tallystick.core.run.events import Run, RunState, Step, StepState
-from tallystick.core.values import Values
+from tallystick.core.values import ArtifactRef, Values
+from tallystick.evidence.supply import Inspected, Looked, Standing
+from tallystick.hub.loading import check_loadable, inspected_of
 from tallystick.hub.register import register
-from tests.fakes.house import SEEN, add_run, events, keep_steps
+from tests.fakes.house import SEEN, add_model, add_run, events, keep_steps
 from tests.fakes.house.sandbox import Exit
 
 
@@ -207,7 +210,9 @@ def refuses():
     [
         (refuses, BadInput, "no such operator"),
         (dies, Failed, "signal 9"),
-        (dict, BadInput, "'flavors' is missing"),
+        (dict, BadInput, "expected Inspected"),
+        (lambda: {k: v for k, v in SEEN.items() if k != "flavors"}, BadInput, "'flavors' is missing"),
+        (lambda: {**SEEN, "loaded": False}, Failed, "not loaded"),
         (lambda: {**SEEN, "inputs": [{"name": "x"}]}, BadInput, r"inspect.inputs\[0\]"),
         (lambda: {**SEEN, "flavors": "onnx"}, BadInput, "inspect.flavors"),
         (lambda: {**SEEN, "flavors": ["f"] * 101}, BadInput, "over 100 flavors"),
@@ -250,4 +255,95 @@ async def test_a_registry_that_refuses_leaves_nothing_here(house, monkeypatch):
     run: Run = await add_run(house)
     with pytest.raises(Unavailable):
         await register(house, "digits", run.key, "model")
+    leave_nothing(house)
+
+
+def found(*files, **more):
+    """What the errand says where it looked at these files: (path, kind, standing, why)."""
+    looked = [Looked(p, kind, standing, "sha256:" + "5" * 64, 3, why) for p, kind, standing, why in files]
+    return {**SEEN, **more, "inspected": to_json(Inspected(tuple(looked)))}
+
+
+PICKLE = ("model.pkl", "pickle", Standing.CODE, "a pickle of allowed names")
+DATA = ("MLmodel", "mlmodel", Standing.DATA, "")
+
+
+async def coded(house):
+    """The errand, for a model whose files are code: it is loaded only where it is vouched for."""
+    orders = []
+
+    async def inspect(order, say):
+        orders.append(order["vouched"])
+        forged = found(DATA, runtime="pyfunc", runs_code=False)  # what its own code would like to be said
+        return forged if order["vouched"] else found(PICKLE, DATA, loaded=False)
+
+    house.sandbox.table["inspect"] = inspect
+    return orders
+
+
+async def test_what_is_refused_is_not_registered_and_the_error_names_file_and_reason(house):
+    async def inspect(order, say):
+        bad = ("a/model.pkl", "pickle", Standing.REFUSED, "it names os.system")
+        return found(PICKLE, bad, DATA, loaded=False)
+
+    house.sandbox.table["inspect"] = inspect
+    house.unsigned_code = True
+    run = await add_run(house)
+    with pytest.raises(
+        Refused, match=r"digits: it is never loaded: a/model.pkl: it names os.system"
+    ) as wrong:
+        await register(house, "digits", run.key, "model")
+    assert "ONNX or skops" in wrong.value.hint
+    leave_nothing(house)
+
+
+async def test_code_that_this_hubs_own_run_put_out_is_vouched_for_by_its_builder(house):
+    orders = await coded(house)
+    model = await register(house, "digits", (await add_run(house)).key, "model")
+    assert orders == [False, True]
+    assert (model.standing, model.runtime) == ("code", "pyfunc")
+    assert model.files == ("model.pkl: a pickle of allowed names",)
+
+
+@pytest.mark.parametrize("uri", ["tally://models/evil@1", "/scratch/0-0-5"])
+async def test_files_that_a_run_only_imported_are_not_vouched_for_by_it(house, uri):
+    """A stranger's code, brought in by an importer: the run did not build it."""
+    orders = await coded(house)
+    run, evil = await add_run(house), await add_model(house, name="evil")
+    brought = Values(artifacts={"artifact": (ArtifactRef("artifact", evil.digest, "system.Model"),)})
+    load = Step("load", StepState.SUCCEEDED, inputs=Values({"uri": uri}), outputs=brought)
+    await keep_steps(house, run, load)
+    outputs = Values({}, {"model": brought.artifacts["artifact"]})
+    await house.tell("run", run.key, "succeeded", replace(run, outputs=outputs))
+    with pytest.raises(Refused, match=f"run {run.key} did not make it, .* files of evil@1") as wrong:
+        await register(house, "digits", run.key, "model")
+    assert wrong.value.hint == "use evil@1 itself"
+    assert orders == house.registry.registered == []
+    await keep_steps(house, run, replace(load, path="train", inputs=Values()))
+    assert (await register(house, "digits", run.key, "model")).digest == evil.digest
+
+
+async def test_what_is_said_of_files_is_from_before_any_of_them_ran(house):
+    """The second time, its code had a word in the answer: the standing is that of the first."""
+    await coded(house)
+    model = await register(house, "digits", (await add_run(house)).key, "model")
+    kept = await inspected_of(house, model)
+    assert kept.standing is Standing.CODE
+    assert [f.path for f in kept.worst] == ["model.pkl"]
+
+
+async def test_a_model_of_data_is_loaded_at_once(house):
+    model = await register(house, "digits", (await add_run(house)).key, "model")
+    assert (model.standing, model.files) == ("data", ())
+    assert [played.order["vouched"] for played in house.sandbox.started] == [False]
+    await check_loadable(house, model)
+
+
+async def test_an_answer_without_files_registers_nothing(house):
+    async def inspect(order, say):
+        return found()
+
+    house.sandbox.table["inspect"] = inspect
+    with pytest.raises(Refused, match="it has no files"):
+        await register(house, "digits", (await add_run(house)).key, "model")
     leave_nothing(house)

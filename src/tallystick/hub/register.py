@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tallystick.core.data import TABLE_URI
-from tallystick.core.errors import BadInput, Conflict, MissingTile, NotFound
-from tallystick.core.facts import from_json
+from tallystick.core.errors import BadInput, Conflict, Failed, MissingTile, NotFound, Refused
+from tallystick.core.facts import from_json, to_json
 from tallystick.core.model import ModelRef, ModelVersion, Origin, TensorSpec, check_specs
-from tallystick.core.names import check_name
-from tallystick.core.run.events import Run, RunState, StepState
+from tallystick.core.names import canonical_json, check_name
+from tallystick.core.run.events import Run, RunState, Step, StepState
 from tallystick.core.values import ArtifactRef
 from tallystick.core.wall import Wall
+from tallystick.evidence.supply import Inspected, Standing
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import run_errand
 from tallystick.hub.house.removal import remove
+from tallystick.hub.house.specs import keep_spec
 from tallystick.hub.house.whole import whole_run
+from tallystick.hub.loading import vouched
 from tallystick.ports.registry import Registered, RunData
 
 __all__ = ["admit", "register"]
@@ -28,8 +33,8 @@ FLAVOR_CHARS_MAX = 100
 async def register(house: House, name: str, run_key: str, output: str) -> ModelVersion:
     """Register output ``output`` of a run as the next version of model ``name``.
 
-    The files are loaded once, behind a wall, to read their signature: what does not load is not
-    registered. The very same files registered under the same name before are that version again.
+    The files are looked at, then loaded once, behind a wall, to read their signature: what is refused or
+    does not load is not registered. The very same files under the same name before are that version again.
     """
     check_name("model", name)
     run = await whole_run(house, run_key)
@@ -38,6 +43,7 @@ async def register(house: House, name: str, run_key: str, output: str) -> ModelV
             f"run {run_key} is {run.state}", where="register", hint="only a run that succeeded has outputs"
         )
     ref = _model_output(run, output)
+    await _check_made(house, run, ref)
     async with house.lock("model", name):
         before = [
             m for m in await house.all("model", ModelVersion) if m.name == name and m.digest == ref.digest
@@ -47,7 +53,7 @@ async def register(house: House, name: str, run_key: str, output: str) -> ModelV
         folder = house.folder("register")
         try:
             await house.artifacts.unpack(ref.digest, folder / "model")
-            seen = await _inspect(house, folder / "model")
+            seen = await _inspect(house, name, folder / "model", ref.digest, run.key)
             return await _record(house, name, run, output, ref, seen, folder / "model")
         finally:
             await remove(folder)
@@ -65,16 +71,42 @@ def _model_output(run: Run, output: str) -> ArtifactRef:
     return refs[0]
 
 
+async def _check_made(house: House, run: Run, ref: ArtifactRef) -> None:
+    """Refused for the files of a version that came from elsewhere, where the run only imported them.
+
+    A run vouches for what it puts out, as its builder; of these it would take a stranger's word for its own.
+    """
+    strangers = [
+        m.key for m in await house.all("model", ModelVersion) if m.digest == ref.digest and not m.origin.run
+    ]
+    if strangers and not any(_put_out(step, ref.digest) for step in run.steps):
+        text = f"run {run.key} did not make it, it only imported the files of {strangers[0]}"
+        raise Refused(text, where="register", hint=f"use {strangers[0]} itself")
+
+
+def _put_out(step: Step, digest: str) -> bool:
+    """Whether a step that is no importer put these files out."""
+    outputs = step.outputs.artifacts
+    imports = outputs.keys() == {"artifact"} and "uri" in step.inputs.params
+    return not imports and any(ref.digest == digest for refs in outputs.values() for ref in refs)
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a model's files say once they are loaded: bounded, as its own code may have said it."""
+    """What a model's files say once they are loaded: bounded, as its own code may have said it.
 
-    flavors: tuple[str, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    has_input_example: bool
+    What they were found to be (``standing``, ``files``, ``inspection``) is from before they were loaded.
+    """
+
+    flavors: tuple[str, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    has_input_example: bool = False
     runtime: str = ""
     runs_code: bool = True
+    standing: str = ""
+    files: tuple[str, ...] = ()
+    inspection: str = ""
 
     def __post_init__(self) -> None:
         check_specs(self.inputs, "inputs")
@@ -86,8 +118,30 @@ class _Seen:
             raise BadInput(text, where="inspect")
 
 
-async def _inspect(house: House, folder: Path) -> _Seen:
-    """Load a model once, behind a wall; its own code may have a word in the answer, so that is checked."""
+async def _inspect(house: House, name: str, folder: Path, digest: str, run_key: str) -> _Seen:
+    """Look at a model's files, and load it where they are data, or somebody vouches for their code.
+
+    Refused, naming the file and why, for what is never loaded. What the worker says of files is believed
+    where it loaded none of the model's code; that of a model with code says it in a process before.
+    """
+    said = await _errand(house, folder, vouched=False)
+    found = from_json(Inspected, said.get("inspected"), "inspect.inspected")
+    if found.standing is Standing.REFUSED or not found.files:
+        raise _refused(name, found)
+    kept = await keep_spec(house, canonical_json(to_json(found)).encode())
+    standing = str(found.standing)
+    files = tuple(f"{f.path}: {f.why or f.kind}"[:300] for f in found.worst[:10])
+    if found.standing is Standing.CODE:
+        if not (house.unsigned_code or await vouched(house, digest, run_key)):
+            return _Seen(standing=standing, files=files, inspection=kept)
+        said = await _errand(house, folder, vouched=True)
+    if said.get("loaded") is not True:
+        raise Failed("its files were looked at, and it was not loaded", where=name)
+    seen = from_json(_Seen, _only_loaded(said), "inspect")
+    return replace(seen, standing=standing, files=files, inspection=kept)
+
+
+async def _errand(house: House, folder: Path, *, vouched: bool) -> Mapping[str, Any]:
     wall = Wall(
         workdir=str(folder.parent),
         readable=(str(folder),),
@@ -96,8 +150,29 @@ async def _inspect(house: House, folder: Path) -> _Seen:
         memory_mib=house.limits.memory_mib,
     )
     async with house.errand_slots:
-        said = await run_errand(house.sandbox, "inspect", {"folder": str(folder)}, wall)
-    return from_json(_Seen, said, "inspect")
+        order = {"folder": str(folder), "vouched": vouched}
+        return await run_errand(house.sandbox, "inspect", order, wall)
+
+
+def _only_loaded(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of the answer that is the model's own word; it must say all of it."""
+    names = ("flavors", "inputs", "outputs", "has_input_example")
+    for name in names:
+        if name not in said:
+            raise BadInput(f"{name!r} is missing", where="inspect")
+    return {name: said[name] for name in (*names, "runtime", "runs_code") if name in said}
+
+
+def _refused(name: str, found: Inspected) -> Refused:
+    """The file and why; for the next step, what such files are best saved as."""
+    worst = found.worst[0] if found.worst else None
+    what = f"{worst.path}: {worst.why}" if worst else "it has no files"
+    more = sum(f.standing is Standing.REFUSED for f in found.files) - 1
+    text = f"it is never loaded: {what}" + (f" (and {more} more files)" if more > 0 else "")
+    hint = "save it as ONNX or skops"
+    if worst and "pickle" in worst.kind:
+        hint += ", or log it from code (python_model='file.py'), and sign it: such a pickle can run anything"
+    return Refused(text[:1000], where=name, hint=hint)
 
 
 async def _record(
@@ -132,6 +207,9 @@ async def _tell(
         has_input_example=seen.has_input_example,
         runtime=seen.runtime,
         runs_code=seen.runs_code,
+        standing=seen.standing,
+        files=seen.files,
+        inspection=seen.inspection,
     )
     await house.tell("model", model.key, event, model, note)
     return model
@@ -197,14 +275,31 @@ async def admit(house: House, ref: ModelRef) -> ModelVersion:
         match = [m for m in known if m.name == ref.name and ref.version in (0, m.version)]
         best = max(match, key=lambda m: m.version, default=None)
         if best and ref.version:
-            return best
+            return await _looked_at(house, best)
         newest = await _newest(house, ref)
         if best and (newest is None or best.version >= newest.version):
-            return best
+            return await _looked_at(house, best)
         if newest is None:
             names = ", ".join(sorted(m.key for m in known)) or "none yet"
             raise NotFound(f"no model {str(ref)!r}", where="model", hint=f"registered: {names}")
         return await _adopt(house, newest)
+
+
+async def _looked_at(house: House, model: ModelVersion) -> ModelVersion:
+    """A known version, looked at where nobody did, and loaded where its code is vouched for by now."""
+    waits = model.standing == "code" and not model.runtime
+    if model.standing == "data" or (model.standing == "code" and not waits):
+        return model
+    if waits and not (house.unsigned_code or await vouched(house, model.digest, model.origin.run)):
+        return model
+    folder = house.folder("admit")
+    try:
+        await house.artifacts.unpack(model.digest, folder / "model")
+        seen = await _inspect(house, model.key, folder / "model", model.digest, model.origin.run)
+    finally:
+        await remove(folder)
+    data = RunData(model.metrics, model.params)
+    return await _tell(house, "inspected", model, data, seen, "looked at again, before anything loads it")
 
 
 async def _newest(house: House, ref: ModelRef) -> Registered | None:
@@ -221,7 +316,7 @@ async def _adopt(house: House, found: Registered) -> ModelVersion:
     try:
         await house.registry.fetch(found.name, found.version, folder / "model")
         blob = await house.artifacts.put_folder(folder / "model")
-        seen = await _inspect(house, folder / "model")
+        seen = await _inspect(house, f"{found.name}@{found.version}", folder / "model", blob.digest, "")
     finally:
         await remove(folder)
     data = await _figures(house, found.run_id)

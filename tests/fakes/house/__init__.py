@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tallystick.core.errors import Failed
+from tallystick.core.facts import Fact, to_json
 from tallystick.hub.house import House, Limits
 from tallystick.hub.house.route import Routes
+from tallystick.judging.recall import Kept, fingerprint
 from tallystick.ports.tile import Place
 from tallystick.tiles.traffic.files import open_tile as open_traffic
 from tests.fakes.artifacts import MemoryArtifacts
@@ -17,6 +20,7 @@ from tests.fakes.catalogue import FakeCatalogue
 from tests.fakes.clock import FakeClock
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house.nouns import (
+    LISTED,
     POLICY,
     SEEN,
     add_model,
@@ -26,6 +30,7 @@ from tests.fakes.house.nouns import (
     events,
     evidence,
     folder_of,
+    found_evidence,
     keep_steps,
     model_files,
 )
@@ -36,6 +41,7 @@ from tests.fakes.runs.conditions import PlainConditions
 from tests.fakes.runs.journal import MemoryJournal
 
 __all__ = [
+    "LISTED",
     "POLICY",
     "SEEN",
     "add_model",
@@ -45,6 +51,7 @@ __all__ = [
     "events",
     "evidence",
     "folder_of",
+    "found_evidence",
     "keep_steps",
     "make_house",
     "model_files",
@@ -65,12 +72,12 @@ def make_house(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     parts: dict[str, Any] = {
-        "ledger": MemoryLedger(),
+        "ledger": _ledger(),
         "journal": MemoryJournal(),
         "artifacts": MemoryArtifacts(tmp_path / "artifacts"),
         "catalogue": FakeCatalogue(),
         "executor": FakeExecutor({} if steps is None else steps),
-        "sandbox": ScriptedSandbox(errands),
+        "sandbox": ScriptedSandbox({"judge": _listed, **(errands or {})}),
         "registry": MemoryRegistry(),
         "traffic": open_traffic(Place(tmp_path)),
         "clock": FakeClock(),
@@ -82,6 +89,22 @@ def make_house(
     }
     parts["records"] = parts["registry"]
     return House(**{**parts, **more})
+
+
+async def _listed(order: Mapping[str, Any], _: Any) -> Mapping[str, Any]:
+    """Should something be installed while a test runs: the list of threats, and no judgement."""
+    if not order.get("list"):
+        raise Failed("this house has nobody to judge", where="judge")
+    return dict(to_json(LISTED))
+
+
+def _ledger() -> MemoryLedger:
+    """A ledger that knows which threats there are, so that nobody is sent to look."""
+    ledger, installed = MemoryLedger(), fingerprint()
+    ledger.know(
+        Fact("probe", installed, "listed", to_json(Kept("threats", installed=installed, threats=LISTED)))
+    )
+    return ledger
 
 
 async def until(holds: Callable[[], Any]) -> None:

@@ -14,13 +14,23 @@ from tallystick.core.names import digest_of
 from tallystick.core.run.events import Began, Run, RunState, Step, StepState
 from tallystick.core.run.record import write_event, write_step
 from tallystick.core.values import ArtifactRef, Values
-from tallystick.core.verdict import Budget, Point, Policy, Rate, Rule, Verdict, VerdictState
+from tallystick.core.verdict import Verdict, VerdictState
+from tallystick.evidence.domain import Budget
+from tallystick.evidence.evidence import Evidence
+from tallystick.evidence.figures import Rate
+from tallystick.evidence.policy import Policy, Rule
+from tallystick.evidence.probe import Point, Probe, Threat
+from tallystick.evidence.supply import Inspected, Looked, Standing
+from tallystick.evidence.threats import Listed, ThreatList
+from tallystick.evidence.weigh import figures_of
 from tallystick.hub.house import House
 from tallystick.hub.house.whole import with_steps
 from tallystick.hub.ingest import ingest
+from tallystick.judging.weighed import keep_json
 from tallystick.ports.runs.journal import Entry
 
 __all__ = [
+    "LISTED",
     "POLICY",
     "SEEN",
     "add_model",
@@ -30,6 +40,7 @@ __all__ = [
     "events",
     "evidence",
     "folder_of",
+    "found_evidence",
     "keep_steps",
     "model_files",
 ]
@@ -40,6 +51,9 @@ POLICY = Policy(
     Budget(eps=(0.1,), samples_max=100),
 )
 
+LISTED = ThreatList((Listed("test", "square", Threat.EVASION, 1),))
+"""The list of threats that a house of tests knows from before."""
+
 SEEN = {
     "flavors": ["onnx"],
     "inputs": [to_json(TensorSpec("x", "FP32", (-1, 2)))],
@@ -48,6 +62,8 @@ SEEN = {
     "example": "predicted",
     "runtime": "onnx",
     "runs_code": False,
+    "loaded": True,
+    "inspected": to_json(Inspected((Looked("model.onnx", "onnx", Standing.DATA, "sha256:" + "5" * 64, 3),))),
 }
 """What the errand ``inspect`` says of a model that loads."""
 
@@ -125,7 +141,14 @@ async def add_model(house: House, version: int = 1, name: str = "digits", run: R
         origin = Origin(run=run.key, output="model", snapshots=snapshots)
     inputs = (TensorSpec("x", "FP32", (-1, 2)),)
     model = ModelVersion(
-        name, version, blob.digest, inputs=inputs, origin=origin, runtime="onnx", runs_code=False
+        name,
+        version,
+        blob.digest,
+        inputs=inputs,
+        origin=origin,
+        runtime="onnx",
+        runs_code=False,
+        standing="data",
     )
     await house.tell("model", model.key, "registered", model)
     return model
@@ -135,13 +158,52 @@ def _imported(steps: Sequence[Step]) -> list[ArtifactRef]:
     return [ref for step in steps for ref in step.outputs.artifacts.get("artifact", ())]
 
 
-async def add_verdict(
-    house: House, model: ModelVersion, state: VerdictState = VerdictState.PASSED, policy: Policy = POLICY
-) -> Verdict:
-    """A verdict on ``model`` in ``state``."""
-    verdict = Verdict(
-        house.new_key("verdict"), model.key, model.digest, policy.name, policy.digest, state=state
+def found_evidence(
+    model: ModelVersion, policy: Policy = POLICY, robust: int = 80, clean: int = 95
+) -> Evidence:
+    """Evidence about a model, with ``robust`` and ``clean`` right of 100 at every eps of the policy."""
+    return Evidence(
+        model=model.key,
+        model_digest=model.digest,
+        dataset="digits@1",
+        dataset_digest=digest_of("rows"),
+        clean=Rate(clean, 100),
+        budget=policy.budget,
+        curve=tuple(Point(eps, Rate(robust, 100), Rate(clean, 100)) for eps in policy.budget.eps),
+        probes=(Probe("square", Threat.EVASION, library="test", samples=100, queries=500),),
+        threats=LISTED.digest(policy.probes),
+        versions={"python": "3"},
+        seconds=1.0,
     )
+
+
+async def add_verdict(
+    house: House,
+    model: ModelVersion,
+    state: VerdictState = VerdictState.PASSED,
+    policy: Policy = POLICY,
+    **more: Any,
+) -> Verdict:
+    """A verdict on ``model`` in ``state``; of one that was reached, with evidence among the artifacts."""
+    verdict = Verdict(
+        house.new_key("verdict"),
+        model.key,
+        model.digest,
+        policy.name,
+        policy.digest,
+        state=state,
+        dataset="digits@1",
+        dataset_digest=digest_of("rows"),
+        label="label",
+        threats=LISTED.digest(policy.probes),
+        at_ms=house.clock.now_ms(),
+    )
+    if verdict.reached:
+        robust = 80 if state is VerdictState.PASSED else 20
+        found = found_evidence(model, policy, robust)
+        digest = await keep_json(house, to_json(found))
+        verdict = replace(verdict, evidence_digest=digest, figures=figures_of(found))
+    verdict = replace(verdict, **more)
     await house.tell("verdict", verdict.key, str(state), verdict)
     return verdict
 

@@ -21,10 +21,11 @@ from tallystick.core.pipeline.spec import (
 from tallystick.core.run.events import Run, RunState, StepState
 from tallystick.hub.execute import cancel, execute
 from tallystick.hub.house.bounds import VALUES_BYTES_MAX, check_values
-from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.plan import plan
 from tallystick.hub.register import register
-from tests.fakes.house import POLICY, SEEN, add_model, add_run, events, evidence, until
+from tallystick.judging.judge import begin_judging, finish_judging
+from tests.fakes.house import POLICY, SEEN, add_model, add_run, events, until
+from tests.fakes.house.judge import judge_script
 from tests.hub.runs.steps import HeldExecutor, planned, side_by_side
 
 BIG = "ä" * (VALUES_BYTES_MAX // 2)
@@ -94,7 +95,11 @@ def go(house):
 
         return play
 
-    house.sandbox.table |= {"inspect": waits(SEEN), "judge": waits(evidence())}
+    async def judge(order, say):
+        await go.wait()
+        return await judge_script()(order, say)
+
+    house.sandbox.table |= {"inspect": waits(SEEN), "judge": judge}
     return go
 
 
@@ -104,7 +109,7 @@ async def test_what_loads_and_attacks_models_takes_turns(house, go):
     work = [asyncio.create_task(register(house, f"m{n}", r.key, "model")) for n, r in enumerate(runs)]
     verdict, rows = await begin_judging(house, model, "", POLICY, "label")
     await until(lambda: len(house.sandbox.started) == 2)
-    work.append(asyncio.create_task(gather(house, verdict, model, rows, POLICY, "label")))
+    work.append(asyncio.create_task(finish_judging(house, verdict, model, rows, POLICY, "label")))
     await until(lambda: house.progress.get(verdict.key) == (0.0, "waiting for its turn"))
     await some_turns()
     assert len(house.sandbox.started) == house.limits.steps_at_once == 2

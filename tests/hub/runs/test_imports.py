@@ -1,4 +1,4 @@
-"""What importers bring in that is stored already: outputs of other runs, and what a step was given."""
+"""What importers bring in that is stored already: outputs of other runs, models, what a step was given."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tallystick.core.data import RUN_URI
 from tallystick.core.errors import BadInput, NotFound
+from tallystick.core.model import MODEL_URI
 from tallystick.core.pipeline.spec import (
     Constant,
     Dag,
@@ -27,7 +28,9 @@ from tallystick.core.run.events import RunState
 from tallystick.core.run.foresee import Foreseen
 from tallystick.hub.execute import execute
 from tallystick.hub.house.whole import imported_by
-from tallystick.hub.plan import foresee, plan
+from tallystick.hub.plan import plan
+from tallystick.routines.foresee import foresee
+from tests.fakes.house import add_model
 from tests.hub.runs.steps import component, planned
 
 MAKE = component("write", out_artifacts=(Slot("text", "system.Dataset"),))
@@ -86,6 +89,17 @@ async def test_an_output_that_is_not_there_is_refused_before_anything_runs(house
         await plan(house, pipeline, b"", {})
     with pytest.raises(kind):
         await foresee(house, pipeline, {})
+
+
+async def test_a_model_that_is_registered(house):
+    model, uri = await add_model(house, 2), f"{MODEL_URI}digits@2"
+    ref = (
+        (await run_it(house, importing(Constant(uri)), "run-1")).step("load").outputs.artifacts["artifact"][0]
+    )
+    assert (ref.digest, ref.schema, ref.uri) == (model.digest, "system.Model", uri)
+    for name in ("digits@3", "digits", ""):
+        with pytest.raises(NotFound):
+            await plan(house, importing(Constant(MODEL_URI + name)), b"", {})
 
 
 async def test_by_the_place_where_a_step_had_it(house):

@@ -42,7 +42,7 @@ class FakeHands:
     async def judge(self, model):
         self._ask("judge", model.key)
         verdict = await add_verdict(self.house, model, self.verdict_state)
-        finding = Finding("robust", False, Severity.REFUSE, 0.2, 0.5, "robust: below 50%")
+        finding = Finding("robust", False, Severity.REFUSE, "robust: below 50%")
         return replace(verdict, findings=(finding,))
 
     async def deploy(self, model, endpoint):

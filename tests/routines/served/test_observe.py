@@ -17,8 +17,8 @@ from tallystick.core.errors import BadInput, Conflict, Damaged, NotFound, NotSup
 from tallystick.core.model import ModelVersion, Origin, TensorSpec
 from tallystick.core.names import digest_of
 from tallystick.core.signal import Signal
-from tallystick.core.verdict import Policy, Rule
 from tallystick.doors.oip.codec import InferRequest, encode_request
+from tallystick.evidence.policy import Policy, Rule
 from tallystick.hub.house import House
 from tallystick.hub.house.route import Routes
 from tallystick.ports.tile import Place

@@ -7,7 +7,7 @@ import pytest
 
 from tallystick.core.endpoint import TRIES_MAX, Endpoint, EndpointState
 from tallystick.core.errors import BadInput, NotFound, Unavailable
-from tallystick.hub.deploy import deploy, withdraw
+from tallystick.judging.deploy import deploy, withdraw
 from tallystick.routines.served.settle import Settler
 from tests.fakes.house import add_model, add_verdict, events, until
 from tests.fakes.house.sandbox import Exit

@@ -55,7 +55,7 @@ ENDINGS = ("result", "error")
 KINDS = (BadInput, NotSupported, TooLarge, Failed, MissingTile, NotFound, Conflict, TookTooLong)
 """What may go wrong in a worker; no gate, ledger or disk speaks through one."""
 
-STRANGERS = ("inspect", "serve")
+STRANGERS = ("inspect", "serve", "twin")
 """Errands that run code of a model's own: a hint of theirs would be advice from a stranger."""
 
 Progress = Callable[[float, str], None]
@@ -135,6 +135,11 @@ class Errand:
         last = next((line.strip() for line in reversed(printed) if line.strip()), "it printed nothing")
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return Failed(f"the worker {how}: {_plain(last)}", where=self.name)
+
+    @staticmethod
+    def plain(said: Any) -> str:
+        """Text of a worker's as it may be shown: cut, and without what does not print."""
+        return _plain(said)
 
     async def end(self) -> int:
         """End the process and all its children; its status."""

@@ -15,7 +15,7 @@ from tallystick.core.errors import NotFound, NotSupported, TallyError, Unavailab
 from tallystick.core.facts import Fact, from_json, to_json
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.signal import DriftLimits
-from tallystick.core.verdict import Policy
+from tallystick.evidence.policy import Policy
 from tallystick.hub.house.inbox import Inbox
 from tallystick.hub.house.log import StepLog
 from tallystick.hub.house.route import Routes
@@ -24,6 +24,7 @@ from tallystick.ports.catalogue import Catalogue
 from tallystick.ports.clock import Clock
 from tallystick.ports.executor import Door, Executor
 from tallystick.ports.ledger import Ledger
+from tallystick.ports.models.signing import Signing
 from tallystick.ports.registry import Registry
 from tallystick.ports.runs.cluster import Cluster
 from tallystick.ports.runs.conditions import Conditions
@@ -59,9 +60,12 @@ class House:
 
     ``scratch`` is a folder for work in progress, emptied at start. ``inboxes`` take events for runs under
     way, ``progress`` holds the share done and words for each key under way, and ``wake`` is set when there is
-    something to settle. ``rescue`` ends the noun of a key whose work broke off. ``step_door`` opens MLflow's
-    door for one step, named by its run and path (``run-1 train``): the socket to hand to the step, and
-    ``records`` takes its record. There is neither where MLflow is not the registry. ``executors`` are others
+    something to settle. ``policy_text`` is the policy's file as it was written, and ``signing`` the hub's own
+    keys with those that it trusts; None where there are none. With ``unsigned_code`` a model's code is loaded
+    behind a wall though nobody vouches for it. ``rescue`` ends the noun of a key whose work
+    broke off. ``step_door`` opens MLflow's door for one step, named by its run and path (``run-1 train``):
+    the socket to hand to the step, and ``records`` takes its record. There is neither where MLflow is not the
+    registry. ``executors`` are others
     than ``executor``, by the name that a run's options give, and ``logs`` are open for the steps that run, by
     run and path. ``clusters`` gives the one at a host, to which whole runs are handed; Refused for one that
     the settings do not name. Of ``environments`` it is known that the ledger has them, and of
@@ -85,6 +89,9 @@ class House:
     scratch: Path
     drift: DriftLimits = field(default_factory=DriftLimits)
     limits: Limits = field(default_factory=Limits)
+    policy_text: str = ""
+    signing: Signing | None = None
+    unsigned_code: bool = False
     step_door: Callable[[str], AbstractAsyncContextManager[Door]] | None = None
     records: StepRecords | None = None
     executors: dict[str, Executor] = field(default_factory=dict)

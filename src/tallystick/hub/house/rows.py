@@ -8,13 +8,22 @@ from pathlib import Path
 
 from tallystick.core.data import RUN_URI, TABLE_URI, Snapshot, TableRef
 from tallystick.core.errors import BadInput, NotFound, NotSupported
-from tallystick.core.model import ModelVersion
+from tallystick.core.model import MODEL_URI, ModelVersion
 from tallystick.core.run.events import Run
 from tallystick.core.values import ArtifactRef
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove
 
-__all__ = ["Rows", "artifact_at", "check_exists", "export_table", "rows_for_judging", "rows_of", "table_of"]
+__all__ = [
+    "Rows",
+    "artifact_at",
+    "check_exists",
+    "export_table",
+    "rows_for_judging",
+    "rows_of",
+    "rows_trained_on",
+    "table_of",
+]
 
 _CONTENT = re.compile(r"\d+-\d+-([0-9a-f]{64})", re.ASCII)
 
@@ -71,12 +80,16 @@ async def rows_of(house: House, name: str) -> Rows:
 async def artifact_at(house: House, uri: str) -> ArtifactRef | None:
     """The stored artifact that an importer's URI means, or None where it means no such thing.
 
-    That is an output of a run (``tally://runs/RUN/OUTPUT``), or what a step was given: to a step, the URI of
+    That is an output of a run (``tally://runs/RUN/OUTPUT``), the files of a model that is registered here
+    (``tally://models/NAME@VERSION``), or what a step was given: to a step, the URI of
     an artifact is the path at which it lies. The path is gone by then, but its name ends with the digest of
     the content. NotFound or BadInput where nothing is there.
     """
     if uri.startswith(RUN_URI):
         return replace(await _output_of(house, uri.removeprefix(RUN_URI), uri[:200]), uri=uri)
+    if uri.startswith(MODEL_URI):
+        model = await house.get("model", uri.removeprefix(MODEL_URI), ModelVersion)
+        return ArtifactRef("artifact", model.digest, "system.Model", uri)
     path = Path(uri)
     content = _CONTENT.fullmatch(path.name)
     if content is None or not path.is_relative_to(house.scratch.absolute()):
@@ -116,6 +129,17 @@ async def rows_for_judging(house: House, model: ModelVersion, name: str = "") ->
     raise BadInput(
         f"say on which rows to judge {model.key}", where="data", hint=f"tally judge {model.key} --data TABLE"
     )
+
+
+async def rows_trained_on(house: House, model: ModelVersion) -> Rows | None:
+    """The rows that a model was trained on, where its own run put them out as ``train``; else None.
+
+    A table that the run read may hold rows that it held out: nobody can say that it was trained on those.
+    """
+    run = await house.find("run", model.origin.run, Run) if model.origin.run else None
+    if run is None or len(run.outputs.artifacts.get("train", ())) != 1:
+        return None
+    return await rows_of(house, f"{run.key}/train")
 
 
 def _check_unseen(model: ModelVersion, name: str) -> None:

@@ -28,7 +28,8 @@ def serve_order(
     """Order and wall of the errand ``serve`` for the files in ``folder``/model.
 
     It answers to ``name`` on a socket in a new folder below ``folder``; these two are all it sees. It works
-    until it is told to end.
+    until it is told to end. Whoever has the socket may ask for gradients, at an endpoint too, as a model must
+    not be able to tell that it is judged: there the hub alone has it, and its door hands on no such question.
     """
     sockets = folder / "s"
     sockets.mkdir(mode=0o700)
@@ -40,6 +41,7 @@ def serve_order(
         "model": called,
         "version": version,
         "body_bytes_max": body_bytes_max,
+        "pull": True,
     }
     wall = Wall(
         workdir=str(sockets),

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallystick.core.endpoint import Action, Endpoint, EndpointState, Observed, settle
-from tallystick.core.errors import Failed, TallyError
+from tallystick.core.errors import Failed, Refused, TallyError
+from tallystick.core.model import ModelVersion
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import Errand
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.route import Live
 from tallystick.hub.house.serving import serve_order
+from tallystick.hub.loading import check_loadable
 
 __all__ = ["Settler"]
 
@@ -109,6 +111,7 @@ class Settler:
         server = _Server(wished.generation, wished.model, folder)
         self.starting[endpoint.name] = server
         try:
+            await self._check(wished.model, wished.model_digest)
             await self.house.artifacts.unpack(wished.model_digest, folder / "model")
             limit = self.house.limits.infer_bytes_max
             order, wall = serve_order(self.house, folder, endpoint.name, wished.model, body_bytes_max=limit)
@@ -119,6 +122,13 @@ class Settler:
             self.house.wake.set()
             return
         server.watching = asyncio.create_task(self._watch(server), name=f"serve {endpoint.name}")
+
+    async def _check(self, key: str, digest: str) -> None:
+        """Refused where these are not the version's files, or nobody vouches for their code any more."""
+        model = await self.house.get("model", key, ModelVersion)
+        if model.digest != digest:
+            raise Refused("its files are not those that were let in", where=key, hint=f"tally deploy {key}")
+        await check_loadable(self.house, model)
 
     async def _watch(self, server: _Server) -> None:
         """Note when the process is ready, and why it ended once nothing is left of it."""

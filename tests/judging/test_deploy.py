@@ -6,9 +6,13 @@ import pytest
 
 from tallystick.core.endpoint import Endpoint, EndpointState
 from tallystick.core.errors import BadInput, NotFound, Refused
+from tallystick.core.model import ModelRef
+from tallystick.core.names import digest_of
 from tallystick.core.verdict import VerdictState
-from tallystick.hub.deploy import deploy, withdraw
-from tests.fakes.house import POLICY, add_model, add_verdict, events
+from tallystick.evidence.policy import Policy, Rule
+from tallystick.hub.register import admit
+from tallystick.judging.deploy import check_files, deploy, let_in, withdraw
+from tests.fakes.house import POLICY, SEEN, add_model, add_run, add_verdict, events, folder_of, model_files
 
 PASSED, REFUSED, FAILED = VerdictState.PASSED, VerdictState.REFUSED, VerdictState.FAILED
 
@@ -113,3 +117,76 @@ async def test_withdrawing_wishes_for_nothing(house):
     assert (await deploy(house, model, "digits")).wished.generation == 3
     with pytest.raises(NotFound, match="there is digits"):
         await withdraw(house, "other")
+
+
+async def test_a_model_that_a_run_made_is_judged_on_what_that_held_out(house):
+    model = await add_model(house, run=await add_run(house))
+    with pytest.raises(Refused) as refused:
+        await let_in(house, model)
+    assert refused.value.hint == "tally judge digits@1"
+
+
+async def test_a_newer_list_of_threats_ends_a_verdict(house):
+    model = await add_model(house)
+    await add_verdict(house, model, threats=digest_of("an older list"))
+    with pytest.raises(Refused, match="before the list of threats changed") as refused:
+        await let_in(house, model)
+    assert refused.value.hint == "tally judge digits@1 --data digits@1"
+
+
+async def test_a_verdict_without_its_evidence_opens_nothing(house):
+    model = await add_model(house)
+    await add_verdict(house, model, evidence_digest="")
+    with pytest.raises(Refused, match="earlier tallystick"):
+        await let_in(house, model)
+    await add_verdict(house, model, evidence_digest=digest_of("gone"))
+    with pytest.raises(NotFound):
+        await let_in(house, model)
+
+
+async def test_who_is_trusted_is_asked_anew_each_time(house):
+    """The verdict passed while a key vouched for the files; nobody does now, and nothing else has changed."""
+    signed = Policy("signed", (*POLICY.rules, Rule("signed", "signature_valid", 1.0)), POLICY.budget)
+    house.policy = signed
+    model = await add_model(house)
+    verdict = await add_verdict(house, model, policy=signed)
+    with pytest.raises(Refused) as refused:
+        await deploy(house, model, "digits")
+    assert refused.value.what == (
+        f"verdict {verdict.key} holds no more: signed: validity of its signature is 0.0%, below 100.0%"
+    )
+    assert refused.value.hint == "tally judge digits@1 --data digits@1"
+
+
+async def test_a_verdict_for_another_stage_opens_none_but_that(house):
+    model = await add_model(house)
+    await add_verdict(house, model, stage="live traffic")
+    with pytest.raises(Refused, match="no verdict for stage Production"):
+        await let_in(house, model)
+    passed = await add_verdict(house, model, stage="Staging")
+    assert (await let_in(house, model, "Staging")).key == passed.key
+
+
+async def test_what_is_said_to_be_for_every_stage_is_weighed_for_the_one_that_is_asked_for(house):
+    """Judged at stage "" by rules of another one, it says yes to nothing that Production asks."""
+    strict = replace(POLICY.rules[1], name="strict", at_least=0.9, stages=("Production",))
+    house.policy = policy = replace(POLICY, rules=(*POLICY.rules, strict))
+    model = await add_model(house)
+    verdict = await add_verdict(house, model, policy=policy, stage="")
+    with pytest.raises(Refused, match=f"verdict {verdict.key} holds no more: strict: "):
+        await let_in(house, model)
+
+
+async def test_the_registry_s_files_must_be_those_that_were_admitted(house, tmp_path):
+    async def inspect(order, say):
+        return SEEN
+
+    house.sandbox.table["inspect"] = inspect
+    folder = folder_of(model_files("one"), tmp_path / "logged")
+    found = await house.registry.register("digits", folder, {})
+    model = await admit(house, ModelRef("digits", 1))
+    await check_files(house, model)
+    house.registry.logged[found.model_id]["model.onnx"] = b"another"
+    with pytest.raises(Refused, match="the registry's files of digits@1 are not those"):
+        await check_files(house, model)
+    assert list(house.scratch.glob("gate-*")) == []

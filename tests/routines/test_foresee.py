@@ -39,7 +39,7 @@ from tallystick.core.run.events import StepState
 from tallystick.core.run.foresee import Foreseen
 from tallystick.core.run.options import RunOptions
 from tallystick.hub.execute import execute
-from tallystick.hub.plan import foresee
+from tallystick.routines.foresee import foresee
 from tests.fakes.house import add_table, make_house
 from tests.hub.runs.steps import chain, component, planned
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tallystick.core.endpoint import wish
-from tallystick.core.errors import BadInput, Failed
+from tallystick.core.errors import BadInput, Failed, NotSupported
 from tallystick.core.verdict import VerdictState
 from tallystick.routines.served.settle import Settler
-from tests.fakes.house import add_model, add_run, evidence
+from tests.fakes.house import add_model, add_run
 from tests.fakes.house.sandbox import Exit
-from tests.hub.judging import answering, failed_with, interrupted, judged, left
+from tests.judging.judgements import answering, failed_with, interrupted, judged, left
 
 PASSED = VerdictState.PASSED
 
@@ -32,25 +32,31 @@ async def coded(house, model):
         say(ready={})
         await asyncio.Event().wait()
 
-    house.sandbox.table["serve"] = serve
+    async def twin(order, say):
+        raise NotSupported("there is no twin for a model of this kind", where="model")
+
+    house.sandbox.table |= {"serve": serve, "twin": twin}
     return replace(model, runtime="pyfunc", runs_code=True)
 
 
 async def test_a_model_that_runs_code_is_served_by_a_process_of_its_own(house, coded):
-    answering(house, evidence())
+    answering(house)
     assert (await judged(house, coded)).state is PASSED
-    serving, judging = house.sandbox.started
+    serving, twin, judging = house.sandbox.started
+    assert twin.name == "twin"
     assert (serving.name, judging.name) == ("serve", "judge")
     folder = str(Path(serving.order["socket"]).parent)
     assert serving.wall.readable == (serving.order["folder"],)
     assert serving.wall.writable == (folder,) == (serving.wall.workdir,)
     assert serving.order["name"] == judging.order["name"] == coded.name
     assert judging.order["socket"] == serving.order["socket"]
-    assert judging.wall.writable == (judging.order["pictures"], folder)
-    for hidden in ("rows", "pictures"):
+    assert judging.wall.writable == (judging.order["out"], folder)
+    assert twin.wall.readable == (twin.order["folder"],)
+    assert twin.wall.writable == (twin.order["out"],) == (twin.wall.workdir,)
+    for hidden in ("rows", "out"):
         shown = (*serving.wall.readable, *serving.wall.writable)
         assert not any(judging.order[hidden].startswith(path) for path in shown)
-    assert not {"rows", "label", "budget", "attack"} & serving.order.keys()
+    assert not {"rows", "label", "budget", "probes"} & (serving.order.keys() | twin.order.keys())
     assert serving.ended_by_hub
     assert house.sandbox.alive() == []
     assert left(house) == []
@@ -58,7 +64,7 @@ async def test_a_model_that_runs_code_is_served_by_a_process_of_its_own(house, c
 
 async def test_it_is_served_as_at_an_endpoint(house, coded):
     """Nothing that it is told tells it that it is judged: order and wall are those of an endpoint."""
-    answering(house, evidence())
+    answering(house)
     await judged(house, coded)
     judging = house.sandbox.started[0]
     endpoint = wish(None, coded.name, coded.key, coded.digest, "v", 1, house.tenant)
@@ -77,7 +83,7 @@ async def test_it_is_served_as_at_an_endpoint(house, coded):
 
 
 async def test_a_model_that_is_only_data_has_no_process_of_its_own(house, model):
-    answering(house, evidence())
+    answering(house)
     await judged(house, model)
     assert [p.name for p in house.sandbox.started] == ["judge"]
     assert "socket" not in house.sandbox.started[0].order
@@ -88,7 +94,7 @@ async def test_what_the_serving_process_says_is_no_evidence(house, coded):
 
     async def serve(order, say):
         say(ready={})
-        return evidence(robust=100)
+        return {"clean": {"right": 100, "total": 100}}
 
     async def judge(order, say):
         await asyncio.Event().wait()
@@ -121,7 +127,7 @@ async def gone_at_once(order, say):
 )
 async def test_a_model_that_cannot_be_served_is_a_failed_verdict(house, coded, serve, words):
     house.limits = replace(house.limits, start_s=0.05 if serve is never_ready else 60)
-    answering(house, evidence())
+    answering(house)
     house.sandbox.table["serve"] = serve
     assert words in await failed_with(house, coded)
     assert [p.name for p in house.sandbox.started] == ["serve"]
@@ -161,7 +167,7 @@ async def test_an_interrupted_judgement_ends_both_processes(house, coded):
 
 
 async def test_a_judgement_that_lasts_too_long_is_given_up(house, coded, monkeypatch):
-    monkeypatch.setattr("tallystick.hub.judge.WAITS_MAX", 1e-5)
+    monkeypatch.setattr("tallystick.judging.probe.WAITS_MAX", 1e-5)
 
     async def judge(order, say):
         await asyncio.Event().wait()
