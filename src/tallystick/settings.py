@@ -66,6 +66,16 @@ class Settings:
         high=1_000_000,
     )
     policy: str = _setting("", "The gate's rules, a TOML file; empty means the ones that tallystick brings.")
+    unsigned_code: str = _setting(
+        "refuse",
+        "What to do with a model whose files can run code and that no trusted key vouches for: `refuse` never"
+        " loads it; `sandbox` loads it behind the wall all the same, and its verdict says so.",
+    )
+    rejudge: str = _setting(
+        "0 3 * * *",
+        "When what serves is judged again, against the threats known by then and on what it is asked: a cron"
+        " expression in UTC; empty is never.",
+    )
     label: str = _setting("label", "The column that holds the right answer, where nothing else is said.")
     ledger: str = _setting("sqlite", "The ledger tile.")
     artifacts: str = _setting("local", "The artifacts tile.")

@@ -24,6 +24,7 @@ from tests.fakes.ledger import MemoryLedger
 from tests.fakes.life import EVIL, NOW_MS, Life, png
 
 GOOD, BAD, LIVE = "run-019c2f7a1b00-4f1a2c", "run-019c2f8e4a00-9be013", "run-019c2f9b7700-c0ffee"
+JUDGED = "verdict-019c2f7b0276-1a2b3c"
 PAGES = (
     "/", "/data", "/data/digits", "/pipelines", "/runs", f"/runs/{GOOD}", f"/runs/{BAD}", f"/runs/{LIVE}",
     f"/runs/{GOOD}/log?step=harden", f"/runs/{GOOD}/timeline", f"/runs/{LIVE}/timeline",
@@ -276,10 +277,21 @@ async def latest(life: Life, key: str) -> Run:
 async def test_a_verdict_shows_figures_pictures_and_what_was_skipped(web: httpx.AsyncClient) -> None:
     page = Reader((await web.get("/models/digits/2")).text)
     assert "81.7 %" in page.text
-    assert "the model gives no gradients" in page.text
-    assert len(page.all("img")) == 9
     curve = next(svg for svg in page.all("svg") if svg.get("aria-label") == "Accuracy over eps")
     assert curve["role"] == "img"
+    assert len(Reader((await web.get(f"/verdicts/{JUDGED}")).text).all("img")) == 9
+
+
+async def test_a_report_is_a_file_that_needs_nothing_and_runs_nothing(web: httpx.AsyncClient) -> None:
+    for name, kind in (("report.html", "text/html"), ("card.md", "text/markdown")):
+        answer = await web.get(f"/verdicts/{JUDGED}/{name}")
+        said = [answer.headers[h] for h in ("content-type", "content-disposition", "content-security-policy")]
+        assert [a.split(";")[0] for a in said] == [kind, "attachment", "sandbox"]
+        assert "the model gives no gradients" in answer.text
+        assert "<script>" not in answer.text
+    assert (await web.get("/verdicts/nothing/card.md")).status_code == 404
+    images = Reader((await web.get(f"/verdicts/{JUDGED}/report.html")).text).all("img")
+    assert [image["src"][:22] for image in images] == ["data:image/png;base64,"] * 9
 
 
 async def test_an_endpoint_can_be_asked_by_copying(web: httpx.AsyncClient) -> None:

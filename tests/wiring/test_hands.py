@@ -15,12 +15,13 @@ from tallystick.core.pipeline.spec import Dag, FromInput, Importer, Param, Param
 from tallystick.core.run.events import RunState
 from tallystick.core.run.options import KUBEFLOW, RunOptions
 from tallystick.core.verdict import VerdictState
-from tallystick.hub.deploy import deploy, withdraw
 from tallystick.hub.plan import plan
+from tallystick.judging.deploy import deploy, withdraw
 from tallystick.routines.served.settle import Settler
 from tallystick.wiring import hands as module
 from tallystick.wiring.hands import VerbHands
-from tests.fakes.house import SEEN, add_model, add_run, add_table, add_verdict, evidence, make_house, until
+from tests.fakes.house import SEEN, add_model, add_run, add_table, add_verdict, make_house, until
+from tests.fakes.house.judge import judge_script
 
 PARAMS = tuple(Param(n, ParamType.STRING, f"{TABLE_URI}{n}") for n in ("digits", "other"))
 PIPELINE = Pipeline(
@@ -30,9 +31,6 @@ PIPELINE = Pipeline(
 
 @pytest.fixture
 async def house(tmp_path, monkeypatch):
-    async def judge(order, say):
-        return evidence()
-
     async def inspect(order, say):
         return SEEN
 
@@ -41,7 +39,7 @@ async def house(tmp_path, monkeypatch):
         await asyncio.Event().wait()
 
     monkeypatch.setattr(module, "read_pipeline", lambda spec: PIPELINE)
-    house = make_house(tmp_path, errands={"judge": judge, "inspect": inspect, "serve": serve})
+    house = make_house(tmp_path, errands={"judge": judge_script(), "inspect": inspect, "serve": serve})
     settler = Settler(house)
     settling = asyncio.create_task(settler.run())
     yield house

@@ -49,6 +49,18 @@ class Hub:
         params = {"table": table, "filename": file.name, "allow_nan": str(allow_nan).lower()}
         return self._ask("POST", "/ingest", params=params, content=_chunks(file, progress))
 
+    def fetch(self, digest: str, file: Path, progress: Callable[[int], None]) -> None:
+        """Write an artifact to ``file``, which must not exist, as a tar of one entry ``it``."""
+        path = f"/api/tally/artifacts/{path_part(digest)}"
+        with self._broken_off(), self._client.stream("GET", path) as answer:
+            if answer.is_error:
+                answer.read()
+                raise _error(_value(answer), answer.status_code)
+            with file.open("xb") as out:
+                for chunk in answer.iter_bytes(CHUNK_BYTES):
+                    out.write(chunk)
+                    progress(len(chunk))
+
     def wait(self, noun: str, key: str, ended: Callable[[Any], bool], watch: Callable[[Any], None]) -> Any:
         """The noun once it has ended; ``watch`` sees each state on the way, of a run what changed."""
         mark = 0
@@ -62,8 +74,13 @@ class Hub:
 
     def raw(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """A request to any path of the hub, for what is not its own API."""
-        try:
+        with self._broken_off():
             return self._client.request(method, path, **kwargs)
+
+    @contextlib.contextmanager
+    def _broken_off(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.TransportError as wrong:
             if isinstance(wrong, httpx.ConnectError | httpx.ConnectTimeout):
                 raise Unavailable(f"no hub answers at {self.url}", hint="start one: tally up") from wrong
@@ -138,6 +155,13 @@ def path_part(key: str) -> str:
     if not re.fullmatch(r"[\w.@:-]+", key, re.ASCII) or ".." in key:
         raise BadInput(f"{key[:100]!r} cannot be a key", hint="`tally log` shows keys")
     return key
+
+
+def _value(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return answer.text
 
 
 def _error(value: Any, status: int) -> TallyError:

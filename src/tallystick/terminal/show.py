@@ -126,7 +126,11 @@ def verdict_words(verdict: Mapping[str, Any] | None, digest: str, policy_digest:
     """A verdict in a few words: what it says, and whether it is about these files and the present rules."""
     if verdict is None:
         return "none"
-    refusing = [f["rule"] for f in verdict["findings"] if not f["holds"] and f["severity"] == "refuse"]
+    refusing = [
+        f["rule"]
+        for f in verdict["findings"]
+        if not f["holds"] and f["severity"] == "refuse" and not f.get("exception")
+    ]
     words = str(verdict["state"])
     if verdict["model_digest"] != digest:
         words += " for other files"
@@ -134,4 +138,5 @@ def verdict_words(verdict: Mapping[str, Any] | None, digest: str, policy_digest:
         words += " under another policy"
     if refusing:
         words += ": " + ", ".join(refusing)
-    return f"{words}; {percent(verdict['evidence']['clean'])} clean" if verdict["evidence"] else words
+    clean = verdict.get("figures", {}).get("clean_accuracy")
+    return words if clean is None else f"{words}; {clean:.1%} clean"

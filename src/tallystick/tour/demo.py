@@ -16,10 +16,11 @@ import click
 import tallystick
 from tallystick.core.errors import Failed, Refused, Unavailable
 from tallystick.core.names import digest_of
-from tallystick.core.verdict import Rate
 from tallystick.doors.cli import runs, verbs
+from tallystick.evidence.figures import Rate
 from tallystick.terminal.client import Hub
 from tallystick.terminal.context import Tally
+from tallystick.terminal.follow import follow
 from tallystick.terminal.show import Screen, percent, short
 from tallystick.tour import digits
 from tallystick.tour.borrow import borrowed_hub
@@ -166,8 +167,8 @@ def _judge(story: Story) -> None:
         figure = story.figures[output]
         if before["state"] != "judging":
             story.say(f"{figure['model']} was judged before, on the same rows under the same rules")
-        verdict = verbs.follow(story.tally, "verdict", before["key"])
-        evidence = verdict["evidence"]
+        verdict = follow(story.tally, "verdict", before["key"])
+        evidence = story.hub.get(f"/verdicts/{verdict['key']}")["evidence"]
         story.say(f"clean            {percent(evidence['clean'])}")
         for point in evidence["curve"]:
             robust, noise = percent(point["robust"]), percent(point["noise"])
@@ -260,7 +261,7 @@ def _heal(story: Story) -> None:
     remedy = story.hub.post("/remedies", signal=story.figures["signal"]["key"])
     story.say(f"proposed: {remedy['action']}, as {remedy['why']}")
     story.hub.post(f"/remedies/{remedy['key']}/carry")
-    ended = verbs.follow(story.tally, "remedy", remedy["key"])
+    ended = follow(story.tally, "remedy", remedy["key"])
     story.figures["remedy"] = {
         k: ended[k] for k in ("key", "action", "state", "run", "model", "verdict", "outcome")
     }

@@ -14,13 +14,14 @@ from tallystick.core.run.events import Run
 from tallystick.core.run.options import KUBEFLOW
 from tallystick.core.verdict import Verdict
 from tallystick.doors.kfp.reader import read_pipeline
-from tallystick.hub.deploy import deploy
 from tallystick.hub.execute import execute
 from tallystick.hub.house import House
 from tallystick.hub.house.specs import spec_of
-from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.plan import plan
 from tallystick.hub.register import admit, register
+from tallystick.judging.deploy import deploy
+from tallystick.judging.judge import begin_judging, finish_judging
+from tallystick.routines.attest import attested
 
 __all__ = ["VerbHands", "pipeline_of"]
 
@@ -66,14 +67,14 @@ class VerbHands:
 
     async def register(self, name: str, run: str, output: str) -> ModelVersion:
         """Register a run's output."""
-        return await register(self.house, name, run, output)
+        return await attested(self.house, await register(self.house, name, run, output))
 
     async def judge(self, model: ModelVersion) -> Verdict:
         """Judge on the rows that the model's run held out, under the house's policy."""
         verdict, rows = await begin_judging(self.house, model, "", self.house.policy, self.label)
         if verdict.state.ended:
             return verdict
-        return await gather(self.house, verdict, model, rows, self.house.policy, self.label)
+        return await finish_judging(self.house, verdict, model, rows, self.house.policy, self.label)
 
     async def deploy(self, model: ModelVersion, endpoint: str) -> Endpoint:
         """Deploy and wait until it answers; Failed when settling gave up, Conflict for a newer wish."""

@@ -15,8 +15,8 @@ from tallystick.core.errors import BadInput, Conflict, Damaged, TallyError, Unav
 
 __all__ = ["FORMAT", "Home", "open_home", "running_hub"]
 
-OWN_AT_FIRST = {"lock", "home.new", "hub.log"}
-"""What may be there before ``home.json`` is: a hub that died in its first moment left it."""
+OWN_AT_FIRST = {"lock", "home.new", "hub.log", "keys"}
+"""What may be there before ``home.json``: left by a hub that died in its first moment, or `tally trust`."""
 
 PATH_BYTES_MAX = 90
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +17,20 @@ from tallystick.core.endpoint import Endpoint
 from tallystick.core.errors import BadInput, MissingTile, Unavailable
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.signal import DriftLimits
-from tallystick.core.verdict import Policy
 from tallystick.doors.kfp.reader import read_pipeline
+from tallystick.evidence.policy import Policy
 from tallystick.hub.house import House, Limits
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.route import Routes
 from tallystick.hub.ingest import reconcile
 from tallystick.ports.executor import Executor
+from tallystick.ports.models.signing import Signing
 from tallystick.ports.runs.calendar import Calendar
 from tallystick.ports.sandbox import Sandbox
 from tallystick.ports.tile import Place
+from tallystick.routines.policies import enforce
 from tallystick.routines.recover import end_records, give_up, recover
+from tallystick.routines.rejudge import keep_rejudging
 from tallystick.routines.schedule import keep
 from tallystick.routines.served.settle import Settler
 from tallystick.routines.tune import give_up_study
@@ -38,12 +42,14 @@ from tallystick.wiring.mlflow import Mlflow, mlflow_options, open_mlflow
 from tallystick.wiring.tiles import known_tiles, open_tile
 from tallystick.wiring.tuning import TrialHands, take_up_studies
 
-__all__ = ["Built", "build", "read_policy"]
+__all__ = ["Built", "build", "policy_text", "read_policy"]
+
+DEFAULT = "the default policy"
 
 
 @dataclass
 class Built:
-    """A house with what keeps it going."""
+    """A house with what keeps it going; ``rejudging`` is when what serves is judged again, and the label."""
 
     house: House
     settler: Settler
@@ -51,12 +57,14 @@ class Built:
     mlflow: Mlflow
     away: Away
     calendar: Calendar
+    rejudging: tuple[str, str] = ("", "")
     settling: Sequence[asyncio.Task[None]] = ()
 
     async def begin(self) -> None:
         """Take up what was left unfinished, then begin to settle."""
         for endpoint in await self.house.all("endpoint", Endpoint):
             self.house.routes.trouble(endpoint.name, "the hub has just started")
+        await enforce(self.house)
         marks, records = await recover(self.house, self.pipeline)
         await take_up_studies(self.house, TrialHands(self.house, self.mlflow.tracking))
         if marks:
@@ -64,9 +72,11 @@ class Built:
         if records:
             self.house.start("end records", end_records(self.house, records))
         schedules = keep(self.house, read_pipeline, self.calendar)
+        cron, label = self.rejudging
         self.settling = [
             asyncio.create_task(self.settler.run(), name="settle"),
             asyncio.create_task(schedules, name="schedules"),
+            asyncio.create_task(keep_rejudging(self.house, self.calendar, cron, label), name="rejudge"),
         ]
 
     async def pipeline(self, spec_digest: str) -> Pipeline:
@@ -99,21 +109,30 @@ class Built:
         await self.mlflow.close()
 
 
-def read_policy(path: str) -> Policy:
-    """The gate's rules from a TOML file, or the ones that tallystick brings when ``path`` is empty."""
-    where = path or "the default policy"
+def policy_text(path: str) -> str:
+    """A policy's file as it was written, or the one that tallystick brings when ``path`` is empty."""
     try:
         if path:
-            text = Path(path).read_text("utf-8")
-        else:
-            text = resources.files("tallystick.wiring").joinpath("policy.toml").read_text("utf-8")
-        wire = tomllib.loads(text)
+            return Path(path).read_text("utf-8")
+        return resources.files("tallystick.wiring").joinpath("policy.toml").read_text("utf-8")
     except OSError as wrong:
-        raise BadInput(f"cannot be read: {wrong.strerror}", where=where) from wrong
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+        raise BadInput(f"cannot be read: {wrong.strerror}", where=path or DEFAULT) from wrong
+    except UnicodeDecodeError as wrong:
+        raise BadInput(f"is not TOML: {wrong}", where=path or DEFAULT) from wrong
+
+
+def read_policy(path: str, at_ms: int | None = None) -> Policy:
+    """The gate's rules from a TOML file, or the ones that tallystick brings when ``path`` is empty.
+
+    Where ``at_ms`` says what time it is, no exception is for over a year ahead.
+    """
+    where = path or DEFAULT
+    try:
+        wire = tomllib.loads(policy_text(path))
+    except tomllib.TOMLDecodeError as wrong:
         raise BadInput(f"is not TOML: {wrong}", where=where) from wrong
     try:
-        return Policy.parse(wire)
+        return Policy.parse(wire, at_ms)
     except BadInput as wrong:  # it names the part of the file; whoever reads it must know which file
         inside = f"{where}: {wrong.where}" if wrong.where else where
         raise type(wrong)(wrong.what, where=inside, hint=wrong.hint) from wrong
@@ -124,7 +143,7 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
 
     ``database`` is MLflow's; who opened it closes it, after :meth:`Built.close`.
     """
-    policy = read_policy(settings.policy)
+    policy = read_policy(settings.policy, time.time_ns() // 1_000_000)
     sandboxes = _sandboxes(settings, home)
     chosen = next(iter(sandboxes.values()))
     parts = {"sandbox": chosen, "process_sandbox": sandboxes["process"]}
@@ -148,18 +167,14 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
         registry=tile("registry", settings.registry),
         traffic=tile("traffic", "files"),
         clock=tile("clock", "system"),
+        signing=_signing(place),
+        unsigned_code=_unsigned_code(settings.unsigned_code),
         conditions=tile("conditions", "cel"),
         routes=Routes(),
         policy=policy,
+        policy_text=policy_text(settings.policy),
         scratch=home / "scratch",
-        drift=DriftLimits(
-            alpha=settings.drift_alpha,
-            share_max=settings.drift_share_max,
-            rows_min=settings.drift_rows_min,
-            rows_max=settings.drift_rows_max,
-            ks_min=settings.drift_ks_min,
-            ks_alone=settings.drift_ks_alone,
-        ),
+        drift=_drift(settings),
         limits=Limits(
             steps_at_once=settings.steps_at_once,
             judge_cpu_s=settings.judge_cpu_s,
@@ -175,7 +190,42 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
     house.rescue = partial(_rescue, house)
     away = Away(place, settings)
     house.clusters = away.cluster
-    return Built(house, Settler(house), sandboxes, mlflow, away, tile("calendar", "cron"))
+    calendar = _calendar(settings, place)
+    return Built(house, Settler(house), sandboxes, mlflow, away, calendar, (settings.rejudge, settings.label))
+
+
+def _drift(settings: Settings) -> DriftLimits:
+    return DriftLimits(
+        alpha=settings.drift_alpha,
+        share_max=settings.drift_share_max,
+        rows_min=settings.drift_rows_min,
+        rows_max=settings.drift_rows_max,
+        ks_min=settings.drift_ks_min,
+        ks_alone=settings.drift_ks_alone,
+    )
+
+
+def _calendar(settings: Settings, place: Place) -> Calendar:
+    """BadInput for a setting that is no time."""
+    calendar: Calendar = open_tile("calendar", "cron", place)
+    if settings.rejudge:
+        calendar.check(settings.rejudge)
+    return calendar
+
+
+def _unsigned_code(said: str) -> bool:
+    if said not in ("refuse", "sandbox"):
+        hint = 'unsigned_code = "refuse" or "sandbox"'
+        raise BadInput(f"unsigned_code is {said[:100]!r}", where="settings", hint=hint)
+    return said == "sandbox"
+
+
+def _signing(place: Place) -> Signing | None:
+    """The home's keys; None where the package that signs is not installed, and nothing is vouched for."""
+    with contextlib.suppress(MissingTile):
+        found: Signing = open_tile("signing", "dsse", place)
+        return found
+    return None
 
 
 async def _rescue(house: House, key: str, why: str) -> None:

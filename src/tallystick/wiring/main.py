@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.doors.cli.main import run
+from tallystick.doors.judge import COMMANDS as JUDGE
+from tallystick.doors.vouch import vouch_commands
 from tallystick.settings import WITH_PARENT, Settings
 from tallystick.tour.demo import COMMANDS
+from tallystick.wiring.tiles import inspect, open_signing
 
 __all__ = ["main"]
 
@@ -37,4 +40,4 @@ def _bring(
 
 def main() -> None:
     """Run the command line; never returns."""
-    run(_serve, _bring, COMMANDS)
+    run(_serve, _bring, (*COMMANDS, *JUDGE, *vouch_commands(open_signing, inspect)))

@@ -15,10 +15,12 @@ from starlette.types import ASGIApp
 
 from tallystick.core.errors import BadInput, TallyError
 from tallystick.doors.mlflow.artifacts import artifact_routes
+from tallystick.doors.mlflow.gate import RegistryGate
 from tallystick.doors.mlflow.proxy import mlflow_routes
 from tallystick.doors.mlflow.relay import error_answer
 from tallystick.doors.tracking.front import NativeFront
 from tallystick.doors.tracking.lane import Lane
+from tallystick.hub.house import House
 from tallystick.ports.clock import Clock
 from tallystick.ports.files import Files
 from tallystick.ports.tile import Place
@@ -92,12 +94,12 @@ class Mlflow:
             return app
         return NativeFront(app, self.lane, error_answer)
 
-    def routes(self) -> list[BaseRoute]:
-        """To be put after all others."""
+    def routes(self, house: House) -> list[BaseRoute]:
+        """To be put after all others; ``house`` has the gate before MLflow's registry."""
         if not self.child:
             return []
         own = artifact_routes(self.files, self.settings.workspaces)
-        return [*own, *mlflow_routes(self.child, self.lane)]
+        return [*own, *mlflow_routes(self.child, self.lane, RegistryGate(house, self.child))]
 
     def facts(self, home: Path) -> Mapping[str, Any]:
         """What ``tally status`` says of it; a function is asked each time."""

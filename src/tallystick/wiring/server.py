@@ -34,6 +34,7 @@ from tallystick.doors.kubeflow.app import kubeflow_routes
 from tallystick.doors.oip.app import oip_routes
 from tallystick.doors.oip.lines import Lines
 from tallystick.hub.house import House
+from tallystick.judging.judge import expired_now
 from tallystick.routines.sides import compare_runs
 from tallystick.settings import Settings
 from tallystick.wiring.database.opened import Database, open_database
@@ -147,6 +148,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         pipelines,
         compare=partial(compare_runs, house, built.pipeline),
         following=built.calendar.following,
+        expired=partial(expired_now, house),
     )
     if built.mlflow.child:  # only MLflow's own tile has a server for MLflow's door
         house.step_door = step_doors(built.mlflow.child, home / "run", built.mlflow.lane)
@@ -158,7 +160,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
             house.routes, house.traffic, house.clock, body_bytes_max=settings.infer_mib_max * MIB, lines=lines
         ),
         *console_routes(view),
-        *built.mlflow.routes(),
+        *built.mlflow.routes(house),
     ]
     names = {
         "127.0.0.1",

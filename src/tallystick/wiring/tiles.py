@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tallystick.core.errors import MissingTile
 from tallystick.ports.tile import Place
 
-__all__ = ["known_tiles", "open_tile"]
+if TYPE_CHECKING:
+    from tallystick.evidence.supply import Inspected
+    from tallystick.ports.models.inspection import Inspection
+    from tallystick.ports.models.signing import Signing
+
+__all__ = ["inspect", "known_tiles", "open_signing", "open_tile"]
 
 GROUP = "tallystick."
 
@@ -45,3 +51,18 @@ def _install_command(entry: EntryPoint) -> str:
     package = entry.dist.name if entry.dist else "tallystick"
     extras = ",".join(entry.extras)
     return f"pip install '{package}[{extras}]'" if extras else f"pip install {package}"
+
+
+def open_signing(home: Path, trusted: Sequence[tuple[str, str]] | None = None, private: str = "") -> Signing:
+    """The keys of a home, or those that are handed over in its place: for commands that need no hub."""
+    options: dict[str, Any] = {} if trusted is None else {"trusted": list(trusted)}
+    options |= {"private": private} if private else {}
+    signing: Signing = open_tile("signing", "dsse", Place(home, options))
+    return signing
+
+
+def inspect(folder: Path) -> Inspected:
+    """What a download's files are. It loads none of them, so that it may be done where the command runs."""
+    options = {"inspection_advisors": False}  # their advice decides nothing, and they would all be imported
+    inspection: Inspection = open_tile("inspection", "strict", Place(folder, options))
+    return inspection.inspect(folder, lambda _share, _words: None)

@@ -12,7 +12,8 @@ from starlette.applications import Starlette
 from tallystick.core.errors import BadInput
 from tallystick.core.pipeline.spec import Param, ParamType
 from tallystick.doors.api.app import api_routes
-from tests.fakes.house import SEEN, evidence, make_house
+from tests.fakes.house import SEEN, make_house
+from tests.fakes.house.judge import judge_script
 from tests.hub.runs.steps import chain
 
 FACTS = {"version": "0", "url": "http://hub", "label": "label", "upload_bytes_max": 100_000}
@@ -34,10 +35,6 @@ async def inspect(order, say):
     return SEEN
 
 
-async def judge(order, say):
-    return evidence()
-
-
 def write(text):
     Path(text.path).write_text("hello")
     return 1
@@ -46,7 +43,7 @@ def write(text):
 @pytest.fixture
 async def house(tmp_path):
     house = make_house(
-        tmp_path, {"write": write, "read": lambda text: 5}, {"inspect": inspect, "judge": judge}
+        tmp_path, {"write": write, "read": lambda text: 5}, {"inspect": inspect, "judge": judge_script()}
     )
     yield house
     for task in house.tasks.values():

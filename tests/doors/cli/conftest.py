@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tallystick.doors.cli.main import answer
+from tallystick.doors.cli.main import answer, cli
+from tallystick.doors.judge import COMMANDS
 from tallystick.terminal.client import Hub
 from tallystick.terminal.context import Tally
 
@@ -19,6 +20,10 @@ STATUS = {
     "version": "0", "url": URL, "home": "/home/of/hub", "pid": 1, "sandbox": "none", "policy": "p",
     "policy_digest": "sha256:now", "label": "label", "counts": {"run": 1, "step": 9}, "under_way": [],
 }  # fmt: skip
+
+
+for _command in COMMANDS:  # as wiring/main.py adds them
+    cli.add_command(_command)
 
 
 @dataclass

@@ -135,7 +135,9 @@ def test_ctrl_c_leaves_the_run_going_and_says_so(desk, pipeline, monkeypatch):
     assert "`tally register m --run run-1 --output best`" in said.err
     desk.answers["POST /api/tally/verdicts"] = {"key": "verdict-1"}
     said = desk.type("judge", "m")
-    assert (said.status, said.err) == (130, "verdict-1 goes on; `tally status` shows how it stands\n")
+    assert (said.status, said.err) == (
+        130, "verdict-1 goes on; `tally status` shows how it stands, `tally judge m --cancel` ends it\n"
+    )  # fmt: skip
     desk.answers["POST /api/tally/remedies/remedy-1/carry"] = {}
     assert desk.type("heal", "remedy-1").status == 130
     desk.answers["POST /api/tally/endpoints"] = {}

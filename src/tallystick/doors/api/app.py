@@ -14,14 +14,14 @@ from tallystick.core.model import ModelRef
 from tallystick.core.names import check_name
 from tallystick.core.pipeline.spec import Pipeline
 from tallystick.core.signal import Signal, drift_words
-from tallystick.doors.api import runs
-from tallystick.doors.api.wire import answer, file_name, flag, in_file, json_body, number, save_body, text
-from tallystick.hub.deploy import deploy, withdraw
+from tallystick.doors.api import attest, judging, runs
+from tallystick.doors.api.wire import answer, file_name, in_file, json_body, number, save_body, text
 from tallystick.hub.house import House
 from tallystick.hub.house.removal import remove
 from tallystick.hub.ingest import ingest
-from tallystick.hub.judge import begin_judging, gather
 from tallystick.hub.register import admit, register
+from tallystick.judging.deploy import deploy, withdraw
+from tallystick.routines.attest import attested
 from tallystick.routines.served.heal import Hands, begin_remedy, carry, propose_remedy
 from tallystick.routines.served.observe import observe
 
@@ -52,7 +52,7 @@ class _Api:
         key = request.query_params.get("key", "")
         before, limit = number(request, "before", 0, 2**62), number(request, "limit", 50, LISTING_MAX)
         # What the cache keeps is no news: who wants steps says so, by their noun or by a key.
-        nouns = [noun] if noun or key else [n for n in NOUNS if n not in ("step", "environment")]
+        nouns = [noun] if noun or key else [n for n in NOUNS if n not in ("step", "environment", "probe")]
         found = [
             fact
             for one in nouns
@@ -101,23 +101,12 @@ class _Api:
 
     async def register(self, request: Request) -> Any:
         body = await json_body(request)
-        return await register(self.house, text(body, "name"), text(body, "run"), text(body, "output"))
+        name, run, output = text(body, "name"), text(body, "run"), text(body, "output")
+        return await attested(self.house, await register(self.house, name, run, output))
 
     async def admit(self, request: Request) -> Any:
         body = await json_body(request)
         return await admit(self.house, ModelRef.parse(text(body, "model")))
-
-    async def judge(self, request: Request) -> Any:
-        body = await json_body(request)
-        label = text(body, "label", str(self.facts["label"]))
-        model = await admit(self.house, ModelRef.parse(text(body, "model")))
-        policy = self.house.policy
-        verdict, rows = await begin_judging(
-            self.house, model, text(body, "data", ""), policy, label, flag(body, "again")
-        )
-        if not verdict.state.ended:
-            self.house.start(verdict.key, gather(self.house, verdict, model, rows, policy, label))
-        return verdict
 
     async def deploy(self, request: Request) -> Any:
         body = await json_body(request)
@@ -181,7 +170,8 @@ def api_routes(
         *runs.routes(house, read),
         post("/models", api.register, 201),
         post("/models/admit", api.admit),
-        post("/verdicts", api.judge, 202),
+        *judging.routes(house, str(facts["label"])),
+        *attest.routes(house),
         post("/endpoints", api.deploy, 202),
         post("/endpoints/{name}/withdraw", api.withdraw, 202),
         post("/endpoints/{name}/observe", api.observe),

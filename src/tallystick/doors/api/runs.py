@@ -19,8 +19,8 @@ from tallystick.doors.api.wire import answer, flag, json_body, number, options_i
 from tallystick.hub.execute import cancel
 from tallystick.hub.house import House
 from tallystick.hub.house.whole import run_since, whole_run
-from tallystick.hub.plan import foresee
 from tallystick.routines.begin import carry_on, planned
+from tallystick.routines.foresee import foresee
 from tallystick.routines.library import Library
 
 __all__ = ["routes", "shown_run"]

@@ -97,6 +97,8 @@ def _endpoint_words(endpoint: Noun) -> str:
 
 
 def _signal_words(signal: Noun, remedies: Sequence[Noun]) -> str:
+    if signal.get("kind", "drift") != "drift":
+        return f"{signal['key']}: {signal['text']}"
     words = (
         f"{signal['key']}: {signal['share']:.0%} of what endpoint {signal['endpoint']} is asked has drifted"
     )

@@ -1,8 +1,7 @@
-"""The commands that change something, but for runs: ingest, register, judge, deploy, observe, heal."""
+"""The commands that change something, but for runs: ingest, register, deploy, observe, heal."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,16 @@ from typing import Any
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from tallystick.core.errors import BadInput, Failed, NotFound
+from tallystick.core.errors import Failed
 from tallystick.core.names import check_name
 from tallystick.core.remedy import RemedyAction
 from tallystick.doors.cli.ask.predict import predict
 from tallystick.terminal.client import path_part
 from tallystick.terminal.context import Tally, check_file, common, goes_on
+from tallystick.terminal.follow import LOOK, follow
 from tallystick.terminal.show import short
 
-__all__ = ["COMMANDS", "describe_observation", "follow", "follow_endpoint", "next_step", "upload"]
-
-ENDED = ("passed", "refused", "done", "failed")
-LOOK = "`tally status` shows how it stands"
+__all__ = ["COMMANDS", "describe_observation", "follow_endpoint", "next_step", "upload"]
 
 
 @click.command()
@@ -61,61 +58,6 @@ def register(tally: Tally, name: str, run_key: str, output: str) -> None:
     """Register a run's model output as the next version of model NAME."""
     model = tally.hub.post("/models", name=name, run=run_key, output=output)
     tally.screen.result(model, f"{model['name']}@{model['version']}: content {short(model['digest'])}")
-
-
-@click.command()
-@click.argument("model")
-@click.option(
-    "--data",
-    default="",
-    metavar="TABLE",
-    help="TABLE, TABLE@SNAPSHOT or RUN/OUTPUT (default: held-out rows).",
-)
-@click.option("--label", default=None, metavar="COLUMN", help="The column with the right answer.")
-@click.option("--again", is_flag=True, help="Judge even if this was judged before on the same rows.")
-@common
-@click.pass_obj
-def judge(tally: Tally, model: str, data: str, label: str | None, again: bool) -> None:
-    """Attack MODEL (NAME or NAME@VERSION) and weigh what that shows; exit status 3 when it is refused."""
-    body = {"model": model, "data": data, "again": again} | ({"label": label} if label else {})
-    key = _begin_judging(tally, body)["key"]
-    with goes_on(tally, key, LOOK):
-        verdict = follow(tally, "verdict", key)
-    lines = [f"{verdict['model']} {verdict['state']} ({verdict['key']})"]
-    lines += [f"  {'holds' if f['holds'] else f['severity']:<7} {f['text']}" for f in verdict["findings"]]
-    tally.screen.result(verdict, "\n".join(lines))
-    if verdict["state"] == "refused":
-        click.get_current_context().exit(3)
-
-
-def _begin_judging(tally: Tally, body: Mapping[str, Any]) -> Any:
-    """Ask for a verdict; who names a file where a table is meant learns what to do."""
-    data = str(body["data"])
-    try:
-        return tally.hub.post("/verdicts", **body)
-    except (BadInput, NotFound) as wrong:
-        if wrong.where not in ("data", "run", "table") or not data or not Path(data).is_file():
-            raise
-        hint = f"ingest it first: tally ingest TABLE {shlex.quote(data)}"
-        raise BadInput("is a file, not a table", where=data, hint=hint) from wrong
-
-
-def follow(tally: Tally, noun: str, key: str) -> Any:
-    """Show how a verdict or a remedy comes along until it has ended; Failed when it came to nothing."""
-
-    def watch(state: Mapping[str, Any]) -> None:
-        now = state.get("under_way")
-        if now:
-            tally.screen.progress(float(now["share"]), str(now["text"]))
-
-    try:
-        ended = tally.hub.wait(noun, key, lambda now: now["state"] in ENDED, watch)
-    finally:
-        tally.screen.done()
-    if ended["state"] == "failed":
-        why = ended["outcome"] if noun == "remedy" else f"no verdict could be reached: {ended['error']}"
-        raise Failed(why, where=key)
-    return ended
 
 
 @click.command()
@@ -206,4 +148,4 @@ def heal(tally: Tally, remedy: str) -> None:
     tally.screen.result(ended, f"{ended['key']} {ended['state']}: {ended['outcome']}")
 
 
-COMMANDS = (ingest, register, judge, deploy, withdraw, predict, observe, heal)
+COMMANDS = (ingest, register, deploy, withdraw, predict, observe, heal)

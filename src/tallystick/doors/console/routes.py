@@ -11,7 +11,18 @@ from starlette.routing import BaseRoute, Route
 
 from tallystick.core.errors import NotFound
 from tallystick.doors.console.answer import PageMaker, answer_of, error_answer
-from tallystick.doors.console.pages import data, diff, endpoints, files, home, lists, models, runs, steps
+from tallystick.doors.console.pages import (
+    data,
+    diff,
+    endpoints,
+    files,
+    home,
+    lists,
+    models,
+    runs,
+    steps,
+    verdicts,
+)
 from tallystick.doors.console.view import View
 
 __all__ = ["console_missing", "console_routes"]
@@ -34,8 +45,8 @@ _PAGES: tuple[tuple[str, PageMaker], ...] = (
     ("/models", models.models),
     ("/models/{name}", models.model_name),
     ("/models/{name}/{version}", models.model),
-    ("/verdicts", models.verdicts),
-    ("/verdicts/{key}", models.verdict),
+    ("/verdicts", verdicts.verdicts),
+    ("/verdicts/{key}", verdicts.verdict),
     ("/endpoints", endpoints.endpoints),
     ("/endpoints/{name}", endpoints.endpoint),
     ("/signals", endpoints.signals),
@@ -52,6 +63,8 @@ def console_routes(view: View) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
         *(Route(path, first) for path in ("/", "/.json", "/index.json")),
         Route("/runs/{key}/log.txt", _with(view, steps.log_text)),
+        Route("/verdicts/{key}/report.html", _with(view, verdicts.whole_file)),
+        Route("/verdicts/{key}/card.md", _with(view, verdicts.card)),
         Route("/artifacts/{digest}", _with(view, files.artifact)),
         Route("/static/tally/{name}", files.static),
     ]

@@ -70,7 +70,7 @@ class View:
 
     ``strength`` says in words what the sandbox can and cannot do. ``pipelines`` gives the pipeline of a
     run's ``spec_digest``, or None where it cannot be read any more; ``compare`` says what differs between two
-    runs, and ``following`` when a cron expression is due next.
+    runs, ``following`` when a cron expression is due next, and ``expired`` why a verdict counts no more.
     """
 
     ledger: Ledger
@@ -83,6 +83,7 @@ class View:
     tenant: str = DEFAULT_TENANT
     compare: Callable[[str, str], Awaitable[Difference]] | None = None
     following: Cron | None = None
+    expired: Callable[[Verdict], Awaitable[str]] | None = None
     _read: dict[int, Any] = field(default_factory=dict)
     _steps: dict[str, dict[int, Step]] = field(default_factory=dict)
     _pipelines: dict[str, Pipeline] = field(default_factory=dict)

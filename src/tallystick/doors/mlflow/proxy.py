@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from tallystick.doors.mlflow.paths import Target, check_open, target_of
 from tallystick.doors.mlflow.relay import Gaps, MlflowServer, check_origin, guarded, relay
 
-__all__ = ["METHODS", "ROOTS", "Native", "mlflow_routes", "relaying"]
+__all__ = ["METHODS", "ROOTS", "Gate", "Native", "mlflow_routes", "relaying"]
 
 _GATEWAY_ASKED = "/ajax-api/2.0/mlflow/gateway-proxy"
 """MLflow's pages ask here which gateways there are: none, as MLflow itself says without one."""
@@ -38,6 +39,16 @@ class Native(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """What stands before MLflow's registry (:class:`tallystick.doors.mlflow.gate.RegistryGate`)."""
+
+    async def passed(
+        self, request: Request, target: Target, relay: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """The answer of ``relay``, where nothing stands against the request."""
+        ...
+
+
 def relaying(lane: Native | None, method: str, target: Target) -> Gaps:
     """For a call to MLflow's own server: one that writes has the native lane leave it gaps meanwhile."""
     reads = method in ("GET", "HEAD", "OPTIONS") or target.path.endswith("/search")
@@ -46,18 +57,20 @@ def relaying(lane: Native | None, method: str, target: Target) -> Gaps:
     return lane.relaying
 
 
-def mlflow_routes(child: MlflowServer, lane: Native | None = None) -> list[BaseRoute]:
+def mlflow_routes(
+    child: MlflowServer, lane: Native | None = None, gate: Gate | None = None
+) -> list[BaseRoute]:
     """MLflow's pages under ``/mlflow/``, and its API at the paths that its clients use.
 
     To be put after the hub's own routes: these take whatever of ``ROOTS`` is left. ``lane`` is told
-    while MLflow's own server writes.
+    while MLflow's own server writes, and ``gate`` asked before anything moves in its registry.
     """
 
     async def pages(request: Request) -> Response:
-        return await _pass_on(child, lane, request, "/mlflow")
+        return await _pass_on(child, lane, gate, request, "/mlflow")
 
     async def client(request: Request) -> Response:
-        return await _pass_on(child, lane, request, "")
+        return await _pass_on(child, lane, gate, request, "")
 
     paths = [f"/{root}{rest}" for root in ROOTS for rest in ("", "/{rest:path}")]
     return [
@@ -80,13 +93,20 @@ async def _to_plain(request: Request) -> Response:
     return RedirectResponse(f"/{raw}" + (f"?{query}" if query else ""), 308)
 
 
-async def _pass_on(child: MlflowServer, lane: Native | None, request: Request, mount: str) -> Response:
+async def _pass_on(
+    child: MlflowServer, lane: Native | None, gate: Gate | None, request: Request, mount: str
+) -> Response:
     async def go() -> Response:
         check_origin(request)
         target = target_of(request.scope["raw_path"], mount.encode())
         if (request.method, target.path) == ("GET", _GATEWAY_ASKED):
             return JSONResponse({"endpoints": []})
         check_open(target)
-        return await relay(child, request, target, mount, relaying(lane, request.method, target))
+        gaps = relaying(lane, request.method, target)
+
+        async def on(asked: Request) -> Response:
+            return await relay(child, asked, target, mount, gaps)
+
+        return await (gate.passed(request, target, on) if gate else on(request))
 
     return await guarded(request, go)

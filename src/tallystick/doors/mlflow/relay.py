@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -150,14 +150,20 @@ async def relay(
 
 
 async def ask(
-    server: MlflowServer, method: str, target: Target, body: bytes | None = None, gaps: Gaps = nullcontext
+    server: MlflowServer,
+    method: str,
+    target: Target,
+    body: bytes | None = None,
+    gaps: Gaps = nullcontext,
+    headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> tuple[int, bytes]:
     """One call in the hub's own words, with ``body`` as JSON: the answer's status and its whole body.
 
-    Nothing of the asker's reaches MLflow but what the caller put into ``body``. Errors as :func:`relay`.
+    Nothing of the asker's reaches MLflow but what the caller put into ``body`` and ``headers``. Errors as
+    :func:`relay`.
     """
-    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-    call = _Call(method, target.raw, headers, body, target.path[:200], _Gap(gaps))
+    sent = [(b"host", b"localhost"), (b"content-type", b"application/json"), *headers]
+    call = _Call(method, target.raw, sent, body, target.path[:200], _Gap(gaps))
     answer = await _sent(server, call)
     try:
         return answer.status_code, await answer.aread()

@@ -1,29 +1,17 @@
-"""Models and the verdicts on them."""
+"""Models: every version, with its newest verdict and where it serves."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import replace
 
 from starlette.requests import Request
 
 from tallystick.core.endpoint import Endpoint
 from tallystick.core.errors import NotFound
 from tallystick.core.model import ModelVersion
-from tallystick.core.verdict import Verdict
 from tallystick.doors.console.answer import Page, name_in
+from tallystick.doors.console.pages.verdicts import brief_of, verdicts_by_model
 from tallystick.doors.console.view import View
-from tallystick.drawing.chart import curve
 
-__all__ = ["model", "model_name", "models", "verdict", "verdicts"]
-
-
-async def _verdicts_by_model(view: View) -> dict[str, list[Verdict]]:
-    """Verdicts by model key, newest first."""
-    found: dict[str, list[Verdict]] = {}
-    for item in sorted((await view.newest(Verdict)).values, key=lambda v: -v.at_ms):
-        found.setdefault(item.model, []).append(item)
-    return found
+__all__ = ["model", "model_name", "models"]
 
 
 async def _served(view: View) -> dict[str, list[Endpoint]]:
@@ -57,7 +45,7 @@ async def _list(view: View, name: str, title: str) -> Page:
         names = ", ".join(sorted({m.name for m in listing.values})[:8]) or "none yet"
         raise NotFound(f"there is no model {name!r}", where="model", hint=f"models: {names}")
     found.sort(key=lambda m: (-m.at_ms, m.name, -m.version))
-    judged, served = await _verdicts_by_model(view), await _served(view)
+    judged, served = await verdicts_by_model(view), await _served(view)
     rows = [(m, next(iter(judged.get(m.key, ())), None), served.get(m.key, [])) for m in found]
     live = any(v is not None and not v.state.ended for _, v, _ in rows)
     data = {
@@ -72,35 +60,21 @@ async def model(view: View, request: Request) -> Page:
     """One version: where it came from, what it takes, what was found of it, and where it serves."""
     key = f"{request.path_params['name']}@{name_in(request, 'version')}"
     found = await view.one(ModelVersion, key)
-    judged = (await _verdicts_by_model(view)).get(key, [])
+    judged = (await verdicts_by_model(view)).get(key, [])
     serving = (await _served(view)).get(key, [])
     earlier = [
         e for e in (await view.newest(Endpoint)).values
         if e.wished.model != key and any(w.model == key for w in e.served)
     ]  # fmt: skip
-    shown = {"m": found, "verdicts": judged, "serving": serving, "earlier": earlier, **_pictures(judged[:1])}
+    shown = {
+        "m": found,
+        "verdicts": judged,
+        "serving": serving,
+        "earlier": earlier,
+        "report": await brief_of(view, judged[0]) if judged else "",
+    }
     data = {
         "model": found, "verdicts": judged, "endpoints": [e.name for e in serving],
         "endpoints_earlier": [e.name for e in earlier],
     }  # fmt: skip
     return Page("making/model.html", key, data, shown, live=any(not v.state.ended for v in judged))
-
-
-def _pictures(verdicts: Sequence[Verdict]) -> dict[str, object]:
-    return {"curves": {v.key: curve(v.evidence) for v in verdicts if v.evidence}}
-
-
-async def verdicts(view: View, request: Request) -> Page:
-    """All verdicts, newest first."""
-    listing = await view.newest(Verdict)
-    found = sorted(listing.values, key=lambda v: -v.at_ms)
-    live = any(not v.state.ended for v in found)
-    data = {"verdicts": [replace(v, evidence=None) for v in found], "left_out": listing.left_out}
-    return Page("proving/verdicts.html", "Verdicts", data, {"verdicts": found, "listing": listing}, live)
-
-
-async def verdict(view: View, request: Request) -> Page:
-    """One verdict with all its evidence."""
-    found = await view.one(Verdict, name_in(request, "key"))
-    shown, live = {"v": found, **_pictures([found])}, not found.state.ended
-    return Page("proving/verdict.html", found.key, {"verdict": found}, shown, live)

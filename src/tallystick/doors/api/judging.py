@@ -1,0 +1,155 @@
+"""Judging over the API: begin, cancel, what a verdict rests on, and the policy with its trials."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
+
+from tallystick.core.errors import BadInput, Conflict, NotFound
+from tallystick.core.facts import to_json
+from tallystick.core.model import ModelRef
+from tallystick.core.verdict import PRODUCTION, Verdict
+from tallystick.doors.api.wire import answer, flag, json_body, text
+from tallystick.evidence.evidence import Evidence
+from tallystick.evidence.policy import Policy
+from tallystick.evidence.weigh import weigh
+from tallystick.hub.house import House
+from tallystick.hub.register import admit
+from tallystick.judging.judge import (
+    begin_endpoint,
+    begin_judging,
+    expired_now,
+    finish_endpoint,
+    finish_judging,
+)
+from tallystick.judging.weighed import evidence_of
+from tallystick.routines.attest import attested
+
+__all__ = ["routes"]
+
+POLICY_CHARS_MAX = 1_000_000
+TESTED_MAX = 1000
+"""Verdicts, newest first, whose evidence a policy is tried on."""
+
+
+class _Judging:
+    def __init__(self, house: House, label: str) -> None:
+        self.house = house
+        self.label = label
+
+    async def judge(self, request: Request) -> Any:
+        body = await json_body(request)
+        label, stage = text(body, "label", self.label), text(body, "stage", PRODUCTION)
+        again, policy = flag(body, "again"), self.house.policy
+        if address := text(body, "endpoint", ""):
+            data = text(body, "data", "")
+            verdict, rows = await begin_endpoint(self.house, address, data, policy, label)
+            self.house.start(verdict.key, finish_endpoint(self.house, verdict, rows, policy, label))
+            return verdict
+        model = await attested(self.house, await admit(self.house, ModelRef.parse(text(body, "model"))))
+        data = text(body, "data", "")
+        verdict, rows = await begin_judging(self.house, model, data, policy, label, again, stage)
+        if not verdict.state.ended:
+            work = finish_judging(self.house, verdict, model, rows, policy, label, again)
+            self.house.start(verdict.key, work)
+        return verdict
+
+    async def cancel(self, request: Request) -> Any:
+        """End a judgement that is under way; Conflict where none is."""
+        key = str(request.path_params["key"])
+        verdict = await self.house.get("verdict", key, Verdict)
+        task = self.house.tasks.get(key)
+        if verdict.state.ended or task is None:
+            raise Conflict(f"it is {verdict.state}: there is nothing to cancel", where=key)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return await self.house.get("verdict", key, Verdict)
+
+    async def whole(self, request: Request) -> Any:
+        """A verdict with its evidence, and why it counts no more, where it does not."""
+        verdict = await self.house.get("verdict", str(request.path_params["key"]), Verdict)
+        evidence = await evidence_of(self.house.artifacts, verdict)
+        return {
+            "verdict": to_json(verdict),
+            "evidence": to_json(evidence),
+            "expired": await expired_now(self.house, verdict) if verdict.reached else "",
+        }
+
+    async def standing(self, _: Request) -> Any:
+        """Why each verdict that was reached counts no more; an empty text for one that does."""
+        found = [v for v in await self.house.all("verdict", Verdict, TESTED_MAX) if v.reached]
+        return {verdict.key: await expired_now(self.house, verdict) for verdict in found}
+
+    async def policy(self, _: Request) -> Any:
+        """The policy that is in force: its text, and how it was understood."""
+        policy = self.house.policy
+        return {"digest": policy.digest, "text": self.house.policy_text, "policy": to_json(policy)}
+
+    async def try_policy(self, request: Request) -> Any:
+        """Weigh the evidence of past verdicts under another policy; nothing is recorded."""
+        said = text(await json_body(request), "text")
+        if len(said) > POLICY_CHARS_MAX:
+            raise BadInput(f"a policy is at most {POLICY_CHARS_MAX} characters", where="policy")
+        try:
+            wire = await asyncio.to_thread(tomllib.loads, said)
+        except tomllib.TOMLDecodeError as wrong:
+            raise BadInput(f"is not TOML: {wrong}", where="policy") from wrong
+        except RecursionError:
+            raise BadInput("is nested too deep", where="policy") from None
+        policy = Policy.parse(wire, self.house.clock.now_ms())
+        rows, unread = [], 0
+        for verdict in await self.house.all("verdict", Verdict, TESTED_MAX):
+            if not verdict.reached:
+                continue
+            try:
+                evidence = await evidence_of(self.house.artifacts, verdict)
+            except NotFound:
+                evidence = None
+            if evidence is None:
+                unread += 1
+            else:
+                rows.append(_tried(policy, verdict, evidence, self.house.clock.now_ms()))
+        about = {"name": policy.name, "digest": policy.digest, "in_force": policy == self.house.policy}
+        changed = sum(row["changes"] for row in rows)
+        return {**about, "verdicts": rows, "changed": changed, "without_evidence": unread}
+
+
+def _tried(policy: Policy, verdict: Verdict, evidence: Evidence, at_ms: int) -> Mapping[str, Any]:
+    """What a policy says of evidence that was gathered before, beside what was said then."""
+    stage = policy.stage_of(verdict.model, verdict.stage or PRODUCTION, verdict.tenant)
+    state, findings = weigh(policy, evidence, at_ms, verdict.model, stage, verdict.tenant)
+    before = {f.rule: f.holds or bool(f.exception) for f in verdict.findings}
+    after = {f.rule: f.holds or bool(f.exception) for f in findings}
+    return {
+        "verdict": verdict.key,
+        "model": verdict.model,
+        "policy": verdict.policy,
+        "before": verdict.state,
+        "after": state,
+        "changes": state != verdict.state,
+        "rules": [f.text for f in findings if before.get(f.rule) != after[f.rule]],
+        "dropped": sorted(before.keys() - after.keys()),
+        "findings": to_json(findings),
+    }
+
+
+def routes(house: House, label: str) -> list[BaseRoute]:
+    """Routes under ``/api/tally``; ``label`` is the column of right answers where nothing else is said."""
+    api = _Judging(house, label)
+
+    def route(method: str, path: str, handler: Any, status: int = 200) -> Route:
+        return Route(f"/api/tally{path}", answer(handler, status), methods=[method])
+
+    return [
+        route("POST", "/verdicts", api.judge, 202),
+        route("GET", "/verdicts/standing", api.standing),
+        route("GET", "/verdicts/{key}", api.whole),
+        route("POST", "/verdicts/{key}/cancel", api.cancel),
+        route("GET", "/policy", api.policy),
+        route("POST", "/policy/test", api.try_policy),
+    ]

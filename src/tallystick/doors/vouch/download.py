@@ -1,0 +1,59 @@
+"""Download a model with its papers: ``model/``, and what is signed beside it."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tallystick.core.errors import Conflict, Damaged, Unavailable
+from tallystick.doors.vouch.check import BOM, MODEL, PROVENANCE_FILE, VERDICT_FILE
+from tallystick.evidence.papers.oms import SIGNATURE_FILE
+from tallystick.terminal.client import Hub
+
+__all__ = ["download"]
+
+PAPERS = (PROVENANCE_FILE, SIGNATURE_FILE, BOM, VERDICT_FILE)
+
+
+def download(hub: Hub, model: str, folder: Path, progress: Callable[[int], None]) -> dict[str, Any]:
+    """Write model and papers into ``folder``, which must not exist: whole or not at all. What the hub said.
+
+    Conflict where the folder exists; Damaged when the hub sends what is no file or folder.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise Conflict("it exists already", where=str(folder), hint="name a new folder")
+    said: dict[str, Any] = hub.post("/papers", model=model)
+    wanted = {MODEL: said["model"]["digest"]}
+    wanted |= {name: digest for name, digest in said["papers"].items() if name in PAPERS}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".tally-", dir=folder.parent) as temp:
+            whole = Path(temp) / "whole"
+            whole.mkdir(mode=0o755)
+            for name, digest in wanted.items():
+                _fetch(hub, digest, Path(temp), whole / name, progress)
+            whole.rename(folder)
+    except OSError as wrong:
+        raise Unavailable(f"cannot be written: {wrong.strerror}", where=str(folder)) from wrong
+    return said
+
+
+def _fetch(hub: Hub, digest: str, temp: Path, dest: Path, progress: Callable[[int], None]) -> None:
+    """One artifact: it comes as a tar with one entry, ``it``."""
+    file, out = temp / "it.tar", temp / "out"
+    hub.fetch(digest, file, progress)
+    try:
+        with tarfile.open(file, "r:") as tar:
+            for entry in tar:
+                if not (entry.isreg() or entry.isdir()) or entry.name.partition("/")[0] != "it":
+                    raise Damaged("the hub sent something else than files", where=dest.name)
+                tar.extract(entry, out, filter="data")
+    except tarfile.TarError as wrong:
+        raise Damaged(f"what the hub sent cannot be read: {wrong}", where=dest.name) from wrong
+    (out / "it").rename(dest)
+    file.unlink()
+    shutil.rmtree(out)
