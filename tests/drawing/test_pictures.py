@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.core.signal import ColumnDrift
-from tallystick.core.verdict import Verdict
-from tallystick.doors.console.view import View
 from tallystick.drawing import words
 from tallystick.drawing.chart import (
-    curve,
     drift_bars,
     heat_map,
     sparkline,
@@ -26,7 +21,7 @@ from tallystick.drawing.chart import (
 from tallystick.drawing.layout import Size, layered
 from tallystick.drawing.spine import Stop, draw_spine, state_words
 from tallystick.drawing.svg import MARKS, el
-from tests.fakes.life import EVIL, NOW_MS, build_life
+from tests.fakes.life import EVIL, NOW_MS
 
 
 @pytest.mark.parametrize(
@@ -135,19 +130,6 @@ def test_ticks_are_few_even_and_reach_the_top(high: float) -> None:
 def test_ticks_of_nothing() -> None:
     assert ticks(0) == [0.0, 1.0]
     assert ticks(float("nan")) == [0.0, 1.0]
-
-
-async def test_the_curve_says_in_words_what_it_shows(tmp_path: Path) -> None:
-    life = await build_life(tmp_path)
-    view = View(life.ledger, life.journal, life.traffic, life.artifacts, life.clock, "", life.pipeline)
-    evidence = (await view.one(Verdict, "verdict-019c2f7b0276-1a2b3c")).evidence
-    assert evidence is not None
-    drawn = ET.fromstring(curve(evidence))  # noqa: S314 - our own output
-    about = drawn.findtext("desc") or ""
-    assert drawn.findtext("title") == "Accuracy over eps"
-    assert "at eps 0.2 1.7 % (0.5 % to 5.9 %)" in about
-    assert "under random noise of that size 95.8 %" in about
-    assert ET.fromstring(curve(replace(evidence, curve=()))) is not None  # noqa: S314 - our own output
 
 
 def test_a_sparkline_of_silence_has_no_bars() -> None:

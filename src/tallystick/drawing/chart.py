@@ -1,19 +1,18 @@
-"""Charts as inline SVG: the robustness curve, a run's timeline, traffic, drift. Pure functions of figures."""
+"""Charts as inline SVG: traffic, drift. Pure functions of figures."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from tallystick.core.signal import ColumnDrift
-from tallystick.core.verdict import Evidence, Rate
 from tallystick.drawing import words
 from tallystick.drawing.svg import el, picture, text, title
 
-__all__ = ["curve", "drift_bars", "heat_map", "line", "sparkline", "square_columns", "ticks"]
+__all__ = ["drift_bars", "heat_map", "line", "sparkline", "square_columns", "ticks"]
 
 BARS_MAX = 16
 
@@ -31,69 +30,6 @@ def ticks(high: float, about: int = 5) -> list[float]:
 def line(points: Sequence[tuple[float, float]], class_: str) -> Markup:
     """A line through points."""
     return el("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_=class_)
-
-
-def _band(lower: Sequence[tuple[float, float]], upper: Sequence[tuple[float, float]], class_: str) -> Markup:
-    around = [*upper, *reversed(lower)]
-    return el("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in around), class_=class_)
-
-
-def curve(evidence: Evidence) -> Markup:
-    """Accuracy over eps, under attack and under random noise of the same size, with 95 % intervals."""
-    clean, points = evidence.clean, evidence.curve
-    attack = [(0.0, clean), *((p.eps, p.robust) for p in points)]
-    noise = [(0.0, clean), *((p.eps, p.noise) for p in points)]
-    across = ticks(max([p.eps for p in points], default=1.0))
-    left, top, width, height = 62.0, 16.0, 430.0, 220.0
-
-    def x(eps: float) -> float:
-        return left + width * eps / across[-1]
-
-    def y(share: float) -> float:
-        return top + height * (1 - share)
-
-    frame: list[Markup] = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        frame.append(el("line", x1=left, x2=left + width, y1=y(share), y2=y(share), class_="grid"))
-        frame.append(text(left - 8, y(share) + 4, f"{share * 100:.0f} %", "tick", "end"))
-    for eps in across:
-        frame.append(el("line", x1=x(eps), x2=x(eps), y1=y(0), y2=y(0) + 4, class_="axis"))
-        frame.append(text(x(eps), y(0) + 18, f"{eps:g}", "tick", "middle"))
-    frame.append(el("line", x1=left, x2=left + width, y1=y(0), y2=y(0), class_="axis"))
-    frame.append(text(left + width / 2, y(0) + 38, "eps: largest change of an input", "label", "middle"))
-    series = [*_series(noise, x, y, "noise"), *_series(attack, x, y, "attack")]
-    last, first = (points[-1], points[0]) if points else (None, None)
-    about = "Accuracy on clean data is " + _said(clean) + ". "
-    if last and first:
-        about += (
-            f"Under attack at eps {first.eps:g} it is {_said(first.robust)}, at eps {last.eps:g} "
-            f"{_said(last.robust)}; under random noise of that size {_said(last.noise)}."
-        )
-    return picture(510, 284, "Accuracy over eps", about, [*frame, *series], class_="chart curve")
-
-
-def _said(rate: Rate) -> str:
-    return f"{words.percent(rate.value)} ({words.percent(rate.low)} to {words.percent(rate.high)})"
-
-
-def _series(
-    rates: Sequence[tuple[float, Rate]],
-    x: Callable[[float], float],
-    y: Callable[[float], float],
-    name: str,
-) -> list[Markup]:
-    """A band, a line and a dot for each figure; attack has round dots, noise square ones."""
-    drawn = [
-        _band([(x(e), y(r.low)) for e, r in rates], [(x(e), y(r.high)) for e, r in rates], f"band {name}")
-    ]
-    drawn.append(line([(x(e), y(r.value)) for e, r in rates], f"line {name}"))
-    for eps, rate in rates:
-        cx, cy, said = x(eps), y(rate.value), title(f"{name}, eps {eps:g}: {_said(rate)}")
-        if name == "attack":
-            drawn.append(el("circle", said, cx=cx, cy=cy, r=4, class_=f"dot {name}"))
-        else:
-            drawn.append(el("rect", said, x=cx - 3.5, y=cy - 3.5, width=7, height=7, class_=f"dot {name}"))
-    return drawn
 
 
 def sparkline(per_second: Sequence[int], name: str) -> Markup:

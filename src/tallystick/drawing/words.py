@@ -13,6 +13,8 @@ from markupsafe import Markup
 
 from tallystick.core.facts import Fact
 from tallystick.core.run.events import Step
+from tallystick.evidence.evidence import Evidence
+from tallystick.evidence.probe import Example
 
 __all__ = [
     "FILTERS",
@@ -233,7 +235,11 @@ def _model(state: Mapping[str, Any]) -> str:
 
 def _verdict(state: Mapping[str, Any]) -> str:
     model, now = state.get("model"), state.get("state")
-    broken = [f for f in state.get("findings") or () if not f.get("holds") and f.get("severity") == "refuse"]
+    broken = [
+        f
+        for f in state.get("findings") or ()
+        if not f.get("holds") and f.get("severity") == "refuse" and not f.get("exception")
+    ]
     why = broken[0].get("text") if broken else state.get("error") or state.get("progress")
     return f"{model} {'is being judged' if now == 'judging' else now}" + (f": {why}" if why else "")
 
@@ -263,7 +269,19 @@ _SAY: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 }  # fmt: skip
 
 
+def _hardest(figures: Mapping[str, float]) -> tuple[float, float] | None:
+    """The largest eps at which a verdict says how much withstood, and that share; None where it says none."""
+    at = {float(k.partition("@")[2]): v for k, v in figures.items() if k.startswith("robust_accuracy@")}
+    return max(at.items()) if at else None
+
+
+def _examples(evidence: Evidence, having: str) -> list[Example]:
+    """The examples of all probes that have a picture (``original``) or are told in words (``changes``)."""
+    return [e for probe in evidence.probes for e in probe.examples if getattr(e, having)]
+
+
 FILTERS = {
+    "hardest": _hardest, "examples": _examples,
     "anchor": step_anchor, "artifact": artifact, "bytes": bytes_text, "clip": clip, "diff_lines": diff_lines,
     "digest": digest, "duration": duration, "href": href, "iso": iso, "kind": kind_of, "link": link,
     "log_href": log_href, "number": number, "percent": percent, "plural": plural, "say": fact_text,
