@@ -324,6 +324,7 @@ def choose(scores: dict, models: Input[list[Model]], best: Output[Model]) -> Nam
 class Outputs(NamedTuple):
     best: Model
     hardened: Model
+    train: Dataset
     test: Dataset
     scores: dict
 
@@ -351,6 +352,7 @@ def digits(
     return Outputs(
         best=chosen.outputs["best"],
         hardened=hard.outputs["model"],
+        train=parts.outputs["train"],
         test=parts.outputs["test"],
         scores=rated.outputs["scores"],
     )
