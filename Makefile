@@ -16,6 +16,7 @@ HUB := $(STAMPS)/hub
 DEV := $(STAMPS)/dev
 TALLY := $(STAMPS)/tallystick
 KFP_SDK := .venv-kfp/.made
+TORCH := $(STAMPS)/torch
 
 # An environment knows its own path, and its interpreter: moved with the checkout, or left by an upgrade, it is dead.
 define drop_if_dead
@@ -33,7 +34,7 @@ demo: $(HUB) $(TALLY) bwrap ## start the hub and live through the whole life of 
 	@.venv/bin/tally demo $(ARGS)
 
 ##@ Work on it
-test: $(DEV) $(TALLY) $(KFP_SDK) bwrap chromium postgresql ## every test, side by side, with what the tests' own processes cover
+test: $(DEV) $(TALLY) $(KFP_SDK) $(TORCH) bwrap chromium postgresql ## every test, side by side, with what the tests' own processes cover
 	@$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 coverage: export COVERAGE_ALSO := subprocess
@@ -54,7 +55,7 @@ format: $(DEV) ## put imports and layout in order, and mend what ruff can mend s
 	@.venv/bin/ruff check --fix-only
 	@.venv/bin/ruff format
 
-bench: $(DEV) $(TALLY) bwrap ## every benchmark in turn; each prints its ratio to a peer
+bench: $(DEV) $(TALLY) $(TORCH) bwrap ## every benchmark in turn; each prints its ratio to a peer
 	@failed=0; \
 	for bench in $(sort $(filter-out bench/_%,$(wildcard bench/*.py))); do \
 		printf '\n== %s\n' "$$bench"; \
@@ -99,6 +100,11 @@ $(HUB): locks/hub.txt locks/kfp-runtime.txt | $(INSTALLER)
 $(DEV): locks/dev.txt locks/hub.txt locks/kfp-runtime.txt | $(INSTALLER)
 	@tools/setup.sh packages dev
 	@touch $@ $(HUB)
+
+# A later package, as it is in no other lock; a machine without it is set up all the same.
+$(TORCH): locks/torch.txt $(DEV)
+	@tools/setup.sh torch
+	@touch $@
 
 # After whichever of the two is there: its build backend is in both.
 $(TALLY): pyproject.toml | $(INSTALLER)

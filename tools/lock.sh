@@ -4,6 +4,9 @@
 #   tools/lock.sh              keeps each pin that still fits
 #   tools/lock.sh --upgrade    takes the newest of everything
 #
+# PyTorch's builds for the CPU are not where packages usually are: UV_FIND_LINKS says where, and without it
+# locks/torch.txt stays as it is.
+#
 # A lock names no registry, so that anyone can install from their own mirror.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,6 +27,7 @@ lock hub pyproject.toml --extra all --group build
 lock dev pyproject.toml --extra all --group dev --constraints locks/hub.txt
 lock kfp-sdk --group pyproject.toml:kfp-sdk
 lock kfp-runtime --group pyproject.toml:kfp-runtime --no-deps
+if [ -n "${UV_FIND_LINKS:-}" ]; then lock torch --group pyproject.toml:torch-cpu --constraints locks/dev.txt; fi
 lock installer --group pyproject.toml:installer --constraints locks/hub.txt
 
 if grep -nE '://|--(index|extra-index|find-links|trusted-host)|(^|[ "])/[a-z]+/' locks/*.txt; then

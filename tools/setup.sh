@@ -5,6 +5,7 @@
 #   tools/setup.sh packages NAME     .venv as locks/NAME.txt says (hub or dev), and kfp's runtime
 #   tools/setup.sh tallystick        this checkout into .venv, editable, with `tally`
 #   tools/setup.sh kfp-sdk           .venv-kfp, as locks/kfp-sdk.txt says: the whole SDK, for tests
+#   tools/setup.sh torch             PyTorch for the CPU into .venv, where pip finds that build; else says so
 #   tools/setup.sh system COMMAND    Debian or Ubuntu packages without which something is skipped: bwrap, chromium, postgresql, ceph
 #
 # Every package comes with its hash, as a wheel, through the user's own pip configuration. TALLY_NO_APT=1 keeps this
@@ -176,6 +177,21 @@ packages() {
     compile_env .venv
 }
 
+# PyTorch's own build for the CPU is 200 MB, the one on common mirrors comes with gigabytes of CUDA: that one is never
+# taken here. Where pip is not told of the former, tests that need torch are skipped, and say so.
+torch() {
+    local log=.venv/setup-torch.log
+    SECONDS=0
+    if .venv/bin/python -m pip install --disable-pip-version-check --no-input --no-compile --only-binary=:all: \
+            --require-hashes -r locks/torch.txt >"$log" 2>&1; then
+        say ".venv has what locks/torch.txt pins ($SECONDS s)"
+        compile_env .venv
+    else
+        say "going on without torch: $(grep -m 1 '^ERROR' "$log" || tail -n 1 "$log")"
+        say "tests of white-box attacks on networks will be skipped. Point pip at PyTorch's own wheels for the CPU to have it."
+    fi
+}
+
 kfp_sdk() {
     make_env .venv-kfp
     # kfp-server-api comes as a source only: it is built with the locked setuptools, nothing else is fetched for it.
@@ -195,6 +211,7 @@ case ${1:-} in
     packages) packages "${2:?hub or dev}" ;;
     tallystick) tallystick ;;
     kfp-sdk) kfp_sdk ;;
+    torch) torch ;;
     system) system "${2:?a command}" ;;
     *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
