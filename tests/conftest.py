@@ -16,7 +16,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG = (
-    "journeys/test_demo", "tiles/executor/test_bad", "wiring/test_bring", "doors/test_console_browser",
+    "journeys/test_demo", "journeys/test_gate", "harden/test_journey", "tiles/executor/test_bad",
+    "wiring/test_bring", "doors/test_console_browser",
     "replay/test_tracking_crash", "corpus/test_corpus", "journeys/test_database", "journeys/test_tune",
     "tiles/catalogue/test_proof", "tiles/ray/test_cluster", "doors/kubeflow/test_client",
     "tiles/test_registry_child", "journeys/test_reproduce", "client/test_process", "journeys/test_resume",

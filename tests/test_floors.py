@@ -86,7 +86,7 @@ def test_the_tree_as_it_is_passes(copy: Path) -> None:
         ("ports/ledger.py", "tallystick.hub.ingest", DOWN),
         ("hub/ingest.py", "tallystick.doors.api", DOWN),
         ("hub/ingest.py", "tallystick.settings", DOWN),
-        ("hub/ingest.py", "tallystick.hub.deploy", VERBS_APART),
+        ("hub/ingest.py", "tallystick.hub.register", VERBS_APART),
         ("hub/ingest.py", "tallystick.tiles.catalogue", UNNAMED),
         ("doors/api/__init__.py", "tallystick.tiles.ledger", UNNAMED),
         ("doors/api/__init__.py", "tallystick.doors.mlflow", DOORS_APART),

@@ -87,9 +87,12 @@ def _wait_for(stock: Stock, folder: Path) -> None:
     raise AssertionError(f"stock MLflow did not start: {(folder / 'stock.log').read_text()[-3000:]}")
 
 
+UNGATED = Path(__file__).parents[1] / "conformance" / "ungated.toml"
+
+
 def hub_on(home: Path, *words: str) -> RunningHub:
-    """Start a hub on ``home``."""
-    return start_hub(home, *words)
+    """Start a hub on ``home``, whose gate stands at no alias and no stage of MLflow's."""
+    return start_hub(home, "--policy", str(UNGATED), *words)
 
 
 @contextlib.contextmanager

@@ -104,7 +104,7 @@ def test_the_figures_are_those_of_another_machine_within_tolerance(first: dict[s
     assert first["best"]["kind"] == "svm"
     assert best["clean"]["value"] == pytest.approx(0.993, abs=0.01)
     assert hardened["clean"]["value"] == pytest.approx(0.993, abs=0.015)
-    assert at_gate["best"] == pytest.approx(0.533, abs=0.06)
+    assert at_gate["best"] == pytest.approx(0.467, abs=0.06)
     assert at_gate["hardened"] == pytest.approx(0.727, abs=0.08)
     assert first["shifted_before"]["accuracy"] == pytest.approx(0.613, abs=0.08)
 
@@ -141,7 +141,9 @@ def test_what_the_commands_show(hub: RunningHub, first: dict[str, Any]) -> None:
     assert "refused" in hub.tally("models").stdout
     assert hub.json("status")["counts"]["remedy"] == 2
     nouns = {f["noun"] for f in hub.json("log", "-n", "500")}
-    assert nouns == {"data", "run", "model", "verdict", "endpoint", "signal", "remedy"}
+    assert nouns == {
+        "data", "run", "model", "attestation", "policy", "verdict", "endpoint", "signal", "remedy",
+    }  # fmt: skip
     done = hub.tally("deploy", first["best"]["model"], "--name", "other", status=3)
     assert first["best"]["verdict"]["key"] in done.stderr
 
