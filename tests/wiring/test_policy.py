@@ -27,6 +27,14 @@ def evidence(clean: int, robust: dict[float, int], **supply: float) -> Evidence:
     shares = {name: supply.get(name, 1.0) for name in SUPPLY}
     probes = (
         Probe("square", Threat.EVASION, library="art", queries=1000),
+        Probe(
+            "trigger",
+            Threat.POISONING,
+            figures=(
+                Figure("backdoor_success", 0.02, 0.0, 0.1, 60),
+                Figure("poison_suspicion", 0.01, 0.0, 0.02, 900),
+            ),
+        ),
         Probe("supply", Threat.SUPPLY, figures=tuple(Figure(n, v, v, v) for n, v in shares.items())),
     )
     digest = digest_of(b"")
@@ -45,11 +53,14 @@ def test_it_says_what_is_attacked_and_what_is_asked() -> None:
     assert [(r.measure, r.eps, r.end, r.limit) for r in refusing] == [
         ("clean_accuracy", None, "low", 0.94),
         ("robust_accuracy", 0.15, "low", 0.55),
+        ("backdoor_success", None, "value", 0.5),
         ("files_safe", None, "low", 1.0),
         ("signature_valid", None, "low", 1.0),
     ]
     warning = [(r.measure, r.eps, r.limit) for r in policy.rules if r.severity is Severity.WARN]
-    assert warning == [("robust_accuracy", 0.1, 0.7), ("lineage_complete", None, 1.0)]
+    assert warning == [
+        ("robust_accuracy", 0.1, 0.7), ("poison_suspicion", None, 0.1), ("lineage_complete", None, 1.0),
+    ]  # fmt: skip
     assert all(r.why and r.name for r in policy.rules)
     assert policy_text("").startswith("# The gate's rules")
 
@@ -63,7 +74,7 @@ def test_it_tells_a_hardened_model_from_one_that_is_not() -> None:
     assert all(f.holds for f in findings)
     state, findings = judged(evidence(395, plain))
     assert state is VerdictState.REFUSED
-    assert [f.holds for f in findings] == [True, False, False, True, True, True]
+    assert [f.holds for f in findings] == [True, False, False, True, True, True, True, True]
     assert judged(evidence(370, hardened))[0] is VerdictState.REFUSED
 
 
@@ -79,7 +90,7 @@ def test_what_is_unsafe_or_unsigned_is_refused_for_its_own_reason(measure: str, 
     state, findings = judged(evidence(394, hardened, **{measure: 0.0}))
     assert (state, [f.text for f in findings if f.refuses]) == (VerdictState.REFUSED, [says])
     looked_at = evidence(394, hardened)
-    without = replace(looked_at, probes=looked_at.probes[:1])
+    without = replace(looked_at, probes=looked_at.probes[:2])
     state, findings = judged(without)
     assert state is VerdictState.REFUSED
     assert any(f.measure == measure and "no evidence of" in f.text for f in findings)

@@ -154,6 +154,7 @@ class TestDigits:
         assert {o.name: [(s.task, s.output) for s in o.sources] for o in pipeline.root.outputs} == {
             "best": [("choose", "best")],
             "hardened": [("harden", "model")],
+            "train": [("split", "train")],
             "test": [("split", "test")],
             "scores": [("evaluate", "scores")],
         }
@@ -174,7 +175,7 @@ class TestDigits:
         assert inputs["importer"].params == {"uri": "tally://tables/digits"}
         assert len(inputs["evaluate"].artifacts["models"]) == 4
         assert {name: refs[0].digest for name, refs in driven.machine.outputs.artifacts.items()} == {
-            "best": "choose", "hardened": "harden", "test": "split",
+            "best": "choose", "hardened": "harden", "train": "split", "test": "split",
         }  # fmt: skip
 
     @needs_kfp
