@@ -32,21 +32,9 @@ from tests.judging.gathering import (
     order_file,
     orders,
     states,
-    three_probes,
     write,
 )
 from tests.judging.judgements import left
-
-
-@pytest.fixture
-async def model(house):
-    return await add_model(house, run=await add_run(house))
-
-
-@pytest.fixture
-async def three(house, model, monkeypatch):
-    return await three_probes(house, monkeypatch)
-
 
 # ---------------------------------------------------------------------- what it comes to
 
@@ -291,11 +279,11 @@ async def test_a_cancelled_judgement_goes_on_where_it_was(three, model):
         await asyncio.Event().wait()
 
     three.sandbox.table["judge"] = judge
-    assert not cancel_gathering(three, "verdict-1")
+    assert not await cancel_gathering(three, "verdict-1")
     three.start("verdict-1", gathered(three, model))
     await until(lambda: events(three, "probe").count("done") == 2)
     task = three.tasks["verdict-1"]
-    assert cancel_gathering(three, "verdict-1")
+    assert await cancel_gathering(three, "verdict-1")
     with pytest.raises(asyncio.CancelledError):
         await task
     assert three.sandbox.alive() == []

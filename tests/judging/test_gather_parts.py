@@ -12,7 +12,7 @@ from tallystick.core.errors import TallyError
 from tallystick.core.facts import to_json
 from tallystick.core.names import digest_of
 from tallystick.evidence.probe import Example
-from tests.fakes.house import POLICY, add_model, add_run
+from tests.fakes.house import POLICY
 from tests.fakes.house.judge import base_part, judge_script, probe_parts, tell
 from tests.judging.gathering import (
     DONE,
@@ -21,21 +21,9 @@ from tests.judging.gathering import (
     gathered,
     link,
     states,
-    three_probes,
     write,
 )
 from tests.judging.judgements import left
-
-
-@pytest.fixture
-async def model(house):
-    return await add_model(house, run=await add_run(house))
-
-
-@pytest.fixture
-async def three(house, model, monkeypatch):
-    return await three_probes(house, monkeypatch)
-
 
 # ---------------------------------------------------------------------- what it goes on from
 

@@ -11,17 +11,12 @@ from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.verdict import Verdict, VerdictState
 from tallystick.evidence.policy import Policy, Rule
 from tallystick.judging.judge import begin_judging, finish_judging
-from tests.fakes.house import POLICY, add_model, add_run, add_table, events, until
+from tests.fakes.house import POLICY, add_model, add_table, events, until
 from tests.fakes.house.judge import judge_script
 from tests.fakes.house.sandbox import Exit
 from tests.judging.judgements import answering, failed_with, found_by, interrupted, judged, left
 
 PASSED, REFUSED, FAILED = VerdictState.PASSED, VerdictState.REFUSED, VerdictState.FAILED
-
-
-@pytest.fixture
-async def model(house):
-    return await add_model(house, run=await add_run(house))
 
 
 async def test_evidence_that_holds_passes(house, model):

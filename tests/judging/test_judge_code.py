@@ -12,16 +12,10 @@ from tallystick.core.endpoint import wish
 from tallystick.core.errors import BadInput, Failed, NotSupported
 from tallystick.core.verdict import VerdictState
 from tallystick.routines.served.settle import Settler
-from tests.fakes.house import add_model, add_run
 from tests.fakes.house.sandbox import Exit
 from tests.judging.judgements import answering, failed_with, interrupted, judged, left
 
 PASSED = VerdictState.PASSED
-
-
-@pytest.fixture
-async def model(house):
-    return await add_model(house, run=await add_run(house))
 
 
 @pytest.fixture

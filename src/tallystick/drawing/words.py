@@ -13,8 +13,6 @@ from markupsafe import Markup
 
 from tallystick.core.facts import Fact
 from tallystick.core.run.events import Step
-from tallystick.evidence.evidence import Evidence
-from tallystick.evidence.probe import Example
 
 __all__ = [
     "FILTERS",
@@ -275,13 +273,8 @@ def _hardest(figures: Mapping[str, float]) -> tuple[float, float] | None:
     return max(at.items()) if at else None
 
 
-def _examples(evidence: Evidence, having: str) -> list[Example]:
-    """The examples of all probes that have a picture (``original``) or are told in words (``changes``)."""
-    return [e for probe in evidence.probes for e in probe.examples if getattr(e, having)]
-
-
 FILTERS = {
-    "hardest": _hardest, "examples": _examples,
+    "hardest": _hardest,
     "anchor": step_anchor, "artifact": artifact, "bytes": bytes_text, "clip": clip, "diff_lines": diff_lines,
     "digest": digest, "duration": duration, "href": href, "iso": iso, "kind": kind_of, "link": link,
     "log_href": log_href, "number": number, "percent": percent, "plural": plural, "say": fact_text,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from tallystick.core.errors import BadInput
 
-__all__ = ["Figure", "Rate", "rate_figure", "samples_for"]
+__all__ = ["Z_95", "Figure", "Rate", "rate_figure"]
 
-_Z_95 = 1.959963984540054
+Z_95 = 1.959963984540054
+"""How many standard deviations either way hold 95 % of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,11 @@ class Rate:
         return min(1.0, self._centre() + self._half())
 
     def _centre(self) -> float:
-        return (self.value + _Z_95**2 / (2 * self.total)) / (1 + _Z_95**2 / self.total)
+        return (self.value + Z_95**2 / (2 * self.total)) / (1 + Z_95**2 / self.total)
 
     def _half(self) -> float:
         n, p = self.total, self.value
-        return _Z_95 * math.sqrt(p * (1 - p) / n + _Z_95**2 / (4 * n * n)) / (1 + _Z_95**2 / n)
+        return Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n * n)) / (1 + Z_95**2 / n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,3 @@ def rate_figure(measure: str, rate: Rate, eps: float | None = None, group: str =
     """A share of samples as a figure, with its Wilson interval."""
     low, high = min(rate.low, rate.value), max(rate.high, rate.value)
     return Figure(measure, rate.value, low, high, rate.total, eps, group)
-
-
-def samples_for(half_width: float, share: float = 0.5) -> int:
-    """How many samples tell a rate near ``share`` to within ``half_width`` either way, 95 times of 100.
-
-    The normal approximation, ``z**2 * p * (1 - p) / h**2``, rounded up; BadInput outside (0, 0.5).
-    """
-    if not 0 < half_width < 0.5 or not 0 <= share <= 1:
-        raise BadInput("a half width is between 0 and 0.5, a share from 0 to 1", where="precision")
-    return max(1, math.ceil(_Z_95**2 * share * (1 - share) / half_width**2))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tallystick.core.errors import BadInput
 from tallystick.evidence.probe import Threat
 
-__all__ = ["MEASURES", "Measure", "measure_of"]
+__all__ = ["MEASURES", "Measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +76,3 @@ _ALL = (
 )  # fmt: skip
 
 MEASURES = {m.name: m for m in _ALL}
-
-
-def measure_of(name: str, where: str = "measure") -> Measure:
-    """The measure of that name; BadInput names those that there are."""
-    try:
-        return MEASURES[name]
-    except KeyError:
-        known = ", ".join(MEASURES)
-        raise BadInput(f"unknown measure {name!r:.100}", where=where, hint=f"known: {known}") from None

@@ -60,10 +60,14 @@ async def threats_of(house: House, policy: Policy) -> str:
     return (await threat_list(house)).digest(policy.probes)
 
 
-def cancel_gathering(house: House, key: str) -> bool:
-    """Cancel the judgement that is under way as ``key``; False where none is. What was probed is kept."""
+async def cancel_gathering(house: House, key: str) -> bool:
+    """End the judgement that is under way as ``key``; False where none is. What was probed is kept."""
     task = house.tasks.get(key)
-    return task is not None and task.cancel()
+    if task is None:
+        return False
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return True
 
 
 async def gather(

@@ -8,11 +8,8 @@ proposed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from tallystick.core.endpoint import Endpoint
 from tallystick.core.errors import TallyError
@@ -27,6 +24,7 @@ from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import Rows
 from tallystick.judging.judge import begin_judging, begin_on, finish_judging
 from tallystick.ports.runs.calendar import Calendar
+from tallystick.routines.served.exchanges import copied_exchanges
 
 __all__ = ["LIVE", "OWN_ANSWER", "REFUSED_NOW", "keep_rejudging", "rejudge"]
 
@@ -122,8 +120,7 @@ async def _sampled(house: House, endpoint: Endpoint, model: ModelVersion) -> Row
     live = house.routes.find(endpoint.name)
     folder = house.folder("sample")
     try:
-        window = await house.traffic.window(house.tenant, endpoint.name)
-        exchanges = await asyncio.to_thread(_copied, window, folder / "exchanges")
+        exchanges = await copied_exchanges(house, endpoint.name, folder / "exchanges")
         out = folder / "out"
         out.mkdir(mode=0o700)
         order = {
@@ -152,16 +149,6 @@ async def _sampled(house: House, endpoint: Endpoint, model: ModelVersion) -> Row
         return Rows(f"traffic of endpoint {endpoint.name}", blob.digest, blob.digest)
     finally:
         await remove(folder)
-
-
-def _copied(window: Sequence[Path], folder: Path) -> list[Path]:
-    """Copies of a window's files, in order: the record makes room meanwhile, and a wall shows what stays."""
-    folder.mkdir(mode=0o700)
-    copies: list[Path] = []
-    for number, path in enumerate(window):
-        with contextlib.suppress(FileNotFoundError):  # it has made room since
-            copies.append(Path(shutil.copyfile(path, folder / f"{number:06d}")))
-    return copies
 
 
 async def _signal(house: House, endpoint: Endpoint, verdict: Verdict) -> Signal | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +25,11 @@ from tallystick.terminal.client import Hub
 from tallystick.terminal.context import Tally
 from tallystick.tiles.signing.dsse import open_tile
 from tallystick.wiring.tiles import open_signing
-from tests.doors.cli.conftest import Said
+from tests.doors.cli.conftest import Said, nobody_elses_settings
 from tests.fakes.house import make_house
 from tests.fakes.house.made import judged, made_model
+
+__all__ = ["Bridge", "Desk", "desk", "nobody_elses_settings"]
 
 
 async def status(_: Request) -> JSONResponse:
@@ -91,14 +92,6 @@ class Desk:
             return await work(self.house, *given, **more)
 
         return self.portal.call(call)
-
-
-@pytest.fixture(autouse=True)
-def nobody_elses_settings(monkeypatch, tmp_path):
-    """No TALLY_* variable, and a folder without tallystick.toml."""
-    for name in [n for n in os.environ if n.startswith("TALLY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tallystick.evidence.policy import Policy
 from tallystick.evidence.weigh import weigh
 from tallystick.hub.house import House
 from tallystick.hub.register import admit
+from tallystick.judging.gather import cancel_gathering
 from tallystick.judging.judge import (
     begin_endpoint,
     begin_judging,
@@ -63,11 +64,8 @@ class _Judging:
         """End a judgement that is under way; Conflict where none is."""
         key = str(request.path_params["key"])
         verdict = await self.house.get("verdict", key, Verdict)
-        task = self.house.tasks.get(key)
-        if verdict.state.ended or task is None:
+        if verdict.state.ended or not await cancel_gathering(self.house, key):
             raise Conflict(f"it is {verdict.state}: there is nothing to cancel", where=key)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         return await self.house.get("verdict", key, Verdict)
 
     async def whole(self, request: Request) -> Any:

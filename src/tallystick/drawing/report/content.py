@@ -48,11 +48,6 @@ class Report:
     before: Evidence | None = None
     expired: str = ""
 
-    @property
-    def judged(self) -> bool:
-        """Whether there is a yes or no, and what it rests on."""
-        return self.verdict.reached and self.evidence is not None
-
 
 def headline(report: Report) -> str:
     """What follows from the verdict, in one sentence."""

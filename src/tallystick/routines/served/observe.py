@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from tallystick.core.data import TableRef
@@ -20,6 +16,7 @@ from tallystick.hub.house import House
 from tallystick.hub.house.errand import run_errand
 from tallystick.hub.house.removal import remove
 from tallystick.hub.house.rows import Rows, export_table
+from tallystick.routines.served.exchanges import copied_exchanges
 
 __all__ = ["observe"]
 
@@ -73,8 +70,7 @@ async def _measure(
     """What the errand found: a :class:`Drift` as JSON, and how many requests it had to skip."""
     folder = house.folder("observe")
     try:
-        window = await house.traffic.window(house.tenant, endpoint.name)
-        exchanges = await asyncio.to_thread(_copied, window, folder / "exchanges")
+        exchanges = await copied_exchanges(house, endpoint.name, folder / "exchanges")
         await house.artifacts.unpack(reference.artifact, folder / "reference.parquet")
         work = folder / "work"
         work.mkdir(mode=0o700)
@@ -99,16 +95,6 @@ async def _measure(
             return await run_errand(house.sandbox, "observe", order, wall)
     finally:
         await remove(folder)
-
-
-def _copied(window: Sequence[Path], folder: Path) -> list[Path]:
-    """Copies of a window's files, in order: the record makes room meanwhile, and a wall shows what stays."""
-    folder.mkdir(mode=0o700)
-    copies: list[Path] = []
-    for number, path in enumerate(window):
-        with contextlib.suppress(FileNotFoundError):  # it has made room since
-            copies.append(Path(shutil.copyfile(path, folder / f"{number:06d}")))
-    return copies
 
 
 async def _signal(house: House, endpoint: Endpoint, drift: Drift) -> Signal | None:

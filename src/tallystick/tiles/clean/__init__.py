@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from tallystick.core.errors import BadInput, NotSupported
-from tallystick.evidence.figures import Figure, Rate, rate_figure
+from tallystick.evidence.figures import Z_95, Figure, Rate, rate_figure
 from tallystick.evidence.probe import Probe, Threat
 from tallystick.ports.models.attack import Case, Found, Offer, Progress
 from tallystick.ports.tile import Place
@@ -139,7 +139,7 @@ def _latency(case: Case, progress: Progress) -> Probe:
 def _p99(times: np.ndarray) -> tuple[float, float, float]:
     """The 99th percentile of sorted times (n,) with its 95 % interval; the largest where ranks run out."""
     count, share = len(times), 0.99
-    half = 1.959963984540054 * np.sqrt(count * share * (1 - share))
+    half = Z_95 * np.sqrt(count * share * (1 - share))
     ranks = [np.floor(count * share - half), np.ceil(count * share) - 1, np.ceil(count * share + half)]
     low, value, high = (float(times[int(np.clip(rank, 0, count - 1))]) for rank in ranks)
     return low, value, high

@@ -11,7 +11,7 @@ import numpy as np
 from tallystick import __version__
 from tallystick.core.errors import Failed, NotSupported
 from tallystick.evidence.domain import Domain, DomainKind
-from tallystick.evidence.figures import Figure, Rate, rate_figure
+from tallystick.evidence.figures import Z_95, Figure, Rate, rate_figure
 from tallystick.evidence.probe import Probe, Threat
 from tallystick.ports.models.attack import Case, Found, Offer, Progress
 from tallystick.ports.tile import Place
@@ -26,7 +26,6 @@ OFFER = Offer(
     NAME, Threat.CORRUPTION, 1, "accuracy on inputs spoilt as the world spoils them, five severities each"
 )
 SEVERITIES = 5
-_Z_95 = 1.959963984540054
 
 Spoilt = Iterator[tuple[str, int, np.ndarray]]
 """(corruption, severity 1 to 5, rows)."""
@@ -169,7 +168,7 @@ def _mean(measure: str, shares: np.ndarray) -> Figure:
     alike the deviation says nothing, so the interval is at least Wilson's for a rate of so many rows.
     """
     value, rows = float(shares.mean()), len(shares)
-    half = _Z_95 * float(shares.std(ddof=1)) / rows**0.5 if rows > 1 else 1.0
+    half = Z_95 * float(shares.std(ddof=1)) / rows**0.5 if rows > 1 else 1.0
     low, high = value - half, value + half
     if half == 0.0:
         rate = Rate(round(value * rows), rows)

@@ -17,9 +17,7 @@ from tallystick.tiles.inspection.jsons import judged_json
 
 __all__ = ["hdf5"]
 
-UNDEFINED = 2**64 - 1
 OBJECTS_MAX = 100_000
-MESSAGE_BYTES_MAX = 65536
 TEXT_BYTES_MAX = 64 * 1024 * 1024
 DATASPACE, TYPE, FILTERS, ATTRIBUTE, MORE, TABLE = 0x01, 0x03, 0x0B, 0x0C, 0x10, 0x11
 KNOWN = frozenset(

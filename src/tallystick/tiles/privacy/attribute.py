@@ -16,7 +16,7 @@ import numpy as np
 
 from tallystick.core.errors import NotSupported
 from tallystick.evidence.domain import DomainKind
-from tallystick.evidence.figures import Figure
+from tallystick.evidence.figures import Z_95, Figure
 from tallystick.ports.models.attack import Case
 
 __all__ = ["Hidden", "hidden_columns", "infer_attributes"]
@@ -25,7 +25,6 @@ VALUES_MAX = 8
 COLUMNS_MAX = 6
 ROWS_MIN = 80
 ROWS_MAX = 1500
-_Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _paired(group: str, helped: np.ndarray, alone: np.ndarray) -> Figure:
     """The difference of two shares of the same rows, with the normal interval of a mean of differences."""
     apart = helped.astype(float) - alone.astype(float)
     value, n = float(apart.mean()), len(apart)
-    half = _Z_95 * float(np.sqrt((apart.var() * n + 1) / (n + 2) / n))
+    half = Z_95 * float(np.sqrt((apart.var() * n + 1) / (n + 2) / n))
     return Figure(
         "attribute_advantage", value, max(-1.0, value - half), min(1.0, value + half), n, group=group
     )

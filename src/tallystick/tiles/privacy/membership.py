@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tallystick.core.errors import NotSupported
-from tallystick.evidence.figures import Figure
+from tallystick.evidence.figures import Z_95, Figure
 from tallystick.ports.models.attack import Case
 
 __all__ = ["ROWS_MAX", "ROWS_MIN", "Told", "advantage", "infer_membership"]
@@ -26,7 +26,6 @@ ROWS_MAX = 2000
 """Of either that are asked about."""
 FALSE_MAX = 0.01
 """The false positive rate at which a leak of few rows still shows (Carlini et al., S&P 2022)."""
-_Z_95 = 1.959963984540054
 _TINY = 1e-12
 
 
@@ -125,7 +124,7 @@ def advantage(hits: np.ndarray, alarms: np.ndarray) -> Figure:
     """
     value = float(hits.mean() - alarms.mean())
     (p, n), (q, m) = (((side.sum() + 1) / (len(side) + 2), len(side) + 2) for side in (hits, alarms))
-    half = _Z_95 * float(p * (1 - p) / n + q * (1 - q) / m) ** 0.5
+    half = Z_95 * float(p * (1 - p) / n + q * (1 - q) / m) ** 0.5
     middle = float(p - q)
     low, high = max(-1.0, min(value, middle - half)), min(1.0, max(value, middle + half))
     return Figure("membership_advantage", value, low, high, len(hits) + len(alarms))

@@ -12,7 +12,7 @@ import numpy as np
 
 from tallystick.core.errors import BadInput
 from tallystick.evidence.domain import DomainKind
-from tallystick.evidence.figures import Figure
+from tallystick.evidence.figures import Z_95, Figure
 from tallystick.evidence.probe import Probe, Threat
 from tallystick.ports.models.attack import Case, Found, Needs, Offer, Progress
 from tallystick.ports.tile import Place
@@ -26,7 +26,6 @@ from tallystick.tiles.white.masking import masking
 __all__ = ["WhiteBox", "open_tile"]
 
 LIBRARY = "tallystick"
-Z_95 = 1.959963984540054
 _NUMBERS = (DomainKind.IMAGE, DomainKind.TABULAR, DomainKind.SERIES, DomainKind.VECTOR)
 _INSIDE = Needs(gradients=True, kinds=_NUMBERS)
 
@@ -193,7 +192,7 @@ def _carlini_wagner(ground: Ground, case: Case, progress: Progress) -> _Told:
 def _median(ordered: np.ndarray) -> tuple[float, float, float]:
     """The median of rising values between the ends of its 95 % interval (order statistics, binomial)."""
     n = len(ordered)
-    half = 1.959963984540054 * np.sqrt(n) / 2
+    half = Z_95 * np.sqrt(n) / 2
     at = (
         int(max(0, np.floor((n - 1) / 2 - half))),
         (n - 1) // 2,
