@@ -212,9 +212,12 @@ async def _tell(house: House, reached: Verdict) -> Verdict:
     return reached
 
 
-async def expired_now(house: House, verdict: Verdict) -> str:
-    """Why a verdict that was reached counts no more, in words that follow its key; empty where it does."""
+async def expired_now(house: House, verdict: Verdict, threats: str = "") -> str:
+    """Why a verdict that was reached counts no more, in words that follow its key; empty where it does.
+
+    ``threats`` is what :func:`tallystick.judging.gather.threats_of` says, for who asks about many verdicts.
+    """
     model = await house.find("model", verdict.model, ModelVersion)
     digest = model.digest if model else verdict.model_digest
-    now, threats = house.clock.now_ms(), await threats_of(house, house.policy)
-    return expired(verdict, digest, house.policy.digest, now, threats)
+    threats = threats or await threats_of(house, house.policy)
+    return expired(verdict, digest, house.policy.digest, house.clock.now_ms(), threats)

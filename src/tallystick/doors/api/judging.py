@@ -20,7 +20,7 @@ from tallystick.evidence.policy import Policy
 from tallystick.evidence.weigh import weigh
 from tallystick.hub.house import House
 from tallystick.hub.register import admit
-from tallystick.judging.gather import cancel_gathering
+from tallystick.judging.gather import cancel_gathering, threats_of
 from tallystick.judging.judge import (
     begin_endpoint,
     begin_judging,
@@ -81,7 +81,8 @@ class _Judging:
     async def standing(self, _: Request) -> Any:
         """Why each verdict that was reached counts no more; an empty text for one that does."""
         found = [v for v in await self.house.all("verdict", Verdict, TESTED_MAX) if v.reached]
-        return {verdict.key: await expired_now(self.house, verdict) for verdict in found}
+        threats = await threats_of(self.house, self.house.policy) if found else ""
+        return {verdict.key: await expired_now(self.house, verdict, threats) for verdict in found}
 
     async def policy(self, _: Request) -> Any:
         """The policy that is in force: its text, and how it was understood."""
