@@ -140,11 +140,13 @@ class Clerk:
 
     def _idled(self) -> None:
         if not self._turn.locked():
-            self._ending = asyncio.create_task(self._end_idle())
+            self._ending = asyncio.create_task(self._end_idle(self._idle))
 
-    async def _end_idle(self) -> None:
+    async def _end_idle(self, elapsed: asyncio.TimerHandle | None) -> None:
         async with self._turn:
-            if self._idle and self._idle.when() <= asyncio.get_running_loop().time():
+            # Whoever asked meanwhile has set another timer. The clock cannot say so: a loop may call a timer
+            # at a time() that, rounded, lies just before its when().
+            if elapsed is not None and self._idle is elapsed:
                 await self._end()
 
     async def _end(self) -> None:
