@@ -2,11 +2,12 @@
 """Steps of pipelines: our hub and our executor beside kfp.local and other runners, in turn.
 
 Every step is the same KFP component (an integer in, an integer out) in a process of its own, but for those
-who share processes among steps: Prefect, Dagster, Ray and the pool. "hub" is a whole run by HTTP with its
-journal durable, MLflow's record included; "executor" is the part of it that runs a step, alone. Prints the
-median time of a step and the mean CPU time of a step (of all processes together), then the ratios with their
-goals. What comes first, each way does once beforehand, untimed but shown. Then how a hub's time and memory
-grow with the number of steps, and a pipeline that has not changed since its last run.
+who share processes among steps: Prefect, Dagster, Ray and the pool. "fork, wall and commit alone" is the
+least that our promises take, with nothing around it. "hub" is a whole run by HTTP with its journal durable,
+MLflow's record included; "executor" is the part of it that runs a step, alone. Prints the median time of a
+step and the mean CPU time of a step (of all processes together), then the ratios with their goals. What comes
+first, each way does once beforehand, untimed but shown. Then how a hub's time and memory grow with the number
+of steps, and a pipeline that has not changed since its last run.
 
     python bench/pipelines.py [--quick] [--rounds N] [--only WORD] [--kfp PYTHON] [--json FILE]
 
@@ -38,12 +39,13 @@ HUB, HUB_OPEN = "hub, bubblewrap", "hub, process"
 OURS, OURS_OPEN = "executor, bubblewrap", "executor, process"
 KFP, KFP_USUAL = "kfp.local, best setting", "kfp.local, default"
 FORK, POOL = "bare fork", "process pool, warm"
+LEAST = "fork, wall and commit alone"
 PREFECT, DAGSTER = "Prefect, in process", "Dagster, in process"
 METAFLOW, RAY = "Metaflow", "Ray tasks, warm"
 WAYS = {
     HUB: "hub-bubblewrap", HUB_OPEN: "hub-process", OURS: "bubblewrap", OURS_OPEN: "process",
     KFP: "kfp.local", KFP_USUAL: "kfp.local-usual", PREFECT: "prefect", DAGSTER: "dagster",
-    METAFLOW: "metaflow", RAY: "ray", FORK: "fork", POOL: "pool",
+    METAFLOW: "metaflow", RAY: "ray", FORK: "fork", LEAST: "least", POOL: "pool",
 }  # fmt: skip
 PACKAGES = {
     PREFECT: ("prefect", "fastapi<0.120"),  # with a newer one its server does not start
@@ -241,7 +243,7 @@ def _ratios(work: str, own: Figures, found: dict[tuple[str, str], Figures]) -> l
     if (limit := limits.get(work)) is not None:
         lines.append(f"takes {own.ms:.2f} ms a step (goal under {limit:g}: {_verdict(own.ms < limit)})")
     goals = {KFP: CHAIN_OVER_KFP, KFP_USUAL: CHAIN_OVER_USUAL, PREFECT: 1.0, DAGSTER: 1.0}
-    for way in (KFP, KFP_USUAL, PREFECT, DAGSTER, METAFLOW, RAY, POOL):
+    for way in (KFP, KFP_USUAL, PREFECT, DAGSTER, METAFLOW, RAY, POOL, LEAST):
         if (theirs := found.get((way, work))) is None:
             continue
         ratio, goal = theirs.ms / own.ms, goals.get(way) if work == CHAIN else None
@@ -277,7 +279,7 @@ def _verdict(reached: bool) -> str:
 
 def available(kfp: Path, only: str, quick: bool) -> dict[str, str]:
     """The ways that can be had here, each with its Python; what is left out is said."""
-    ways = dict.fromkeys((HUB, HUB_OPEN, OURS, OURS_OPEN, FORK, POOL), sys.executable)
+    ways = dict.fromkeys((HUB, HUB_OPEN, OURS, OURS_OPEN, FORK, LEAST, POOL), sys.executable)
     if kfp.exists():
         ways |= {KFP: str(kfp), KFP_USUAL: str(kfp)}
     else:

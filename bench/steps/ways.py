@@ -108,8 +108,16 @@ def value(folder: str) -> int:
     return int(json.loads(Path(folder, "output.json").read_bytes())["parameterValues"]["Output"])
 
 
-def bare_fork(folder: Path, works: Callable[[Way], None]) -> None:
-    """os.fork for each step, and no more: no wall, no limits, no log, nobody who looks after it."""
+def bare_fork(
+    folder: Path,
+    works: Callable[[Way], None],
+    begins: Callable[[], None] = lambda: None,
+    ends: Callable[[], None] = lambda: None,
+) -> None:
+    """os.fork for each step, and no more: no wall, no limits, no log, nobody who looks after it.
+
+    ``begins`` is called in each step's process, ``ends`` after its end, before another may follow from it.
+    """
     import importlib
 
     importlib.import_module("kfp.dsl.executor")
@@ -122,6 +130,7 @@ def bare_fork(folder: Path, works: Callable[[Way], None]) -> None:
         if pid == 0:
             status = 1
             try:
+                begins()
                 component(source, own, n)
                 status = 0
             finally:
@@ -131,6 +140,7 @@ def bare_fork(folder: Path, works: Callable[[Way], None]) -> None:
     def end(pid: int, own: str) -> int:
         if os.waitpid(pid, 0)[1]:
             raise RuntimeError(own)
+        ends()
         return value(own)
 
     def way(kind: str, count: int) -> None:
@@ -147,6 +157,32 @@ def bare_fork(folder: Path, works: Callable[[Way], None]) -> None:
             n = end(*begin(source, n))
 
     works(way)
+
+
+def least(folder: Path, works: Callable[[Way], None]) -> None:
+    """A bare fork with the least that our promises take: namespaces of its own for each step, and a commit.
+
+    Two rows are on disk after each step before another begins. Nobody sees to what a step leaves behind, and
+    there is no namespace of processes, no mount of its own, no limit, no log, no record, no server.
+    """
+    import sqlite3
+
+    from tallystick.crew.steps.kernel import Space, unshare
+
+    journal = sqlite3.connect(folder / "journal.db", isolation_level=None)
+    for line in ("journal_mode = WAL", "synchronous = FULL"):
+        journal.execute(f"PRAGMA {line}")
+    journal.execute("CREATE TABLE journal (seq INTEGER PRIMARY KEY, event TEXT NOT NULL) STRICT")
+
+    def apart() -> None:
+        unshare(Space.USERS | Space.MOUNTS | Space.NETWORK | Space.IPC | Space.NAMES)
+
+    def kept() -> None:
+        journal.execute("BEGIN IMMEDIATE")
+        journal.executemany("INSERT INTO journal (event) VALUES (?)", [("x" * 400,), ("x" * 400,)])
+        journal.execute("COMMIT")
+
+    bare_fork(folder, works, apart, kept)
 
 
 def in_pool(source: str, own: str, n: int) -> int:
@@ -208,7 +244,7 @@ def main() -> None:
         else:
             from peers import PEERS
 
-            {"fork": bare_fork, "pool": process_pool, **PEERS}[name](folder, serve)
+            {"fork": bare_fork, "least": least, "pool": process_pool, **PEERS}[name](folder, serve)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

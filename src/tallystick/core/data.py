@@ -8,6 +8,7 @@ from tallystick.core.errors import BadInput
 from tallystick.core.names import DEFAULT_TENANT, check_digest, check_name, split_key
 
 __all__ = [
+    "ARTIFACT_URI",
     "RUN_URI",
     "TABLE_URI",
     "TRAINING",
@@ -24,7 +25,9 @@ TABLE_URI = "tally://tables/"
 TRAINING = "training"
 """The use that a model makes of the tables that it is made from."""
 RUN_URI = "tally://runs/"
-"""What a run put out: ``tally://runs/RUN/OUTPUT``."""
+"""What a run put out, ``tally://runs/RUN/OUTPUT``, or one of its steps, ``tally://runs/RUN/STEP/OUTPUT``."""
+ARTIFACT_URI = "tally://artifacts/"
+"""A file or folder by its content: ``tally://artifacts/sha256:...``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ __all__ = [
 METRICS = "system.Metrics"
 POINTS_MAX = 100_000
 """Combinations of a grid."""
+NUMBER_MAX = 1e308
+"""What a step says may be a whole number that no float can hold."""
 
 
 class Kind(enum.StrEnum):
@@ -181,4 +183,4 @@ def _metrics(run: Run) -> Iterator[tuple[str, str, str, Any]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (int, float) and -NUMBER_MAX < value < NUMBER_MAX

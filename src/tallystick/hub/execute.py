@@ -1,7 +1,7 @@
 """Execute: drive a run to its end. The rules are in core/run; here its decisions are carried out.
 
 Each event is in the run's journal, durably, before anything is done about it: a hub that was killed takes the
-run up where it stood.
+run up where it stood. Only what a step needs is made ready meanwhile, up to its own code.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _Execution:
         self._record_steps()
         if going:
             await self._tell("resumed" if self.machine.began else "began")
-            now, slots = self.house.clock.now_ms(), self.house.limits.steps_at_once
+            now, slots = self.house.clock.now_ms(), self.house.slots_of(self.run.options.on)[1]
             self.inbox.put(Resumed(now, slots) if self.machine.began else Began(now, slots))
         while not self.machine.state.ended:
             async with self.inbox.taken() as events:
@@ -127,7 +127,7 @@ class _Execution:
                 recorder.add(step)
 
     async def _take(self, events: Sequence[Event]) -> list[Decision]:
-        """Apply events and make them durable; what follows from them."""
+        """Apply events and make them durable; what follows from them, but for steps, which have started."""
         before, decisions, entries = self.machine.state, list[Decision](), list[Entry]()
         shown, waiting = list[Step](), deque(events)
         while waiting:
@@ -143,11 +143,15 @@ class _Execution:
                 waiting.append(ended)
             else:
                 decisions += follows
+        kept = asyncio.Event()
+        for start in [decision for decision in decisions if isinstance(decision, StartStep)]:
+            self._start(start, kept)  # all that it needs is made ready while the disk writes
         recorded = self.house.journal.record(self.run.tenant, self.run.key, entries)
         if self.cache.waits:
             await asyncio.gather(recorded, self.cache.flush())  # one sync of the disk, where both lie on one
         else:
             await recorded
+        kept.set()
         self.inbox.show(shown, self.house.clock.now_ms())
         self._record(shown)
         if self.machine.state is not before and not self.machine.state.ended:
@@ -173,9 +177,7 @@ class _Execution:
         return {"snapshots": snapshots_of(steps), "counts": Counter(str(step.state) for step in steps)}
 
     def _carry_out(self, decision: Decision) -> None:
-        if isinstance(decision, StartStep):
-            self._start(decision)
-        elif isinstance(decision, StopStep) and decision.path in self.tasks:
+        if isinstance(decision, StopStep) and decision.path in self.tasks:
             self.tasks[decision.path].cancel()
         elif isinstance(decision, WakeAt):
             self._go_on(decision.path, self._wake(decision))
@@ -184,8 +186,8 @@ class _Execution:
         await self.house.clock.sleep(max(0.0, (decision.at_ms - self.house.clock.now_ms()) / 1000))
         self.inbox.put(RetryDue(decision.path, self.house.clock.now_ms()))
 
-    def _start(self, start: StartStep) -> None:
-        task = self._go_on(start.path, self._step(start))
+    def _start(self, start: StartStep, kept: asyncio.Event) -> None:
+        task = self._go_on(start.path, self._step(start, kept))
         task.add_done_callback(lambda done: self._cancelled(start) if done.cancelled() else None)
 
     def _go_on(self, path: str, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -200,8 +202,8 @@ class _Execution:
         now = self.house.clock.now_ms()
         self.inbox.put(StepEnded(start.path, StepState.CANCELLED, now, start.attempt, error="cancelled"))
 
-    async def _step(self, start: StartStep) -> None:
-        context, error = self._context(), ""
+    async def _step(self, start: StartStep, kept: asyncio.Event) -> None:
+        context, error = replace(self._context(), kept=kept), ""
         try:
             self.inbox.put(await run_step(self.house, context, start))
             return

@@ -38,7 +38,7 @@ FEW = 100
 class StepContext:
     """What all steps of a run share: the run itself, added environment, facts for templates, its cache.
 
-    ``tidying`` are removals under way of folders that steps had.
+    ``tidying`` are removals under way of folders that steps had. See ``kept`` of :class:`Job`.
     """
 
     run: Run
@@ -46,12 +46,15 @@ class StepContext:
     facts: Facts
     cache: StepCache
     tidying: set[asyncio.Future[bool]]
+    kept: asyncio.Event | None = None
 
 
 async def run_step(house: House, context: StepContext, ready: StartStep) -> StepEnded:
     """Bring about the step's outputs and say how it ended. Cancelling ends its processes."""
     body = ready.task.body
     if isinstance(body, Importer):
+        if context.kept:
+            await context.kept.wait()
         return await _import(house, context, body, ready)
     if not isinstance(body, Component):
         raise BadInput("only components and importers are steps", where=ready.path)
@@ -60,7 +63,7 @@ async def run_step(house: House, context: StepContext, ready: StartStep) -> Step
     ready, found, recipe, environment, said = looked
     if found.kept and not found.verify:
         return _taken(house, ready, found.kept, said)
-    async with house.step_slots:
+    async with house.slots_of(context.run.options.on)[0]:
         await _keep_environment(house, environment, said["environment"])
         ended = replace(await _execute(house, context, ready, fitted, environment), **said)
     if ended.state.done and await context.cache.is_other(body, environment):
@@ -135,6 +138,9 @@ async def _import(house: House, context: StepContext, body: Importer, ready: Sta
             ready.path, StepState.SUCCEEDED, house.clock.now_ms(), ready.attempt, given, note=note
         )
     uri, task = ready.inputs.params.get("uri"), ready.task
+    if uri is None and body.optional:
+        now = house.clock.now_ms()
+        return StepEnded(ready.path, StepState.SUCCEEDED, now, ready.attempt, note="nothing was given")
     if not isinstance(uri, str):
         raise BadInput(f"an importer needs a URI, got {str(uri)[:80]!r}", where=ready.path)
     if ref := await artifact_at(house, uri):
@@ -177,6 +183,7 @@ async def _execute(
             shared=Path(shared) if shared else None,
             shared_bytes=context.facts.workspace_bytes,
             facts=context.facts.of(ready.task.name, ready.path),
+            kept=context.kept,
         )
         with log:
             house.logs[live] = log

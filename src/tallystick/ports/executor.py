@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -54,7 +55,8 @@ class Job:
     what is installed beside the hub. Only with ``commands``, which a person must have asked for, is a
     container's command run; all steps of a run may write in its folder ``shared``, where there is one, but
     one that runs or ends with over ``shared_bytes`` in it (0 is no limit) fails; ``facts`` are what its
-    placeholders may name (``pipeline_job_name`` and others).
+    placeholders may name (``pipeline_job_name`` and others). Before ``kept`` is set, that the step begins is
+    not in the journal: all may be made ready for it, and nothing of it runs.
     """
 
     key: str
@@ -69,6 +71,7 @@ class Job:
     shared: Path | None = None
     shared_bytes: int = 0
     facts: Mapping[str, str] = field(default_factory=dict)
+    kept: asyncio.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,11 @@ class Outcome:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs steps, each in a fresh process behind a wall."""
+    """Runs steps, each in a fresh process behind a wall.
+
+    One that has places of its own for them says in ``steps_at_once`` how many it takes, of all runs together;
+    of any other the hub gives it no more than the setting of that name.
+    """
 
     @property
     def manner(self) -> str:

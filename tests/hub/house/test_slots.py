@@ -39,9 +39,9 @@ async def some_turns():
 # ---------------------------------------------------------------------- steps
 
 
-async def begin(house, key, *names):
+async def begin(house, key, *names, on=""):
     pipeline = side_by_side(*names)
-    run = await planned(house, pipeline, key)
+    run = await planned(house, pipeline, key, on=on)
     return asyncio.create_task(execute(house, pipeline, run))
 
 
@@ -60,6 +60,25 @@ async def test_steps_at_once_holds_for_all_runs_together(house):
         step.cancel()
     assert all(run.state.ended for run in await asyncio.gather(*runs))
     assert not house.step_slots.locked()
+
+
+async def test_an_executor_with_places_of_its_own_is_given_as_many_as_it_says(house):
+    """Of all runs together, and whatever the house's own executor has to do meanwhile."""
+    house.executor, elsewhere = HeldExecutor(), HeldExecutor()
+    elsewhere.steps_at_once = 5
+    house.executors["away"] = elsewhere
+    own = [await begin(house, f"run-{n}", f"a{n}", f"b{n}") for n in range(2)]
+    away = [await begin(house, f"away-{n}", f"c{n}", f"d{n}", f"e{n}", on="away") for n in range(2)]
+    await until(lambda: len(elsewhere.held) == 5)
+    await some_turns()
+    assert (len(house.executor.held), len(elsewhere.held)) == (2, 5)
+    next(step for step in elsewhere.held.values() if not step.done()).cancel()
+    await until(lambda: len(elsewhere.held) == 6)
+    for run in (*own, *away):
+        run.cancel()
+    await asyncio.gather(*own, *away, return_exceptions=True)
+    assert not house.step_slots.locked()
+    assert not house.slots_of("away")[0].locked()
 
 
 async def test_a_step_that_waits_for_its_turn_can_be_cancelled(house):

@@ -19,6 +19,7 @@ from tallystick.core.pipeline.spec import (
     Task,
 )
 from tallystick.core.run.events import Run
+from tallystick.core.run.options import RunOptions
 from tallystick.ports.executor import Outcome
 from tests.fakes.executor import FakeExecutor
 
@@ -45,9 +46,9 @@ def chain() -> Pipeline:
     return Pipeline("p", Dag(tasks, (DagOutput("number", (Source("read", "Output"),)),)))
 
 
-async def planned(house, pipeline: Pipeline, key: str = "run-1") -> Run:
+async def planned(house, pipeline: Pipeline, key: str = "run-1", on: str = "") -> Run:
     """A run of it, recorded."""
-    run = Run(key, pipeline.name, "sha256:" + "0" * 64, {})
+    run = Run(key, pipeline.name, "sha256:" + "0" * 64, {}, options=RunOptions(on=on))
     await house.tell("run", key, "planned", run)
     return run
 
@@ -63,6 +64,7 @@ class HeldExecutor(FakeExecutor):
 
     async def run(self, job, on_log):
         name = job.component.name
+        await job.kept.wait()
         self.held[name] = asyncio.get_running_loop().create_future()
         self.began.set()
         try:

@@ -196,3 +196,51 @@ async def test_outputs_that_no_fact_can_hold_fail_the_run(house, held, monkeypat
     run = await whole_run(house, "run-1")
     assert (run.state, run.error, run.outputs.params) == (RunState.FAILED, "over FACT_BYTES_MAX", {})
     assert run.step("a").state is StepState.SUCCEEDED
+
+
+async def test_a_step_is_made_ready_while_its_start_is_written_and_begins_after_that(
+    house, held, monkeypatch
+):
+    record, run_it, asked, may = house.journal.record, held.run, asyncio.Queue(), asyncio.Event()
+
+    async def slow(tenant, run, entries):
+        await may.wait()
+        await record(tenant, run, entries)
+
+    async def noted(job, on_log):
+        asked.put_nowait(job.kept)
+        return await run_it(job, on_log)
+
+    monkeypatch.setattr(house.journal, "record", slow)
+    monkeypatch.setattr(held, "run", noted)
+    pipeline = side_by_side("a")
+    running = asyncio.create_task(execute(house, pipeline, await planned(house, pipeline)))
+    kept = await asyncio.wait_for(asked.get(), 60)
+    assert (kept.is_set(), await journal(house)) == (False, [])
+    may.set()
+    await held.until("a")
+    assert (kept.is_set(), await journal(house)) == (True, ["Began"])
+    held.let_go("a")
+    assert (await running).state is RunState.SUCCEEDED
+
+
+async def test_who_stops_one_step_that_waits_for_the_disk_stops_no_other(house, held, monkeypatch):
+    running = await begin(house, held, "a", "b", "c", "d")
+    record, waits, may = house.journal.record, asyncio.Event(), asyncio.Event()
+
+    async def slow(tenant, run, entries):
+        waits.set()
+        await may.wait()
+        await record(tenant, run, entries)
+
+    monkeypatch.setattr(house.journal, "record", slow)
+    held.let_go("a")
+    held.let_go("b")
+    await asyncio.wait_for(waits.wait(), 60)
+    [task] = [task for task in asyncio.all_tasks() if task.get_name() == "run-1 c"]
+    task.cancel()
+    may.set()
+    await held.until("a", "b", "d")
+    held.let_go("d")
+    run = await running
+    assert {s.path: s.state for s in run.steps}["c"] is StepState.CANCELLED

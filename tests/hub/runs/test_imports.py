@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.core.data import RUN_URI
+from tallystick.core.data import ARTIFACT_URI, RUN_URI
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.model import MODEL_URI
 from tallystick.core.pipeline.spec import (
     Constant,
     Dag,
     DagOutput,
+    FromInput,
     FromTask,
     Importer,
     Param,
@@ -47,13 +48,17 @@ def read(text):
     return Path(text.path).read_text()
 
 
+def maybe(text=None):
+    return Path(text.path).read_text() if text else "nothing"
+
+
 def where(text):
     return str(text.path)
 
 
 @pytest.fixture
 def steps():
-    return {"write": write, "read": read, "where": where}
+    return {"write": write, "read": read, "where": where, "maybe": maybe}
 
 
 async def run_it(house, pipeline, key):
@@ -89,6 +94,116 @@ async def test_an_output_that_is_not_there_is_refused_before_anything_runs(house
         await plan(house, pipeline, b"", {})
     with pytest.raises(kind):
         await foresee(house, pipeline, {})
+
+
+async def test_an_output_of_a_step_of_another_run(house):
+    made = await run_it(house, MADE, "run-1")
+    uri = f"{RUN_URI}run-1/write/text"
+    run = await run_it(house, importing(Constant(uri)), "run-2")
+    assert run.step("read").outputs.params == {"Output": "hello"}
+    [ref] = imported_by(run.step("load"))
+    assert (ref.digest, ref.uri) == (made.step("write").outputs.artifacts["text"][0].digest, uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("run-1/nobody/text", NotFound, "run run-1 has no step 'nobody'"),
+        ("run-1/write/lost", BadInput, "step write has no single output 'lost'"),
+        ("run-9/write/text", NotFound, "no run 'run-9'"),
+    ],
+)
+async def test_an_output_of_a_step_that_is_not_there(house, name, kind, words):
+    await run_it(house, MADE, "run-1")
+    with pytest.raises(kind, match=words):
+        await plan(house, importing(Constant(RUN_URI + name)), b"", {})
+
+
+async def test_by_its_digest_alone(house):
+    made = await run_it(house, MADE, "run-1")
+    digest = made.outputs.artifacts["kept"][0].digest
+    pipeline = importing(Constant(ARTIFACT_URI + digest))
+    assert (await foresee(house, pipeline, {}))[0].state is Foreseen.HIT
+    run = await run_it(house, pipeline, "run-2")
+    assert run.step("read").outputs.params == {"Output": "hello"}
+    [ref] = imported_by(run.step("load"))
+    assert (ref.digest, ref.schema, ref.uri) == (digest, "system.Model", ARTIFACT_URI + digest)
+    # It counts by its content: whichever way it was named, who read it before need not read it again.
+    again = await run_it(house, importing(Constant(f"{RUN_URI}run-1/kept")), "run-3")
+    assert again.step("read").state == "cached"
+    assert again.step("read").cache_key == run.step("read").cache_key
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [("sha256:" + "0" * 64, NotFound, "no artifact has this digest"), ("0" * 64, BadInput, "is not a digest"),
+     ("../../etc/passwd", BadInput, "is not a digest"), ("", BadInput, "is not a digest")],
+)  # fmt: skip
+async def test_a_digest_that_nothing_has(house, name, kind, words):
+    with pytest.raises(kind, match=words):
+        await plan(house, importing(Constant(ARTIFACT_URI + name)), b"", {})
+
+
+MAYBE = replace(READ, name="maybe", code=component("maybe").code, artifacts=(Slot("text", optional=True),))
+PERHAPS = Pipeline(
+    "perhaps",
+    Dag(
+        (
+            Task("load", Importer(FromInput("data"), optional=True)),
+            Task("maybe", MAYBE, {"text": FromTask("load", "artifact")}),
+            Task(
+                "within",
+                Dag((Task("maybe", MAYBE, {"text": FromInput("text")}),)),
+                {"text": FromTask("load", "artifact")},
+            ),
+        )
+    ),
+    (Param("data", ParamType.STRING, optional=True),),
+)
+
+
+async def perhaps(house, key, given):
+    return await execute(house, PERHAPS, await plan(house, PERHAPS, b"", given, key=key))
+
+
+async def test_one_that_need_not_be_given(house):
+    await run_it(house, MADE, "run-1")
+    run = await perhaps(house, "run-2", {})
+    assert run.state is RunState.SUCCEEDED, run.error
+    assert (run.step("load").note, run.step("load").outputs.artifacts) == ("nothing was given", {})
+    for path in ("maybe", "within/maybe"):
+        assert run.step(path).outputs.params == {"Output": "nothing"}
+        assert run.step(path).inputs.artifacts == {}
+    given = {"data": f"{RUN_URI}run-1/kept"}
+    run = await perhaps(house, "run-3", given)
+    assert {run.step(path).outputs.params["Output"] for path in ("maybe", "within/maybe")} == {"hello"}
+    for said, key in (({}, "run-4"), (given, "run-5")):  # that there is none is in the key too
+        assert {step.state for step in (await foresee(house, PERHAPS, said))} == {Foreseen.HIT}
+        again = await perhaps(house, key, said)
+        assert again.step("maybe").state == again.step("within/maybe").state == "cached"
+
+
+async def test_one_that_need_not_be_given_is_still_refused_where_it_is_not_there(house):
+    with pytest.raises(NotFound, match="no run 'run-9'"):
+        await plan(house, PERHAPS, b"", {"data": f"{RUN_URI}run-9/kept"})
+    with pytest.raises(BadInput, match="must be STRING"):
+        await plan(house, PERHAPS, b"", {"data": 1})
+
+
+async def test_a_step_that_needs_what_was_not_given_says_so(house):
+    pipeline = replace(
+        PERHAPS,
+        root=Dag(
+            (
+                *PERHAPS.root.tasks[:1],
+                Task("g", Dag((Task("read", READ, {"text": FromInput("text")}),)),
+                     {"text": FromTask("load", "artifact")}),
+            )
+        ),
+    )  # fmt: skip
+    run = await execute(house, pipeline, await plan(house, pipeline, b"", {}))
+    assert run.state is RunState.FAILED
+    assert "nobody gave 'text'" in run.step("g/read").error
 
 
 async def test_a_model_that_is_registered(house):

@@ -104,7 +104,7 @@ if (pid := os.fork()) == 0:
     os._exit(7)
 hub.sendall(HEAD.pack(2, 0, False) + b'{}')
 out = os.open(os.devnull, os.O_WRONLY)
-_Step('', pid, tell).keep(out, life, wake, lambda: None, fenced=True)
+_Step('', pid, tell).keep([out, os.open(os.devnull, os.O_RDONLY)], life, wake, lambda: None, fenced=True)
 print(hub.recv(1000).decode())  # and ``told`` is still open here
 """
 

@@ -189,12 +189,14 @@ class Component:
 class Importer:
     """Brings in data that exists already, by URI (``tally://tables/NAME[@SNAPSHOT]``, ``file:``, ``s3:``).
 
-    ``metadata`` may hold ``{{$...}}``, in its keys too: inputs of the task, or facts of the run.
+    ``metadata`` may hold ``{{$...}}``, in its keys too: inputs of the task, or facts of the run. One that is
+    ``optional`` puts nothing out where no URI was given.
     """
 
     uri: Binding
     schema: str = "system.Dataset"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

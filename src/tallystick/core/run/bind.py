@@ -185,8 +185,9 @@ def _value(binding: Binding, path: str, sources: Sources, *, missing_is_fine: bo
     if name in found.params:
         value = found.params[name]
         return _pick(value, binding.item_field, path) if binding.item_field else value
-    if isinstance(binding, FromTask) and not missing_is_fine:
-        raise BadInput(f"task {binding.task!r} gave no output {name!r}", where=path)
+    if not missing_is_fine:
+        who = f"task {binding.task!r} gave no output" if isinstance(binding, FromTask) else "nobody gave"
+        raise BadInput(f"{who} {name!r}", where=path)
     return _ABSENT
 
 

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from tallystick.crew import step
@@ -25,7 +26,7 @@ from tallystick.crew.gang import end_python
 from tallystick.crew.steps.fence import Bare, Fence, Shown, lower
 from tallystick.crew.steps.kernel import forbid_new_privileges, scope
 from tallystick.crew.steps.packages import take_up
-from tallystick.crew.steps.pages import PAGE_BYTES, Pages, own_pages, private_memory, take_pages, written
+from tallystick.crew.steps.pages import Pages, own_pages, private_memory, take_pages, vectors, written
 from tallystick.crew.warden import PR_SET_PDEATHSIG, leave_keyring, limit, prctl
 
 __all__ = ["Lot", "run_child"]
@@ -42,6 +43,12 @@ class Lot:
 
     fence: Fence | None
     pages: Pages
+    packed: bytes
+
+    @classmethod
+    def of(cls, fence: Fence | None, pages: Pages) -> Lot:
+        """With these pages."""
+        return cls(fence, pages, vectors(pages))
 
 
 def pages_written(order: dict[str, Any]) -> Pages:
@@ -53,26 +60,29 @@ def pages_written(order: dict[str, Any]) -> Pages:
     if (pid := os.fork()) == 0:
         _show_pages(told, memory)
     told.close()
+    waits, go = os.pipe()
+    os.write(go, b"+")
     limits = {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS}
     whole = {"step": order, "cwd": "/", "env": {**os.environ}, "limits": limits, "runtime": ""}
     with tell, contextlib.suppress(OSError):
-        socket.send_fds(tell, [b"+"], [1])
+        socket.send_fds(tell, [b"+"], [1, waits])
         tell.sendall(json.dumps(whole).encode())
         tell.shutdown(socket.SHUT_WR)
         said = bytearray()
         while piece := tell.recv(PIECE_BYTES):
             said += piece
+    os.close(waits)
+    os.close(go)
     if os.waitpid(pid, 0)[1]:
         return []
-    # To ask for a page alone costs as much as to have it copied as it is written to.
-    return [(address, length) for address, length in written(memory, bytes(said)) if length > PAGE_BYTES]
+    return written(memory, bytes(said))
 
 
 def _show_pages(told: socket.socket, memory: Pages) -> NoReturn:
     status = 1
     try:
-        out, order = _order_from(told)
-        _set_up(out, order, told)
+        given, order = _order_from(told)
+        _set_up(given, order, told)
         gc.enable()
         step.run(order["step"])
         end_python()
@@ -92,10 +102,10 @@ def run_child(told: socket.socket, lot: Lot, keeper: int, proc: int) -> NoReturn
     """
     try:
         bare, port = _ready(told, lot, keeper)
-        out, order = _order_from(told)
+        given, order = _order_from(told)
         if lot.fence:
             _shut(bare, order, proc)
-        _set_up(out, order, told)
+        _set_up(given, order, told)
         if order["hub"]:
             os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         told.close()
@@ -127,18 +137,18 @@ def _ready(told: socket.socket, lot: Lot, keeper: int) -> tuple[Bare | None, int
         port = int(door.getsockname()[1])
     for fd in held:
         os.close(fd)
-    take_pages(lot.pages)
+    take_pages(lot.pages, lot.packed)
     return bare, port
 
 
-def _order_from(told: socket.socket) -> tuple[int, dict[str, Any]]:
-    said, fds, _, _ = socket.recv_fds(told, 1, 1)
+def _order_from(told: socket.socket) -> tuple[list[int], dict[str, Any]]:
+    said, fds, _, _ = socket.recv_fds(told, 1, 2)
     if not said:
         os._exit(0)
     wire = bytearray()
     while piece := told.recv(PIECE_BYTES):
         wire += piece
-    return fds[0], json.loads(wire)
+    return fds, json.loads(wire)
 
 
 def _shut(bare: Bare | None, order: Mapping[str, Any], proc: int) -> None:
@@ -148,12 +158,14 @@ def _shut(bare: Bare | None, order: Mapping[str, Any], proc: int) -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changed credentials take it back
 
 
-def _set_up(out: int, order: Mapping[str, Any], told: socket.socket) -> None:
+def _set_up(given: list[int], order: Mapping[str, Any], told: socket.socket) -> None:
+    """All that is done before any code but ours may run; then wait until it may."""
+    out, waits = given
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what is open already, its flags and locks are everybody's
     os.dup2(out, 1)
     os.dup2(out, 2)
-    os.closerange(3, told.fileno())  # what leads to the zygote: to take up packages is to run code of theirs
-    os.closerange(told.fileno() + 1, DESCRIPTORS_MAX)
+    for last, fd in pairwise((2, *sorted((waits, told.fileno())), DESCRIPTORS_MAX)):
+        os.closerange(last + 1, fd)  # what leads to the zygote, for example
     os.chdir(order["cwd"])
     for name, (soft, hard) in order["limits"].items():
         limit(name, soft, hard)
@@ -161,7 +173,10 @@ def _set_up(out: int, order: Mapping[str, Any], told: socket.socket) -> None:
     time.tzset()
     tempfile.tempdir = None
     sys.argv[:] = [step.__file__]
-    if order["runtime"]:
+    if not os.read(waits, 1):
+        os._exit(0)
+    os.close(waits)
+    if order["runtime"]:  # to take up packages is to run code of theirs
         take_up(order["runtime"], order["program"])
     if numbers := sys.modules.get("numpy.random"):
         numbers.seed()  # `random` does it by itself after a fork, and OpenSSL too

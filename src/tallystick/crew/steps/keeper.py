@@ -1,11 +1,13 @@
 """A keeper, forked from the zygote: it starts one step after another, and sees to the end of all below it.
 
     zygote --(fork)--> keeper --(fork)--> the step
-      hub --(control socket)--'  |
-        '-----(life socket)------'
+      hub --(control socket)--'  |           |
+        |-----(life socket)------'           |
+        '-----(a pipe: go)-------------------'
 
 One keeper at least, with a step's process below it, is always there before it is needed. It takes the next
-byte from the control socket, which brings two descriptors: where the step prints to, and its life socket.
+byte from the control socket, which brings three descriptors: where the step prints to, a pipe on which it
+waits until its own code may begin (what that writes to is closed if it may not), and its life socket.
 Once that step and all that it left is gone, the keeper may wait for another, or ends: for as many as there
 are seats, see :class:`Seats`.
 
@@ -115,24 +117,24 @@ class Post:
         wake, seated, at_first = watch_children(), False, standing()
         for left in reversed(range(STEPS_MAX)):
             step = _Step(wrong) if wrong else _prepared(self.control, self.lot, proc)
-            out, life = self._descriptors()
+            given, life = self._descriptors()
             with life:
-                clean = step.keep(out, life, wake, partial(self._taken, seated), self.lot.fence is not None)
+                clean = step.keep(given, life, wake, partial(self._taken, seated), self.lot.fence is not None)
             seated = bool(left) and clean and standing() == at_first and self.seats.take()
             if not seated:
                 return
             self._say(FREE)
 
-    def _descriptors(self) -> tuple[int, socket.socket]:
-        """Where the step is to print to, and its life socket, as soon as there is a step."""
+    def _descriptors(self) -> tuple[list[int], socket.socket]:
+        """Where the step prints to and on what it waits, and its life socket, as soon as there is a step."""
         try:
-            said, fds, _, _ = socket.recv_fds(self.control, 1, 2)
+            said, fds, _, _ = socket.recv_fds(self.control, 1, 3)
         except ConnectionError:
             said, fds = b"", []
         if not said:
             self._say(HUB_GONE)
             os._exit(0)
-        return fds[0], socket.socket(fileno=fds[1])
+        return fds[:2], socket.socket(fileno=fds[2])
 
     def _taken(self, seated: bool) -> None:
         """Let the zygote know that another has to wait for the next step."""
@@ -168,13 +170,16 @@ class _Step:
         self._tell = tell
         self._mounts: list[int] = []
 
-    def keep(self, out: int, life: socket.socket, wake: int, taken: Callable[[], None], fenced: bool) -> bool:
+    def keep(
+        self, given: list[int], life: socket.socket, wake: int, taken: Callable[[], None], fenced: bool
+    ) -> bool:
         """Give it its order, and see to its end; nothing of it is left, but words if this is False.
 
-        ``taken`` is called once it has its order, and not before: it waits for that.
+        ``given``, where it prints to and on what it waits, are closed here in the end. ``taken`` is called
+        once it has its order, and not before: it waits for that.
         """
         try:
-            status = self._kept(out, life, wake, taken, fenced)
+            status = self._kept(given, life, wake, taken, fenced)
         except EOFError:  # the hub has gone before, or does not want the step any more
             kill_all(wake)
         except (OSError, _NotBegunError) as wrong:
@@ -184,13 +189,15 @@ class _Step:
         else:
             say(life, status=os.waitstatus_to_exitcode(status))
         finally:
-            for fd in (out, *self._mounts):
+            for fd in (*given, *self._mounts):
                 os.close(fd)
             if self._tell:
                 self._tell.close()
         return True
 
-    def _kept(self, out: int, life: socket.socket, wake: int, taken: Callable[[], None], fenced: bool) -> int:
+    def _kept(
+        self, given: list[int], life: socket.socket, wake: int, taken: Callable[[], None], fenced: bool
+    ) -> int:
         try:
             size, processes, reaches_hub = HEAD.unpack(take(life, HEAD.size))
             # Memory that is given back.
@@ -199,7 +206,7 @@ class _Step:
                 say(life, begun=True)
                 if not self._tell:
                     raise _NotBegunError(self._wrong)
-                door = self._begun(self._tell, out, wire)
+                door = self._begun(self._tell, given, wire)
         finally:
             taken()
         with door:
@@ -210,7 +217,7 @@ class _Step:
                 raise _NotBegunError(wrong.decode("utf-8", "replace"))
         return status
 
-    def _begun(self, tell: socket.socket, out: int, wire: mmap.mmap) -> socket.socket:
+    def _begun(self, tell: socket.socket, given: list[int], wire: mmap.mmap) -> socket.socket:
         """Hand the order on to the step's process: the door that the step reaches the hub by."""
         said, fds, _, _ = socket.recv_fds(tell, MESSAGE_BYTES, 2)
         if not fds:
@@ -219,7 +226,7 @@ class _Step:
         # whoever lets go of it last, and so only when the hub has been told that the step is gone.
         door, self._mounts = socket.socket(fileno=fds[0]), fds[1:]
         try:
-            socket.send_fds(tell, [b"+"], [out])
+            socket.send_fds(tell, [b"+"], given)
             tell.sendall(wire)
             tell.shutdown(socket.SHUT_WR)
         except OSError:

@@ -62,7 +62,7 @@ def main(order: dict[str, Any]) -> int:
             gc.collect()
             gc.disable()  # until a step begins
             gc.freeze()  # a step's own collections then leave alone these objects, and the memory they share
-            pages = pages_written(rehearsal)
+            lot = Lot.of(fence, pages_written(rehearsal))
         listener = _door(order["door"])
     except Exception as wrong:  # noqa: BLE001  the process's edge: the hub must hear of it
         print(json.dumps({"cannot": str(wrong)}), file=words, flush=True)
@@ -72,7 +72,7 @@ def main(order: dict[str, Any]) -> int:
     control, _ = listener.accept()
     listener.close()
     Path(order["door"]).unlink()
-    _serve(control, Lot(fence, pages))
+    _serve(control, lot)
     return 0
 
 

@@ -48,6 +48,7 @@ class Limits:
 
     steps_at_once: int = 2
     judge_cpu_s: int = 1800
+    probe_s: float = 1800.0
     memory_mib: int = 4096
     settle_every_s: float = 1.0
     start_s: float = 60.0
@@ -62,16 +63,16 @@ class House:
     way, ``progress`` holds the share done and words for each key under way, and ``wake`` is set when there is
     something to settle. ``policy_text`` is the policy's file as it was written, and ``signing`` the hub's own
     keys with those that it trusts; None where there are none. With ``unsigned_code`` a model's code is loaded
-    behind a wall though nobody vouches for it. ``rescue`` ends the noun of a key whose work
-    broke off. ``step_door`` opens MLflow's door for one step, named by its run and path (``run-1 train``):
-    the socket to hand to the step, and ``records`` takes its record. There is neither where MLflow is not the
-    registry. ``executors`` are others
-    than ``executor``, by the name that a run's options give, and ``logs`` are open for the steps that run, by
-    run and path. ``clusters`` gives the one at a host, to which whole runs are handed; Refused for one that
-    the settings do not name. Of ``environments`` it is known that the ledger has them, and of
-    ``empty_log``, a digest, that it is among the artifacts. ``step_slots`` are held by steps that execute, of
-    all runs together, and ``errand_slots`` by errands that load a model, attack it or measure:
-    ``limits.steps_at_once`` of each.
+    behind a wall though nobody vouches for it. ``rescue`` ends the noun of a key whose work broke off.
+    ``step_door`` opens MLflow's door for one step, named by its run and path (``run-1 train``): the socket to
+    hand to the step, and ``records`` takes its record. There is neither where MLflow is not the registry.
+    ``executors`` are others than ``executor``, by the name that a run's options give, and ``logs`` are open
+    for the steps that run, by run and path. ``clusters`` gives the one at a host, to which whole runs are
+    handed; Refused for one that the settings do not name. Of ``environments`` it is known that the ledger has
+    them, and of ``empty_log``, a digest, that it is among the artifacts. ``step_slots`` are held by steps
+    that execute, of all runs together, and ``errand_slots`` by errands that load a model, attack it or
+    measure: ``limits.steps_at_once`` of each, and ``own_slots`` by the steps of executors that say how many
+    they take.
     """
 
     ledger: Ledger
@@ -109,6 +110,7 @@ class House:
     rescue: Callable[[str, str], Awaitable[None]] | None = None
     step_slots: asyncio.Semaphore = field(init=False)
     errand_slots: asyncio.Semaphore = field(init=False)
+    own_slots: dict[int, asyncio.Semaphore] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.step_slots = asyncio.Semaphore(self.limits.steps_at_once)
@@ -120,6 +122,13 @@ class House:
             known = ", ".join(self.executors) or "none but the hub's own"
             raise NotSupported(f"there is no executor {name[:100]!r}", where="on", hint=f"there is {known}")
         return self.executors[name] if name else self.executor
+
+    def slots_of(self, name: str) -> tuple[asyncio.Semaphore, int]:
+        """What the steps of an executor hold, and how many may: the house's own, unless it says so itself."""
+        executor = self.executor_of(name)
+        if most := int(getattr(executor, "steps_at_once", 0)):
+            return self.own_slots.setdefault(id(executor), asyncio.Semaphore(most)), most
+        return self.step_slots, self.limits.steps_at_once
 
     def cluster_at(self, host: str) -> Cluster:
         """The cluster at ``host``; NotSupported where the house hands nothing over."""

@@ -72,14 +72,16 @@ def _settled(ready: asyncio.Future[None]) -> None:
 
 
 class Forked:
-    """A step under its keeper. ``life`` is the socket to the keeper, ``out`` the pipe that it prints to.
+    """A step under its keeper. ``life`` is the socket to the keeper, ``out`` the pipe that it prints to, and
+    ``go`` the one on which it waits before its own code begins.
 
     Who calls the hub from the step comes by ``life`` too, and is served at the step's ``door``.
     """
 
-    def __init__(self, life: socket.socket, out: int, door: Door | None) -> None:
+    def __init__(self, life: socket.socket, out: int, go: int, door: Door | None) -> None:
         life.setblocking(False)
         self._life = life
+        self._go = go
         self._door = door
         self.stdout = Pipe(out)
         self.trouble: NobodyThere | StepLost | StepNotBegun | TooMuch | None = None
@@ -96,14 +98,27 @@ class Forked:
         with contextlib.suppress(BlockingIOError):
             self._order = self._order[self._life.send(self._order) :]
 
-    async def begin(self) -> None:
-        """Send what is left of the order; a keeper that is gone already shows in :meth:`wait`."""
+    async def begin(self, kept: asyncio.Event | None) -> None:
+        """Send what is left of the order, and once it is ``kept`` let the step's own code begin.
+
+        A keeper that is gone already shows in :meth:`wait`.
+        """
         loop = asyncio.get_running_loop()
         if self._order:
             with contextlib.suppress(ConnectionError):
                 await loop.sock_sendall(self._life, self._order)
         self._ended = loop.create_future()
         loop.add_reader(self._life, self._hear)
+        if kept:
+            await kept.wait()
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._go, b"+")
+        self._close_go()
+
+    def _close_go(self) -> None:
+        if self._go >= 0:
+            os.close(self._go)
+            self._go = -1
 
     def _hear(self) -> None:
         """Take what the keeper says, up to its last word, or its end."""
@@ -189,4 +204,5 @@ class Forked:
         for task in self._callers:
             task.cancel()
         self._life.close()
+        self._close_go()
         self.stdout.close()

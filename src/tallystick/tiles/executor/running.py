@@ -141,7 +141,7 @@ class Running:
             "program": step.python.program,
         }
         async with self._zygotes.taken(step.python, self._modules(step)) as zygote:
-            forked = await zygote.fork(order, step.job.door)
+            forked = await zygote.fork(order, step.job.door, step.job.kept)
             process = _Process((forked.stdout,), forked.wait, forked.end)
             status = await _attended(process, step)
             if isinstance(forked.trouble, StepLost) and await zygote.has_ended(LOST_S):
@@ -214,6 +214,8 @@ class Running:
         )
         # -P: the step's folder is not on Python's path, so no file in it can pose as a module.
         command = [step.python.program, "-P", "-m", "tallystick.crew.step", str(box.order)]
+        if step.job.kept:
+            await step.job.kept.wait()
         process = await self._sandbox.spawn(command, wall)
         process.stdin.close()
         return await _attended(_Process((process.stdout, process.stderr), process.wait, process.end), step)

@@ -69,11 +69,16 @@ class Zygote:
         self.ended = True
         await self._process.end()
 
-    async def fork(self, order: dict[str, Any], door: Door | None) -> Forked:
-        """Fork a step, which reaches the hub by ``door``; NobodyThere when it can be asked of another."""
+    async def fork(
+        self, order: dict[str, Any], door: Door | None, kept: asyncio.Event | None = None
+    ) -> Forked:
+        """Fork a step, which reaches the hub by ``door`` and gets as far as its own code before ``kept``.
+
+        NobodyThere when it can be asked of another.
+        """
         step = await self._asked(order, door)
         try:
-            await step.begin()
+            await step.begin(kept)
         except BaseException:  # cancelled too: closing our ends is what tells the keeper to kill
             step.let_go()
             raise
@@ -81,11 +86,11 @@ class Zygote:
 
     async def _asked(self, order: dict[str, Any], door: Door | None) -> Forked:
         ours, theirs = socket.socketpair()
-        out, printed = os.pipe()
-        step = Forked(ours, out, door)
+        (out, printed), (waits, go) = os.pipe(), os.pipe()
+        step = Forked(ours, out, go, door)
         try:
             step.put(order)
-            while not self._sent([printed, theirs.fileno()]):  # noqa: ASYNC110  no event tells
+            while not self._sent([printed, waits, theirs.fileno()]):  # noqa: ASYNC110  no event tells
                 await asyncio.sleep(RETRY_S)
         except BaseException:
             step.let_go()
@@ -93,6 +98,7 @@ class Zygote:
         finally:
             theirs.close()
             os.close(printed)
+            os.close(waits)
         return step
 
     def _sent(self, fds: list[int]) -> bool:

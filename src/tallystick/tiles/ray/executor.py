@@ -46,6 +46,7 @@ OPTIONS: Mapping[str, int | float | str | bool] = {
     "ray_cache_mib": 4096,
     "ray_object_store_mib": 256,
     "ray_same_files": True,
+    "ray_steps_at_once": 256,
 }
 """The options with their defaults.
 
@@ -53,7 +54,8 @@ OPTIONS: Mapping[str, int | float | str | bool] = {
 cluster of this machine alone is started, with ``ray_cpus`` CPUs (0: all of them). A step that names no CPUs
 takes ``ray_step_cpus`` of a node. A step whose node is lost is run on ``ray_tries`` nodes at most.
 ``ray_cache_mib`` bounds the inputs that a node keeps; ``ray_same_files`` False copies files even to a node
-that sees this machine's own.
+that sees this machine's own. ``ray_steps_at_once`` are handed to the cluster at once, whether they run there
+or wait for their place: each has a folder and a door of the hub's.
 """
 _MIB_WITHOUT_LIMIT = 1 << 40
 _PROCESSES = 1 << 20
@@ -80,6 +82,11 @@ class RayExecutor:
         nodes = self._driver.nodes if self._driver and not self._driver.ended else ()
         many = f", {len(nodes)} node{'s' * (len(nodes) != 1)}" if nodes else ", which is not connected yet"
         return f"each step on a node of the Ray cluster {where}{many}, in the sandbox {self._wall.name} there"
+
+    @property
+    def steps_at_once(self) -> int:
+        """See the port: Ray places each by what it asks for, whatever this machine has."""
+        return int(self._options["ray_steps_at_once"])
 
     @property
     def pid(self) -> int:
@@ -128,8 +135,10 @@ class RayExecutor:
         driver = await self._ready()
         check_fits(ask, driver.nodes, job.component.name)
         path = str(await job.door.path()) if job.door else ""
-        said = {**to_json(replace(job, door=None)), "hub_socket": path}
+        said = {**to_json(replace(job, door=None, kept=None)), "hub_socket": path}
         question = {"job": said, "wants": to_json(ask), "words": str(ask)}
+        if job.kept:
+            await job.kept.wait()
         said = (await driver.ask(question, on_log))["outcome"]
         files = {
             name: OutputFile(Path(file["path"]), file["schema"], file["metadata"])
@@ -327,6 +336,8 @@ def _check_option(name: str, value: Any) -> None:
             raise BadInput(f"{value!r} is not a {type(default).__name__}", where=f"option {name}")
     elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise BadInput(f"{value!r} is not a number of at least 0", where=f"option {name}")
+    if name == "ray_steps_at_once" and (value < 1 or value != int(value)):
+        raise BadInput(f"{value!r} is not a whole number of at least 1", where=f"option {name}")
     if name == "ray_address" and "://" in str(value):
         raise BadInput(
             f"{value!r} is an address for Ray's client",
