@@ -97,6 +97,32 @@ def test_one_that_was_cancelled_is_submitted_there_again(near: RunningHub, far: 
     assert len(far.get("/api/tally/nouns/run").json()) == 2
 
 
+SPACE = '[x]\ntype = "float"\nlow = 0\nhigh = 6\nstep = 3\n'
+
+
+def test_a_study_s_trials_are_done_there_and_their_metric_is_read_back(
+    near: RunningHub, far: RunningHub, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    (tmp_path / "space.toml").write_text(SPACE)
+    words = ("tune", BOWL[0], "-p", "n=7", "--space", str(tmp_path / "space.toml"), "--sampler", "grid")
+    where = ("--on", "kubeflow", "--host", far.url)
+    study = near.json(*words, "--objective", "loss", "--parallel", "2", *where)
+    assert study["state"] == "succeeded"
+    found = {trial["params"]["x"]: trial["value"] for trial in study["trials"]}
+    assert found == {0.0: 9.0, 3.0: 0.0, 6.0: 9.0}, [trial["why"] for trial in study["trials"]]
+    assert study["best"]["params"] == {"x": 3.0}
+    theirs = far.get("/api/tally/nouns/run").json()
+    assert {run["options"]["experiment"] for run in theirs} == {"bowl"}
+    assert len(theirs) == 3
+    mine = [near.get(f"/api/tally/nouns/run/{trial['run']}").json() for trial in study["trials"]]
+    assert all(run["away"] and run["options"]["host"] == far.url for run in mine)
+    done = near.tally(*words, "--objective", "gain", "--trials", "1", "--failures-max", "0", *where, status=1)
+    assert "it has no metric 'gain'" in done.stderr
+    done = near.tally(*words, "--objective", "loss", "--pruner", "median", *where, status=2)
+    assert "a pruner reads what steps log to MLflow here" in done.stderr
+
+
 def test_what_cannot_be_handed_over(near: RunningHub) -> None:
     done = tally("--url", near.url, "run", *BOWL, "--on", "kubeflow", status=2)
     assert "--on kubeflow --host URL" in done.stderr

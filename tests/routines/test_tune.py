@@ -10,6 +10,7 @@ from tallystick.core.errors import BadInput, Conflict, Failed, NotFound
 from tallystick.core.facts import to_json
 from tallystick.core.names import canonical_json
 from tallystick.core.run.events import Run, RunState, Step, StepState
+from tallystick.core.run.options import RunOptions
 from tallystick.core.study import Dimension, Kind, Study, StudyState, Trial, TrialState, best_of, found
 from tallystick.core.values import ArtifactRef, Values
 from tallystick.ports.runs.journal import Entry
@@ -142,6 +143,30 @@ async def test_a_trial_that_comes_to_nothing_says_why_and_the_study_goes_on(hous
     assert [t.state for t in ended.trials] == [SUCCEEDED, FAILED, *[SUCCEEDED] * 4]
     assert why in ended.trials[1].why
     assert (ended.state, ended.best.number) == (StudyState.SUCCEEDED, 0)
+
+
+class AwayHands(FakeHands):
+    """Every trial is done by a Kubeflow: it says what its steps put out, or only that they ended well."""
+
+    async def run(self, study, trial):
+        run = await super().run(study, trial)
+        return replace(run, away="id", options=RunOptions(on="kubeflow", host="http://far"), steps=self.told)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ((Step("train", StepState.SUCCEEDED),), "the Kubeflow at http://far says nothing of what its steps"),
+        ((Step("train", StepState.SUCCEEDED, outputs=Values({"n": 1})),), "it has no metric 'loss'"),
+    ],
+)
+async def test_a_kubeflow_that_does_not_say_the_metric_is_named(house, told, why):
+    hands = AwayHands(house)
+    hands.told = told
+    ended = await tune(house, await begun(house), hands)
+    assert ended.state is StudyState.FAILED
+    assert {t.state for t in ended.trials} == {FAILED}
+    assert why in ended.trials[0].why
 
 
 async def test_too_many_failures_end_it_and_it_may_go_on_later(house):

@@ -70,6 +70,8 @@ async def _forecast(
         recipe, *_ = await cache.recipe(body, inputs, path, task.cache.key, facts.of(task.name, path))
     else:
         uri = str(inputs.params.get("uri"))
+        if isinstance(body, Importer) and body.optional and inputs.params.get("uri") is None:
+            return Forecast(path, Foreseen.HIT, "hit: nothing was given"), Values()
         if ref := await artifact_at(house, uri):
             return Forecast(path, Foreseen.HIT, "hit: it is there already"), stored(ref, start, facts)
         table_of(uri, f"task {task.name}")

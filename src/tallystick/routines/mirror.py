@@ -195,7 +195,8 @@ class _Following:
             self.inbox.show([step for step, _ in changed], house.clock.now_ms())
         if seen.state is not run.state:
             ended_ms = (seen.ended_ms or house.clock.now_ms()) if seen.state.ended else 0
-            await self._tell(seen.state, seen.error, state=seen.state, error=seen.error, ended_ms=ended_ms)
+            said = {"state": seen.state, "error": seen.error, "ended_ms": ended_ms, "outputs": seen.outputs}
+            await self._tell(seen.state, seen.error, **said)
 
     async def _fail(self, wrong: TallyError) -> Run:
         gone = isinstance(wrong, NotFound)

@@ -20,6 +20,7 @@ from tallystick.core.facts import from_json, to_json
 from tallystick.core.names import canonical_json
 from tallystick.core.run.events import Run, RunState
 from tallystick.core.study import Study, StudyState, Trial, TrialState, best_of, found
+from tallystick.core.values import Values
 from tallystick.hub.house import House
 from tallystick.hub.house.specs import keep_spec
 from tallystick.ports.runs.journal import Entry
@@ -236,6 +237,8 @@ class _Tuning:
             return replace(trial, state=TrialState.SUCCEEDED, value=value, steps=steps, why="")
         why = f"it has {len(values)} metrics {name!r}, say which: {', '.join(sorted(values))}"
         why = why if values else f"it has no metric {name!r}, or none that is a finite number"
+        if run.away and not any(step.outputs != Values() for step in run.steps):
+            why = f"the Kubeflow at {run.options.host} says nothing of what its steps put out"
         return replace(trial, state=TrialState.FAILED, why=why)
 
     async def _look(self, tuner: Tuner) -> None:

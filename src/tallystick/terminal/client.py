@@ -49,6 +49,12 @@ class Hub:
         params = {"table": table, "filename": file.name, "allow_nan": str(allow_nan).lower()}
         return self._ask("POST", "/ingest", params=params, content=_chunks(file, progress))
 
+    def keep(self, file: Path, progress: Callable[[int], None], *, is_folder: bool = False) -> Any:
+        """Have the content of ``file`` kept as an artifact, or the folder that it holds as a tar."""
+        kind = "application/x-tar" if is_folder else "application/octet-stream"
+        content = _chunks(file, progress)
+        return self._ask("POST", "/artifacts", content=content, headers={"content-type": kind})
+
     def fetch(self, digest: str, file: Path, progress: Callable[[int], None]) -> None:
         """Write an artifact to ``file``, which must not exist, as a tar of one entry ``it``."""
         path = f"/api/tally/artifacts/{path_part(digest)}"

@@ -9,7 +9,7 @@ from typing import Any
 from tallystick.core.errors import Failed
 from tallystick.terminal.context import Tally
 
-__all__ = ["ENDED", "LOOK", "follow"]
+__all__ = ["ENDED", "LOOK", "follow", "time_left"]
 
 ENDED = ("passed", "refused", "done", "failed")
 LOOK = "`tally status` shows how it stands"
@@ -26,7 +26,7 @@ def follow(tally: Tally, noun: str, key: str) -> Any:
         now = state.get("under_way")
         if now:
             share, text = float(now["share"]), str(now["text"])
-            tally.screen.progress(share, text + _left(share, time.monotonic() - began, text))
+            tally.screen.progress(share, text + time_left(share, time.monotonic() - began, text))
 
     try:
         ended = tally.hub.wait(noun, key, lambda now: now["state"] in ENDED, watch)
@@ -38,7 +38,7 @@ def follow(tally: Tally, noun: str, key: str) -> Any:
     return ended
 
 
-def _left(share: float, seconds: float, text: str) -> str:
+def time_left(share: float, seconds: float, text: str) -> str:
     """How long the rest takes at this pace, where that can be said and the hub has not said it."""
     if seconds < ESTIMATE_AFTER_S or not 0.02 < share < 1 or " left" in text:
         return ""

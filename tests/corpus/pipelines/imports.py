@@ -1,7 +1,7 @@
 """Importers: data that is there already, with metadata that the run makes."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Output
@@ -73,6 +73,38 @@ def handed_in(data: Input[Dataset]) -> str:
     return text_of(data=data).output
 
 
+@component
+def text_if_any(data: Optional[Input[Dataset]] = None) -> str:
+    """What is in it, where there is one."""
+    if data is None:
+        return "nothing"
+    with open(data.path, encoding="utf-8") as file:
+        return file.read()
+
+
+@dsl.pipeline
+def within(data: Optional[Input[Dataset]] = None) -> str:
+    """A graph of its own, which may be given one."""
+    return text_if_any(data=data).output
+
+
+class Perhaps(NamedTuple):
+    """What steps saw of each."""
+
+    data: str
+    other: str
+
+
+@dsl.pipeline(name="perhaps-handed-in")
+def perhaps_handed_in(
+    data: Optional[Input[Dataset]] = None, other: Optional[Input[Dataset]] = None, sure: bool = False
+) -> Perhaps:
+    """Artifacts that the pipeline may be given, or not."""
+    with dsl.If(sure == True):  # noqa: E712  reason: kfp makes a condition of it
+        text_of(data=data)
+    return Perhaps(text_if_any(data=data).output, within(data=other).output)
+
+
 @dsl.pipeline(name="imported-output")
 def imported_output(uri: str) -> str:
     """What another run put out."""
@@ -120,6 +152,31 @@ CASES = [
         "params": {"data": "tally://runs/{RUN}/Output"},
         "outputs": {"Output": "kept made None"},
         "local": "kfp.local takes no artifact as input of a pipeline",
+    },
+    {
+        "pipeline": "perhaps_handed_in",
+        "params": {},
+        "outputs": {"data": "nothing", "other": "nothing"},
+        "local": "kfp.local does not find an input that nobody gave: 'Parent pipeline input ... not found'",
+    },
+    {
+        "pipeline": "perhaps_handed_in",
+        "params": {"data": "tally://runs/{RUN}/Output", "sure": True},
+        "outputs": {"data": "kept", "other": "nothing"},
+        "local": "kfp.local takes no artifact as input of a pipeline",
+    },
+    {
+        # An output of a step is there as well, by its path in the run.
+        "pipeline": "perhaps_handed_in",
+        "params": {"data": "tally://runs/{RUN}/Output", "other": "tally://runs/{RUN}/write/data"},
+        "outputs": {"data": "kept", "other": "kept"},
+        "local": "kfp.local takes no artifact as input of a pipeline",
+    },
+    {
+        # Only the branch that was taken lacks it, so that nobody can know before.
+        "pipeline": "perhaps_handed_in",
+        "params": {"sure": True},
+        "state": "failed",
     },
     {
         "pipeline": "imported_output",

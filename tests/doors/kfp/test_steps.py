@@ -314,6 +314,17 @@ class TestImporters:
         with pytest.raises(BadInput, match="parameter 'data' has no value"):
             finish(pipeline)
 
+    def test_those_that_it_may_be_given_are_parameters_that_may_be_absent(self) -> None:
+        pipeline = read("perhaps-handed-in")
+        tasks, optional = by_name(pipeline.root), {p.name: p.optional for p in pipeline.params[1:]}
+        # A step that is sure to run cannot do without it, whatever the pipeline's author says.
+        assert optional == {"loose": True, "nested": True, "branch": True, "needed": False}
+        assert importer(tasks["input-loose"]).optional > importer(tasks["input-needed"]).optional
+        assert tasks["within"].inputs == {"data": FromTask("input-nested", "artifact")}
+        with pytest.raises(BadInput, match="parameter 'needed' has no value"):
+            finish(pipeline)
+        assert finish(pipeline, {"needed": "u"}).inputs["input-loose"].params == {"uri": None}
+
     def test_such_an_importer_has_a_name_of_its_own(self) -> None:
         spec = load("handed-in")
         tasks = spec["root"]["dag"]["tasks"]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from tallystick.core.run.events import Run
+from tallystick.core.run.events import Run, StepState
+from tallystick.core.run.events import Step as RunStep
+from tallystick.core.values import ArtifactRef, Values
+from tallystick.doors.kubeflow.tasks import task_details
 from tallystick.doors.kubeflow.wire import id_of, key_of
 from tallystick.hub.execute import execute
 from tallystick.hub.plan import plan
+from tallystick.tiles.kubeflow.states import seen_in
 from tests.doors.kubeflow.asked import FILE, SPEC
 from tests.fakes.house import make_house, until
 
@@ -78,6 +83,41 @@ async def test_a_retry_stands_under_the_same_id(api, house, step):
     assert len(await house.all("run", Run)) == 3
     refused = await api.post(f"/runs/{run_id}:retry")
     assert (refused.status_code, refused.json()["code"]) == (400, 3)
+
+
+async def test_a_task_says_what_it_put_out(api, house):
+    """As Kubeflow does since it keeps tasks by itself: parameters, and of metrics each number."""
+    run_id = (await api.post("/runs", json=BODY)).json()["run_id"]
+    await ended(api, run_id)
+    run = await house.get("run", key_of("run", run_id), Run)
+    metrics = {"loss": 0.5, "n": 2, "by": "me", "never": float("nan"), "so": True}
+    refs = {
+        "metrics": (ArtifactRef("metrics", "sha256:m", "system.Metrics", metadata=metrics),),
+        "models": tuple(
+            ArtifactRef("models", f"sha256:{n}", "system.Model", metadata={"n": n}) for n in (1, 2)
+        ),
+        "mine": (ArtifactRef("mine", "sha256:x", "my.Own"),),
+    }
+    made = replace(
+        run,
+        outputs=Values({"best": 1}),
+        steps=(RunStep("a", StepState.SUCCEEDED, outputs=Values({"Output": [1]}, refs)),),
+    )
+    root, task = task_details(made, run_id)
+    assert root["outputs"]["parameters"] == [{"parameter_key": "best", "value": 1, "type": "OUTPUT"}]
+    assert task["outputs"]["parameters"] == [{"parameter_key": "Output", "value": [1], "type": "OUTPUT"}]
+    told = {one["artifact_key"]: one["artifacts"] for one in task["outputs"]["artifacts"]}
+    assert [(m["type"], m["name"], m["number_value"]) for m in told["metrics"]] == [
+        ("Metric", "loss", 0.5), ("Metric", "n", 2),
+    ]  # fmt: skip
+    assert [(m["type"], m["metadata"]) for m in told["models"]] == [("Model", {"n": 1}), ("Model", {"n": 2})]
+    assert told["mine"][0]["uri"] == "tally://artifacts/sha256:x"
+    (read,) = seen_in({"run_details": {"task_details": [root, task]}}).steps
+    assert read.outputs.artifacts["metrics"][0].metadata == {"loss": 0.5, "n": 2}
+    assert all(
+        "outputs" not in t
+        for t in task_details(replace(run, steps=(RunStep("a", StepState.RUNNING),)), run_id)
+    )
 
 
 async def test_a_retry_that_cannot_begin_leaves_the_run_as_it_was(api, house, step):

@@ -12,7 +12,8 @@ from tallystick.core.attestation import LINEAGE, Attestation
 from tallystick.core.errors import MissingTile, Refused
 from tallystick.core.model import ModelRef, ModelVersion
 from tallystick.core.names import digest_of
-from tallystick.core.run.events import StepState
+from tallystick.core.run.events import Step, StepState
+from tallystick.core.values import ArtifactRef, Values
 from tallystick.core.verdict import VerdictState
 from tallystick.evidence.papers.oms import SIGNATURE, bundle_envelope, check_signature
 from tallystick.evidence.papers.provenance import Provenance
@@ -80,6 +81,15 @@ async def test_a_model_of_a_run_is_attested_with_all_that_is_on_record(house):
     assert made.byproduct("model.sig") == found.signature
     assert made.byproduct("bom.json") == found.bom
     assert await vouched_by(house, model.digest) == house.signing.keys()[0]
+
+
+async def test_what_its_run_was_given_beside_tables_is_named_by_its_content(house):
+    model, run = await made_model(house)
+    given = ArtifactRef("artifact", digest_of("rows"), uri=f"tally://artifacts/{digest_of('rows')}")
+    steps = [Step(path, StepState.SUCCEEDED, outputs=Values({}, {"artifact": (given,)})) for path in "ab"]
+    await keep_steps(house, run, *steps)
+    made = await provenance_of(house, await attest(house, model))
+    assert [(d.digest, d.uri) for d in made.dependencies if d.name == "input"] == [(given.digest, given.uri)]
 
 
 async def test_model_sig_is_about_the_files(house):

@@ -46,7 +46,7 @@ async def test_a_pipeline_is_submitted_once() -> None:
     server = Server()
     tile = kubeflow(server)
     assert isinstance(tile, Cluster)
-    assert await tile.submit("run-1", SPEC, {"n": 3}, experiment="fraud") == "new"
+    assert await tile.submit("run-1", SPEC, {"n": 3, "data": None}, experiment="fraud") == "new"
     (find, looked), (made, submitted) = server.asked[:2], server.asked[2:]
     assert json.loads(find[2]["filter"])["predicates"][0]["string_value"] == "run-1"
     assert looked[:2] == ("GET", "/pipeline/apis/v2beta1/experiments")
@@ -58,6 +58,28 @@ async def test_a_pipeline_is_submitted_once() -> None:
     server = Server("old")
     assert await kubeflow(server).submit("run-1", SPEC, {}) == "old"
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_two_runs_that_are_the_first_of_their_experiment_at_once(comes: bool) -> None:
+    """It was not there, and is when it is to be made; or it cannot be made at all."""
+    server, made = Server(), []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/experiments"):
+            if request.method == "POST":
+                made.append(request)
+                return httpx.Response(409, json={"code": 6, "message": "it exists already"})
+            found = [{"experiment_id": "theirs"}] if made and comes else []
+            return httpx.Response(200, json={"experiments": found})
+        return server(request)
+
+    if comes:
+        assert await kubeflow(answer).submit("run-1", SPEC, {}, experiment="fraud") == "new"
+        assert server.asked[-1][2]["experiment_id"] == "theirs"
+    else:
+        with pytest.raises(BadInput, match="it exists already"):
+            await kubeflow(answer).submit("run-1", SPEC, {}, experiment="fraud")
 
 
 async def test_without_the_cache_no_task_asks_for_it() -> None:

@@ -14,6 +14,7 @@ from tallystick.core.errors import BadInput, Failed, NotFound
 from tallystick.core.names import check_name
 from tallystick.doors.cli.compile import pipeline_text
 from tallystick.doors.cli.debug import debug_newest
+from tallystick.terminal.artifacts import given_inputs
 from tallystick.terminal.client import POLL_S, path_part
 from tallystick.terminal.context import Tally, common, goes_on
 
@@ -41,6 +42,8 @@ _SAID = ("verify_share", "seed", "no_gpus", "commands", "on", "host", "experimen
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON unless a STRING."
 )
+@click.option("--input", "inputs", multiple=True, metavar="NAME=WHAT",
+              help="An artifact: TABLE, RUN/OUTPUT, sha256:..., ./FILE, or a URI.")  # fmt: skip
 @click.option(
     "--register", "registers", multiple=True, metavar="OUTPUT=NAME", help="Register a model that comes out."
 )
@@ -65,7 +68,13 @@ _SAID = ("verify_share", "seed", "no_gpus", "commands", "on", "host", "experimen
 @common
 @click.pass_obj
 def run(
-    tally: Tally, /, pipeline: Path, params: tuple[str, ...], registers: tuple[str, ...], **flags: Any
+    tally: Tally,
+    /,
+    pipeline: Path,
+    params: tuple[str, ...],
+    inputs: tuple[str, ...],
+    registers: tuple[str, ...],
+    **flags: Any,
 ) -> None:
     """Run PIPELINE, a Kubeflow pipeline: compiled to YAML, or FILE.py[:FUNCTION], which is compiled first.
 
@@ -77,7 +86,8 @@ def run(
         return
     wanted = pairs(registers, "--register", "OUTPUT=NAME")
     _check_wanted(wanted, flags["no_wait"])
-    given, no_wait = pairs(params), flags["no_wait"]
+    named = pairs(inputs, "--input", "NAME=WHAT")
+    given, no_wait = given_inputs(tally.hub, named, pairs(params)), flags["no_wait"]
     options = {
         "cache": not flags["no_cache"],
         "cache_age_ms_max": _ms(flags["age"]) if flags["age"] else 0,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tallystick.core.errors import BadInput, Failed
-from tallystick.doors.cli.runs import pairs
+from tallystick.doors.cli.runs import pairs, where
 from tallystick.terminal.client import path_part
 from tallystick.terminal.context import Tally, check_file, common, goes_on
 
@@ -33,9 +33,7 @@ Noun = Mapping[str, Any]
 @click.option("--failures-max", type=int, metavar="N", help="More failed trials end it.  [default: half]")
 @click.option("--name", metavar="STUDY", help="In MLflow.  [default: the pipeline's name]")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="The same in all trials.")
-@click.option("--on", metavar="NAME", help="Run the trials elsewhere: ray.")
-@click.option("--allow-commands", "commands", is_flag=True, default=None, help="As in `tally run`.")
-@click.option("--no-gpus", is_flag=True, default=None, help="As in `tally run`.")
+@where
 @click.option("--resume", metavar="STUDY", help="Have a study go on, with more --trials or --parallel.")
 @click.option("--stop", metavar="STUDY", help="Stop a study; its trials under way are cancelled.")
 @click.option("--no-wait", is_flag=True, help="Return once the study has begun.")
@@ -44,7 +42,7 @@ Noun = Mapping[str, Any]
 def tune(tally: Tally, /, pipeline: Path | None, resume: str | None, stop: str | None, **said: Any) -> None:
     """Run PIPELINE again and again, and find the parameters with the best METRIC; each trial is a run."""
     no_wait = said.pop("no_wait")
-    said = {name: value for name, value in said.items() if value not in (None, ())}
+    said = {n: value for n, value in said.items() if value or (value == 0 and value is not False)}
     if sum(one is not None for one in (pipeline, resume, stop)) != 1:
         raise BadInput("say one of PIPELINE, --resume STUDY and --stop STUDY", where="tune")
     if stop is not None:
@@ -80,7 +78,7 @@ def _begun(tally: Tally, pipeline: Path, said: dict[str, Any]) -> Any:
         if name not in said:
             raise BadInput(f"say --{name}", where="tune")
     body = {"params_text": pairs(said.pop("params", ())), **said}
-    if options := {name: body.pop(name) for name in ("on", "commands", "no_gpus") if name in body}:
+    if options := {name: body.pop(name) for name in ("on", "host", "commands", "no_gpus") if name in body}:
         body["options"] = options
     space = check_file(body.pop("space"))
     body |= {"spec": _text(check_file(pipeline)), "filename": pipeline.name}

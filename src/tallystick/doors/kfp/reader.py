@@ -8,7 +8,7 @@ the pipeline, descriptions of inputs and outputs, and the version of the SDK.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from functools import lru_cache
 
@@ -16,6 +16,7 @@ from tallystick.core.errors import BadInput, NotSupported
 from tallystick.core.names import NAME_CHARS_MAX, check_name
 from tallystick.core.pipeline.check import check_pipeline
 from tallystick.core.pipeline.spec import (
+    Component,
     Dag,
     FromInput,
     FromTask,
@@ -83,10 +84,13 @@ def _read(text: str | bytes) -> Pipeline:
     face = read_interface(root)
     handed = _handed_in(root, face)
     dag = graphs.read(root, face, frozenset(face.artifacts.keys() - handed.keys()), "", 0)
+    spared = {slot.name for slot in handed.values() if slot.optional}
+    spared -= _needed(dag, spared)
+    uris = (Param(name, ParamType.STRING, optional=name in spared) for name in handed)
     pipeline = Pipeline(
         name=name.text(),
-        root=_with_importers(dag, handed),
-        params=(*face.params.values(), *(Param(slot.name, ParamType.STRING) for slot in handed.values())),
+        root=_with_importers(dag, handed, spared),
+        params=(*face.params.values(), *uris),
         description=info["description"].string() if "description" in info else "",
         root_uri=fields["defaultPipelineRoot"].string() if "defaultPipelineRoot" in fields else "",
         workspace_bytes=settings.workspace_bytes,
@@ -135,15 +139,31 @@ def _executors(deployment: Node | None) -> Mapping[str, Node]:
 
 
 def _handed_in(root: Node, face: Interface) -> dict[str, Slot]:
-    """The pipeline's own input artifacts that somebody has to hand in; optional ones are always absent."""
-    needed = {slot.name: slot for slot in face.artifacts.values() if not slot.optional}
-    for slot in needed.values():
-        if slot.is_list:
+    """The pipeline's own input artifacts that somebody hands in; optional lists are always absent."""
+    for slot in face.artifacts.values():
+        if slot.is_list and not slot.optional:
             raise root.refuse(f"a list of artifacts as input of the pipeline ({slot.name})", hint=_ONE_BY_ONE)
-    return needed
+    return {slot.name: slot for slot in face.artifacts.values() if not slot.is_list}
 
 
-def _with_importers(dag: Dag, handed: Mapping[str, Slot]) -> Dag:
+def _needed(dag: Dag, optional: Set[str]) -> set[str]:
+    """Those of the graph's ``optional`` artifacts without which a step that is sure to run could not."""
+    found: set[str] = set()
+    for task in dag.tasks if optional else ():
+        if task.trigger.condition or task.loop:
+            continue
+        came = {name: s.name for name, s in task.inputs.items() if isinstance(s, FromInput)}
+        fed = {name: source for name, source in came.items() if source in optional}
+        if isinstance(task.body, Component):
+            found |= {
+                fed[slot.name] for slot in task.body.artifacts if slot.name in fed and not slot.optional
+            }
+        elif isinstance(task.body, Dag):
+            found |= {fed[name] for name in _needed(task.body, fed.keys())}
+    return found
+
+
+def _with_importers(dag: Dag, handed: Mapping[str, Slot], spared: Set[str]) -> Dag:
     """The graph with an importer for each artifact handed in: its URI is in a parameter of its name."""
     taken = {task.name for task in dag.tasks}
     names: dict[str, str] = {}
@@ -152,7 +172,10 @@ def _with_importers(dag: Dag, handed: Mapping[str, Slot]) -> Dag:
         while names[name] in taken:
             names[name] += "-0"
         taken.add(names[name])
-    imported = tuple(Task(names[n], Importer(FromInput(n), slot.schema)) for n, slot in handed.items())
+    imported = tuple(
+        Task(names[n], Importer(FromInput(n), slot.schema, optional=n in spared))
+        for n, slot in handed.items()
+    )
     return replace(dag, tasks=(*imported, *(_fed(task, names) for task in dag.tasks)))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tallystick.core.data import ARTIFACT_URI
 from tallystick.core.run.events import Run, RunState, Step, StepState
+from tallystick.core.values import ArtifactRef, Values
 from tallystick.doors.kubeflow.answer import CANCELLED, UNKNOWN
 from tallystick.doors.kubeflow.wire import id_of, task_id, when
 
@@ -33,6 +35,16 @@ _STEPS = {
     StepState.FAILED: "FAILED",
     StepState.CANCELLED: "CANCELED",
 }
+_TYPES = {
+    "system.Model": "Model",
+    "system.Dataset": "Dataset",
+    "system.HTML": "HTML",
+    "system.Markdown": "Markdown",
+    "system.Metrics": "Metric",
+    "system.ClassificationMetrics": "ClassificationMetric",
+    "system.SlicedClassificationMetrics": "SlicedClassificationMetric",
+}
+"""Kubeflow's kinds of artifacts; any other is an Artifact."""
 _WORST = ("RUNNING", "PENDING", "FAILED", "CANCELED", "SUCCEEDED", "SKIPPED")
 """What a graph's state is: the first of these that one of its tasks is in."""
 
@@ -92,12 +104,45 @@ def _shown(run: Run, task: _Task, parent: str | None, asked: str) -> Iterable[di
         "child_tasks": [{"task_id": task_id(run.key, one.path)} for one in task.under.values()],
         "state_history": history(task.state, task.started_ms, task.ended_ms if ended else 0),
     }
+    made = run.outputs if parent is None else task.step.outputs if task.step is not None else Values()
+    if made.params or made.artifacts:
+        detail["outputs"] = _outputs(made)
     if task.step is not None and task.step.error:
         code = CANCELLED if task.step.state is StepState.CANCELLED else UNKNOWN
         detail["error"] = {"code": code, "message": task.step.error}
     yield {name: value for name, value in detail.items() if value not in (None, [])}
     for one in task.under.values():
         yield from _shown(run, one, own, asked)
+
+
+def _outputs(made: Values) -> dict[str, Any]:
+    """As Kubeflow has it since it keeps tasks by itself (PipelineTaskDetail.InputOutputs)."""
+    params = [{"parameter_key": n, "value": value, "type": "OUTPUT"} for n, value in made.params.items()]
+    artifacts = [
+        {
+            "artifact_key": name,
+            "type": "OUTPUT",
+            "artifacts": [one for ref in refs for one in _artifacts(name, ref)],
+        }
+        for name, refs in made.artifacts.items()
+    ]
+    return {"parameters": params, "artifacts": artifacts}
+
+
+def _artifacts(name: str, ref: ArtifactRef) -> Iterator[dict[str, Any]]:
+    """An artifact; of metrics, one for each number, as they have it."""
+    kind = _TYPES.get(ref.schema, "Artifact")
+    one = {
+        "artifact_id": ref.digest,
+        "type": kind,
+        "uri": f"{ARTIFACT_URI}{ref.digest}" if ref.digest else ref.uri,
+    }
+    if kind != "Metric":
+        yield {**one, "name": name, "metadata": ref.metadata}
+        return
+    for metric, number in ref.metadata.items():
+        if type(number) in (int, float) and abs(number) < float("inf"):
+            yield {**one, "name": metric, "number_value": number}
 
 
 def history(state: str, started_ms: int, ended_ms: int) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tallystick.core.values import Environment
 from tallystick.evidence.papers.bom import Material
 from tallystick.evidence.papers.provenance import Dependency, Provenance
 from tallystick.hub.house import House
-from tallystick.hub.house.whole import whole_run
+from tallystick.hub.house.whole import imported_by, whole_run
 
 __all__ = ["BUILDER", "Lineage", "lineage_of"]
 
@@ -133,7 +133,7 @@ def _provenance(
         invocation=f"tally://runs/{run.key}",
         external=external,
         internal={**internal, "missing": [part for part, there in known.items() if not there]},
-        dependencies=(*_code(run, recipe, source), *_lock(made, environment), *_tables(data)),
+        dependencies=(*_code(run, recipe, source), *_lock(made, environment), *_tables(data), *_given(run)),
         byproducts=(Dependency("log", log),) if log else (),
         versions={"tallystick": __version__},
         started_ms=times[0],
@@ -173,3 +173,10 @@ def _tables(data: tuple[Material, ...]) -> list[Dependency]:
         for m in data
         if m.digest
     ]
+
+
+def _given(run: Run) -> list[Dependency]:
+    """What importers brought in that is no table, each content once: from a run, a file, a model."""
+    refs = [ref for step in run.steps for ref in imported_by(step)]
+    given = {ref.digest: ref.uri for ref in refs if ref.digest and not ref.uri.startswith(TABLE_URI)}
+    return [Dependency("input", digest, uri) for digest, uri in given.items()]

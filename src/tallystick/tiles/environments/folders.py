@@ -101,14 +101,24 @@ class Folders:
     def by_last_use(self) -> list[str]:
         """The names of all whole ones, those that were not used for longest first."""
         found = [folder for folder in self.root.iterdir() if _NAME.fullmatch(folder.name) and folder.is_dir()]
-        return [folder.name for folder in sorted(found, key=self._used_at)]
+        return sorted((folder.name for folder in found), key=self.used_at)
 
-    def _used_at(self, folder: Path) -> int:
-        """One from before there were times of use was used when it was made, as far as anybody knows."""
-        for file in (self._file(folder.name, "used"), folder):
+    def used_at(self, name: str) -> float:
+        """When it was last used, in seconds since 1970; 0 where it is gone.
+
+        One from before there were times of use was used when it was made, as far as anybody knows.
+        """
+        for file in (self._file(name, "used"), self.root / name):
             with contextlib.suppress(FileNotFoundError):
-                return file.stat().st_mtime_ns
-        return 0
+                return file.stat().st_mtime_ns / 1e9
+        return 0.0
+
+    def in_use(self, name: str) -> bool:
+        """Whether somebody uses it at this moment, here or in another process."""
+        if not self._file(name, "used").exists():
+            return False
+        with self._alone(name, "used") as nobody_uses_it:
+            return not nobody_uses_it
 
     def removed(self, name: str) -> bool:
         """Remove a folder; False where it is in use or being made. Whoever wants it next makes it anew."""

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tallystick.core.errors import BadInput, Failed, NotSupported, TallyError, Unavailable
 from tallystick.core.names import digest_of
@@ -28,6 +29,7 @@ from tallystick.core.values import Environment
 from tallystick.ports.runs.environments import Built
 from tallystick.ports.tile import Place
 from tallystick.tiles.environments.folders import Folders
+from tallystick.tiles.environments.kept import kept_in, prune
 from tallystick.tiles.environments.lock import LOCK_BYTES_MAX, Locks, environment_of, packages_of
 from tallystick.tiles.environments.machine import PLATFORM, PYTHON, minor_of
 from tallystick.tiles.environments.room import CACHE, make_room
@@ -136,6 +138,27 @@ class LocalEnvironments:
             await self._make_room()
         folder = self._home / name
         return Built(folder / "bin" / "python", runtime, (folder, runtime, *links), hold)
+
+    async def kept(self) -> dict[str, Any]:
+        """What is kept: see :func:`tallystick.tiles.environments.kept.kept_in`; and how much of it may be."""
+        found = await asyncio.to_thread(kept_in, self._folders())
+        size = sum(one["size_bytes"] for one in found)
+        return {"environments": found, "size_bytes": size, "bytes_max": self._bytes_max}
+
+    async def prune(
+        self, bytes_max: int | None = None, unused_s: float | None = None, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Remove what is not in use: see :func:`tallystick.tiles.environments.kept.prune`.
+
+        With neither limit, down to what may be kept. What is kept afterwards is said as by :meth:`kept`, with
+        what went, or would go, in ``removed``.
+        """
+        if bytes_max is None and unused_s is None:
+            bytes_max = self._bytes_max
+        before = {one["name"]: one for one in (await self.kept())["environments"]}
+        with _disk():
+            gone = await asyncio.to_thread(prune, self._folders(), bytes_max, unused_s, dry_run=dry_run)
+        return {**await self.kept(), "removed": [before[name] for name in gone if name in before]}
 
     async def _make_room(self) -> None:
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tallystick.tiles.environments.folders import Folders
 
-__all__ = ["CACHE", "make_room", "size_of"]
+__all__ = ["CACHE", "make_room", "size_of", "sizes_of", "turn_at"]
 
 CACHE = "cache"
 BLOCK = 512
@@ -22,16 +24,22 @@ def make_room(folders: Folders, bytes_max: int) -> None:
 
     The cache goes first, as it only saves that packages are fetched again, and most of it is linked with the
     environments. While it is in use somebody resolves or builds, and makes room afterwards.
-    One process at a time does this, which may take seconds.
     """
-    turn = os.open(folders.root / "room.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        if sum(_sizes(folders).values()) <= bytes_max:
+    with turn_at(folders):
+        if sum(sizes_of(folders).values()) <= bytes_max:
             return
         if folders.whole(CACHE) and not folders.removed(CACHE):
             return
         _evict(folders, bytes_max)
+
+
+@contextlib.contextmanager
+def turn_at(folders: Folders) -> Iterator[None]:
+    """One process at a time makes room, which may take seconds; this waits for its turn."""
+    turn = os.open(folders.root / "room.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(turn)
 
@@ -39,7 +47,7 @@ def make_room(folders: Folders, bytes_max: int) -> None:
 def _evict(folders: Folders, bytes_max: int) -> None:
     """Remove environments in turn. What two share goes with the later one, so that all is measured again."""
     stays = set[str]()
-    while (total := sum((sizes := _sizes(folders)).values())) > bytes_max:
+    while (total := sum((sizes := sizes_of(folders)).values())) > bytes_max:
         waiting = [name for name in folders.by_last_use() if name in sizes and name not in stays]
         if not waiting:
             _log.warning(
@@ -57,8 +65,11 @@ def _evict(folders: Folders, bytes_max: int) -> None:
                 stays.add(name)
 
 
-def _sizes(folders: Folders) -> dict[str, int]:
-    """What each environment and the cache take, in bytes; of what several share, each has its part."""
+def sizes_of(folders: Folders) -> dict[str, int]:
+    """What each environment and then the cache take, in bytes; of what several share, each has its part.
+
+    Those that were not used for longest come first.
+    """
     names = [*folders.by_last_use(), *([CACHE] if folders.whole(CACHE) else [])]
     return {name: size_of(folders.root / name) for name in dict.fromkeys(names)}
 

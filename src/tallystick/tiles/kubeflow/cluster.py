@@ -50,7 +50,8 @@ class Kubeflow:
         body: dict[str, Any] = {
             "display_name": name,
             "pipeline_spec": await asyncio.to_thread(_struct, spec, cache),
-            "runtime_config": {"parameters": dict(params)},
+            # One that nobody gave is absent there: of an input artifact Kubeflow knows no such parameter.
+            "runtime_config": {"parameters": {n: value for n, value in params.items() if value is not None}},
         }
         if experiment:
             body["experiment_id"] = await self._experiment(experiment)
@@ -80,11 +81,21 @@ class Kubeflow:
         return _text(runs[0], "run_id") if isinstance(runs, list) and runs else ""
 
     async def _experiment(self, name: str) -> str:
+        if found := await self._experiment_called(name):
+            return found
+        try:
+            return _text(
+                await self._ask("POST", "/experiments", json={"display_name": name}), "experiment_id"
+            )
+        except BadInput:  # two runs were the first in it at the same time
+            if found := await self._experiment_called(name):
+                return found
+            raise
+
+    async def _experiment_called(self, name: str) -> str:
         told = await self._ask("GET", "/experiments", params={"filter": _called(name), "page_size": 2})
         found = told.get("experiments")
-        if isinstance(found, list) and found:
-            return _text(found[0], "experiment_id")
-        return _text(await self._ask("POST", "/experiments", json={"display_name": name}), "experiment_id")
+        return _text(found[0], "experiment_id") if isinstance(found, list) and found else ""
 
     async def _ask(self, method: str, path: str, **what: Any) -> dict[str, Any]:
         """The JSON object that it answers; an error as one of ours, with the server's own words."""

@@ -7,12 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tallystick.core.names import canonical_json
 from tallystick.core.run.events import RunState, Step, StepState
+from tallystick.core.values import ArtifactRef, Values
 from tallystick.ports.runs.cluster import Seen
 
 __all__ = ["seen_in"]
 
 ERROR_CHARS_MAX = 500
+OUTPUTS_BYTES_MAX = 64 * 1024
+"""Of one task's parameters and metrics, as JSON: what is over it is left out."""
+NAME_CHARS_MAX = 250
+NUMBER_MAX = 1e308
+"""JSON has whole numbers that no float can hold."""
 DEPTH_MAX = 50
 _RUNS = {
     "SUCCEEDED": RunState.SUCCEEDED,
@@ -38,10 +45,12 @@ _STEPS = {
 def seen_in(run: Mapping[str, Any]) -> Seen:
     """How a run stands, of the JSON of ``GET /apis/v2beta1/runs/ID``; what does not fit is left out."""
     details = run.get("run_details")
-    tasks = details.get("task_details") if isinstance(details, Mapping) else None
+    tasks = _objects(details, "task_details") or _objects(run, "tasks")  # the latter since the store of tasks
+    roots = (task for task in tasks if _name(task) == "root")
     return Seen(
         state=_RUNS.get(str(run.get("state")), RunState.RUNNING),
-        steps=_steps([t for t in tasks if isinstance(t, Mapping)] if isinstance(tasks, Sequence) else []),
+        steps=_steps(tasks),
+        outputs=_outputs(next(roots, {})),
         error=_error(run),
         started_ms=_ms(run.get("created_at")),
         ended_ms=_ms(run.get("finished_at")),
@@ -69,6 +78,7 @@ def _steps(tasks: Sequence[Mapping[str, Any]]) -> list[Step]:
             error=_error(task),
             started_ms=_ms(task.get("start_time")) or _ms(task.get("create_time")),
             ended_ms=_ms(task.get("end_time")) if state.ended else 0,
+            outputs=_outputs(task),
         )
     return list(steps.values())
 
@@ -91,7 +101,7 @@ def _path(task_id: str, by_id: Mapping[str, Mapping[str, Any]], parents: Mapping
         task = by_id.get(here)
         if task is None:
             break
-        name = _printable(str(task.get("display_name") or ""))
+        name = _name(task)
         if name == "executor" or name.endswith("-driver"):
             return ""
         if name != "root":
@@ -100,6 +110,58 @@ def _path(task_id: str, by_id: Mapping[str, Mapping[str, Any]], parents: Mapping
             break
         here = parents[here]
     return "/".join(reversed(names))
+
+
+def _name(task: Mapping[str, Any]) -> str:
+    return _printable(str(task.get("display_name") or task.get("name") or ""))
+
+
+def _objects(said: Any, name: str) -> list[Mapping[str, Any]]:
+    """The objects in a list."""
+    found = said.get(name) if isinstance(said, Mapping) else None
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def _outputs(task: Mapping[str, Any]) -> Values:
+    """What a task put out, of parameters and metrics (PipelineTaskDetail.InputOutputs, Artifact).
+
+    Kubeflow tells it since it keeps tasks by itself; of those before, nothing is known: their map of ids of
+    ML Metadata was never filled (kubeflow/pipelines#9858).
+    """
+    told, left = task.get("outputs"), OUTPUTS_BYTES_MAX
+    given = _objects(told, "parameters")
+    found = [("", str(one.get("parameter_key") or ""), one.get("value")) for one in given]
+    for one in _objects(told, "artifacts"):
+        key = str(one.get("artifact_key") or "metrics")[:NAME_CHARS_MAX]
+        pairs = (pair for artifact in _objects(one, "artifacts") for pair in _metrics(artifact))
+        found += [(key, name, number) for name, number in pairs]
+    params, metrics = dict[str, Any](), dict[str, dict[str, Any]]()
+    for key, name, value in found:
+        size = _size(value) + len(name)
+        if size <= left and 0 < len(name) <= NAME_CHARS_MAX and name.isprintable() and key.isprintable():
+            left -= size
+            (metrics.setdefault(key, {}) if key else params)[name] = value
+    refs = {key: (ArtifactRef(key, "", "system.Metrics", metadata=said),) for key, said in metrics.items()}
+    return Values(params, refs)
+
+
+def _metrics(artifact: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The finite numbers of a metric: its own, under its name, or those of its metadata."""
+    if artifact.get("type") not in ("Metric", 6):
+        return []
+    said = artifact.get("metadata")
+    pairs = [*said.items()] if isinstance(said, Mapping) else []
+    if artifact.get("number_value") is not None:
+        pairs = [(str(artifact.get("name") or ""), artifact["number_value"])]
+    return [(name, n) for name, n in pairs if type(n) in (int, float) and -NUMBER_MAX < n < NUMBER_MAX]
+
+
+def _size(value: Any) -> int:
+    """Of a value as JSON; more than there may be of one that is none."""
+    try:
+        return len(canonical_json(value).encode())
+    except (ValueError, TypeError, RecursionError):
+        return OUTPUTS_BYTES_MAX + 1
 
 
 def _error(said: Mapping[str, Any]) -> str:

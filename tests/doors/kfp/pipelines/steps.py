@@ -120,6 +120,31 @@ def handed_in(data: Input[Dataset], other_data: Input[Dataset]):
     read(data=other_data)
 
 
+@dsl.component(base_image="python:3.11")
+def read_if_any(data: Input[Dataset] = None):
+    assert data is None or data.path
+
+
+@dsl.pipeline
+def within(data: Input[Dataset] = None):
+    read_if_any(data=data)
+
+
+@dsl.pipeline(name="perhaps-handed-in")
+def perhaps_handed_in(
+    loose: Input[Dataset] = None,
+    nested: Input[Dataset] = None,
+    branch: Input[Dataset] = None,
+    needed: Input[Dataset] = None,
+    sure: bool = False,
+):
+    read_if_any(data=loose)
+    within(data=nested)
+    read(data=needed)
+    with dsl.If(sure == True):  # noqa: E712  reason: kfp makes a condition of it
+        read(data=branch)
+
+
 @dsl.pipeline(name="dynamic-limit")
 def dynamic_limit(cpus: str = "2", gpu: str = "nvidia.com/gpu", gpus: str = "1"):
     memory = say(text="1Gi")
@@ -127,4 +152,4 @@ def dynamic_limit(cpus: str = "2", gpu: str = "nvidia.com/gpu", gpus: str = "1")
     task.set_accelerator_type(gpu).set_accelerator_limit(gpus)
 
 
-PIPELINES = (commands, settings, metadata, workspace, handed_in, dynamic_limit)
+PIPELINES = (commands, settings, metadata, workspace, handed_in, perhaps_handed_in, dynamic_limit)
