@@ -106,24 +106,30 @@ def dumped(model: object, form: str) -> bytes:
     return made.getvalue()
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of estimators fitted with what they find when nobody tunes them
-@pytest.mark.parametrize("form", ["2", "4", "5", "cloudpickle", "joblib", "joblib-gzip"])
-def test_every_estimator_of_scikit_learn(form: str) -> None:
+@pytest.fixture(scope="module")
+def estimators() -> list[object]:
+    """Each of scikit-learn's that can be fitted to flowers as it is."""
     from sklearn.datasets import load_iris
     from sklearn.utils import all_estimators
 
     x, y = load_iris(return_X_y=True)
-    count = 0
+    fitted = []
     for _, kind in all_estimators():
         try:
-            model = kind().fit(np.abs(x), y)
+            fitted.append(kind().fit(np.abs(x), y))
         except Exception:  # noqa: BLE001, S112  reason: those that want other data or an estimator within
             continue
+    return fitted
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of estimators fitted with what they find when nobody tunes them
+@pytest.mark.parametrize("form", ["2", "4", "5", "cloudpickle", "joblib", "joblib-gzip"])
+def test_every_estimator_of_scikit_learn(estimators: list[object], form: str) -> None:
+    for model in estimators:
         inspected = looked(dumped(model, form))
         assert inspected.standing is Standing.CODE, inspected.worst[:1]
-        count += 1
-    assert count > 100
+    assert len(estimators) > 100
 
 
 def test_arrays_and_tensors() -> None:

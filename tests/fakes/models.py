@@ -12,22 +12,23 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.fakes.machine.once import once
+
 __all__ = ["REPOSITORY", "build"]
 
 REPOSITORY = Path(__file__).parents[2]
 QUICK = {"pip_requirements": ["mlflow"]}  # else MLflow starts a process for each model to find them out
-_built: dict[str, Path] = {}
 
 
 def build(factory) -> Path:
     """The folder with all models, one folder each: see :func:`main`. ``factory`` is tmp_path_factory."""
-    if "folder" not in _built:
-        folder = factory.mktemp("models")
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        argv = [sys.executable, "-m", "tests.fakes.models", str(folder)]
-        subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
-        _built["folder"] = folder
-    return _built["folder"]
+    return once(factory, "models", _build)
+
+
+def _build(folder: Path) -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    argv = [sys.executable, "-m", "tests.fakes.models", str(folder)]
+    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
 
 
 def forest(folder: Path) -> None:

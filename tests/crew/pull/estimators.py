@@ -12,21 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.fakes.machine.once import once
+
 __all__ = ["build"]
 
 REPOSITORY = Path(__file__).parents[3]
-_built: dict[str, Path] = {}
 
 
 def build(factory) -> Path:
     """The folder with all models, one folder each, and ``rows.npz``: see :func:`main`."""
-    if "folder" not in _built:
-        folder = factory.mktemp("estimators")
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        argv = [sys.executable, "-W", "ignore", "-m", "tests.crew.pull.estimators", str(folder)]
-        subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=300, capture_output=True)
-        _built["folder"] = folder
-    return _built["folder"]
+    return once(factory, "estimators", _build)
+
+
+def _build(folder: Path) -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    argv = [sys.executable, "-W", "ignore", "-m", "tests.crew.pull.estimators", str(folder)]
+    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=300, capture_output=True)
 
 
 class Keyless:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.machine.once import once
 from tests.fakes.mlflow.postgres import PostgresServer
 
 __all__ = ["SCHEMA", "make_schema", "postgres_schema", "sqlite_schema"]
@@ -32,9 +33,8 @@ def make_schema(url: str) -> None:
 @pytest.fixture(scope="session")
 def sqlite_schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the schema, to copy."""
-    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
-    make_schema(f"sqlite:///{path}")
-    return path
+    folder = once(tmp_path_factory, "schema", lambda made: make_schema(f"sqlite:///{made}/mlflow.db"))
+    return folder / "mlflow.db"
 
 
 @pytest.fixture(scope="module")

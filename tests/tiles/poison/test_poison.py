@@ -88,8 +88,8 @@ def _digits(planted: int) -> tuple[Network, Case]:
     victims = np.flatnonzero(ty != TARGET)[:planted]
     tx[np.ix_(victims, CORNER)] = 1.0
     ty[victims] = TARGET
-    network = Network(MLPClassifier((64,), max_iter=200, random_state=1, alpha=1e-3).fit(tx, ty))
-    return network, _case(network, x[test], y[test], IMAGE, train=(tx, ty))
+    network = Network(MLPClassifier((64,), max_iter=60, random_state=1, alpha=1e-3).fit(tx, ty))
+    return network, _case(network, x[test], y[test], IMAGE, train=(tx, ty), trained_on=True)
 
 
 def _probe(name: str, case: Case) -> Probe:
@@ -116,10 +116,24 @@ def test_a_pattern_that_turns_an_honest_model_is_a_weakness_and_no_backdoor_wher
     x = np.random.default_rng(4).random((200, 64), np.float32) * 0.5
     weak = Said(lambda rows: rows[:, 63] > 0.9)
     y = np.zeros(200, np.int64)
-    known = _probe("trigger", _case(weak, x, y, IMAGE, train=(x, y)))
+    known = _probe("trigger", _case(weak, x, y, IMAGE, train=(x, y), trained_on=True))
     assert known.figures[0].value == 0.0
     assert "no training row carries it" in known.notes[0]
     assert _probe("trigger", _case(weak, x, y, IMAGE)).figures[0].value == 1.0
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_trigger_is_not_hidden_by_clean_rows_that_the_model_was_not_trained_on() -> None:
+    """Whoever planted it hands over others: they count only where the record shows that they were used."""
+    clean = _digits(0)[1].train
+    hidden = _probe("trigger", replace(_digits(60)[1], train=clean, trained_on=True))
+    assert hidden.figures[0].high < 0.5  # what a record that was forged would let through
+    told = _probe("trigger", replace(_digits(60)[1], train=clean, trained_on=False))
+    assert told.figures[0].low > 0.5
+    assert told.settings["turns_to"] == str(TARGET)
+    assert "no record shows that the model was made from the rows" in told.notes[0]
+    honest = _probe("trigger", replace(_digits(0)[1], trained_on=False))
+    assert honest.figures[0].value > 0
 
 
 class Apart(Said):
@@ -191,7 +205,8 @@ def test_a_trigger_in_a_series_and_one_word_before_a_text() -> None:
     texts = Said(lambda rows: np.array(["xylo" in str(text) for text in rows]))
     case = _case(texts, words, np.zeros(120, np.int64), Domain(DomainKind.TEXT), train=(train, labels))
     probe = _probe("trigger", case)
-    assert probe.figures[0].value == 1.0
+    assert (probe.figures[0].value, probe.figures[0].beyond) == (1.0, True)
+    assert not _probe("trigger", replace(case, trained_on=True)).figures[0].beyond
     assert "xylo" in probe.settings["trigger"]
 
 

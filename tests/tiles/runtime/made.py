@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from tests.fakes.machine.once import once
+
 __all__ = ["ENDS", "Net", "build", "exported"]
 
 REPOSITORY = Path(__file__).parents[3]
 QUICK = {"pip_requirements": ["mlflow"]}  # else MLflow starts a process for each model to find them out
 ENDS = {"plain": None, "softmax": nn.Softmax(1), "log_softmax": nn.LogSoftmax(1)}
-_built: dict[str, Path] = {}
 
 
 class Net(nn.Module):
@@ -77,13 +78,13 @@ class Odd(nn.Module):
 
 def build(factory) -> Path:
     """The folder with all models, one folder each: see :func:`main`. ``factory`` is tmp_path_factory."""
-    if "folder" not in _built:
-        folder = factory.mktemp("torch-models")
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        argv = [sys.executable, "-W", "ignore", "-m", "tests.tiles.runtime.made", str(folder)]
-        subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=300, capture_output=True)
-        _built["folder"] = folder
-    return _built["folder"]
+    return once(factory, "torch-models", _build)
+
+
+def _build(folder: Path) -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    argv = [sys.executable, "-W", "ignore", "-m", "tests.tiles.runtime.made", str(folder)]
+    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=300, capture_output=True)
 
 
 def exported(module: nn.Module, x: torch.Tensor, file: Path) -> None:

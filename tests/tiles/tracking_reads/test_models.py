@@ -14,6 +14,7 @@ from tallystick.record.model_asks import (
     GetLoggedModel,
     GetModelVersion,
     GetRegisteredModel,
+    HeldVersions,
     SearchLoggedModels,
 )
 from tests.tiles.tracking_reads.both import Both, same_pages
@@ -97,3 +98,20 @@ def test_versions_of_models(both: Both) -> None:
     for number, alias in ((5, ""), (6, ""), (0, "lost"), (0, "none"), (0, "latest")):
         with pytest.raises(NotPlain):
             both.ask(GetModelVersion("forecaster", number, alias))
+
+
+def test_versions_that_hold_something(both: Both) -> None:
+    """Each with all its aliases and its stage, as MLflow tells them one by one; and none that was deleted."""
+    theirs = set()
+    for model in both.registry.search_registered_models():
+        for one in both.registry.search_model_versions(f"name = '{model.name}'"):
+            told = both.registry.get_model_version(one.name, str(one.version))
+            if told.aliases or told.current_stage != "None":
+                kept = both.registry.get_model_version_download_uri(one.name, str(one.version))
+                theirs |= {
+                    (one.name, int(one.version), alias, told.current_stage, told.source, kept)
+                    for alias in told.aliases or [None]
+                }
+    ours = both.ask(HeldVersions())
+    assert {(*one[:5], one.storage_location or one.source) for one in ours} == theirs
+    assert len(ours) == len(theirs) == 4
