@@ -216,6 +216,7 @@ def test_two_blocks_find_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
         (Domain(kind=DomainKind.IMAGE, shape=(6, 5, 3)), 90),
         (Domain(kind=DomainKind.IMAGE, shape=(3, 6, 5), channels_first=True), 90),
         (Domain(kind=DomainKind.SERIES, shape=(20, 2)), 40),
+        (Domain(kind=DomainKind.SERIES, shape=(2, 20), channels_first=True), 40),
     ],
 )
 def test_a_patch_is_a_square_of_pixels_or_a_stretch_of_steps(domain: Domain, features: int) -> None:

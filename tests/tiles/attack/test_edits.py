@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from tallystick.core.errors import NotSupported
-from tallystick.crew.judging.measuring import allowed
+from tallystick.crew.judging.measuring import allowed, prices
 from tallystick.evidence.domain import Budget, Column, Domain, DomainKind
+from tallystick.ports.models.attack import Case
 from tallystick.tiles.attack.black import run_black
 from tallystick.tiles.attack.hunt import Hunt
-from tallystick.tiles.attack.tables.told import Told, changes, median_interval
+from tallystick.tiles.attack.tables.told import Told, median_interval
 from tests.tiles.attack.test_black import quiet, table
 from tests.tiles.attack.toys import Linear, Onnx, case_of, to_onnx
 
@@ -123,24 +124,42 @@ def test_the_probe_says_its_median_and_edits_in_words() -> None:
     (figure,) = found.probe.figures
     assert (figure.measure, figure.samples) == ("flip_cost_median", int((case.distance > 0).sum()))
     assert 0 < figure.low <= figure.value <= figure.high
+    assert not figure.beyond
     assert victim.asked == found.probe.queries
     assert victim.pulled == found.probe.gradients > 0
-    assert 1 <= len(found.probe.examples) <= 8
-    for example in found.probe.examples:
-        assert example.truth == example.label_before != example.label_after
-        before = case.x[example.row]
-        assert example.changes
-        for change in example.changes:
-            if change.feature == "colour":
-                assert {change.before, change.after} <= {"red", "green", "blue"}
-                continue
-            at = case.features.index(change.feature)
-            assert float(change.before) == pytest.approx(before[at], rel=1e-5)
-            assert change.by == pytest.approx(
-                float(change.after) - before[at], abs=1e-5 * abs(float(before[at])) + 1e-5
-            )
-            assert change.unit == ("EUR" if change.feature == "income" else "")
-            assert change.feature != "sex"
+    assert found.show is not None
+    shown = np.isfinite(found.show).all(axis=1)
+    assert shown.any()
+    origin = case.x[case.attacked[shown]]
+    assert allowed(case.domain, origin, found.show[shown]).all()
+    assert (victim.scores(found.show[shown]).argmax(axis=1) != case.y[case.attacked[shown]]).all()
+    price = prices(case.domain, origin, found.show[shown])
+    np.testing.assert_allclose(price, Hunt(case, 1).space.price(found.show[shown], origin), rtol=1e-6)
+    assert (price >= 0).all()
+
+
+def test_edits_that_a_twin_takes_and_the_model_itself_denies_do_not_count() -> None:
+    """The largest edit counts instead, or what is known to turn the model from before."""
+    case = table("logits")
+    twin: Any = case.victim
+    free = run_black("table_edits", case, quiet)
+
+    agreed = run_black("table_edits", replace(case, itself=twin), quiet)
+    assert (agreed.probe.figures, agreed.probe.notes) == (free.probe.figures, free.probe.notes)
+    stiff = Linear(twin.weights * 0, twin.bias * 0 + 1)
+    stiff.scores = lambda rows: case.scores[_origins(case, rows)]  # type: ignore[method-assign]  # reason: a model that says of each row what it said of the row that it was made of
+    denied = run_black("table_edits", replace(case, itself=stiff), quiet)
+    assert denied.probe.figures[0].value > 2 * free.probe.figures[0].value
+    assert "edits found on the model's twin did not turn the model itself" in denied.probe.notes[0]
+    known = replace(case, itself=stiff, adversarial=free.show, distance=np.minimum(case.distance, 9.0))
+    assert run_black("table_edits", known, quiet).probe.figures[0].value == free.probe.figures[0].value
+
+
+def _origins(case: Case, rows: np.ndarray) -> np.ndarray:
+    """Of edited rows the places of the rows that they were made of: those that are cheapest to edit so."""
+    space = Hunt(case, 1).space
+    costs = [space.price(np.repeat(row[None], len(case.x), axis=0), case.x) for row in rows]
+    return np.array([int(cost.argmin()) for cost in costs])
 
 
 def test_rows_that_nothing_turns_count_with_the_largest_edit_allowed() -> None:
@@ -159,7 +178,9 @@ def test_rows_that_nothing_turns_count_with_the_largest_edit_allowed() -> None:
         + np.maximum(x[:, 7], 9 - x[:, 7]) / 9 + np.where(x[:, 3] == 1, 1, 3)
     )  # fmt: skip
     assert found.probe.figures[0].value == pytest.approx(float(np.median(most)), rel=1e-5)
-    assert found.probe.examples == ()
+    assert found.probe.figures[0].beyond
+    assert found.show is not None
+    assert np.isnan(found.show).all()
 
 
 def test_it_does_not_apply_where_nothing_may_change_or_nothing_is_right() -> None:
@@ -178,16 +199,3 @@ def test_the_interval_is_seeded_and_holds_the_median_as_often_as_it_says() -> No
         _, low, high = median_interval(draw.exponential(1.0, 60), seed)
         held += low <= np.log(2) <= high
     assert held >= 86  # of 100 with 95 %: 95 on average, less than 86 once in ten thousand
-
-
-def test_changes_in_words() -> None:
-    case = table()
-    hunt = Hunt(case, 100)
-    before = np.array([30, 41_000, 0, 1, 0, 0, 2_000.5, 2], np.float32)
-    after = np.array([30, 41_210, 0, 0, 0, 1, 2_000.5, 3], np.float32)
-    said = [(c.feature, c.before, c.after, c.by, c.unit) for c in changes(hunt.space, before, after)]
-    assert said == [
-        ("colour", "red", "blue", None, ""),
-        ("children", "2", "3", 1.0, ""),
-        ("income", "41000", "41210", 210.0, "EUR"),
-    ]

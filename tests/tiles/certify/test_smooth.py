@@ -62,7 +62,8 @@ def test_no_attack_beats_the_vote() -> None:
         assert figure.value * 40 <= (far > figure.eps).sum()
     assert probe.figures[0].value > 0.3
     assert [c.x_name for c in probe.curves] == ["L2", "eps"]
-    assert probe.curves[0].x == tuple(e * np.sqrt(6) for e in BUDGET.eps)
+    assert probe.curves[0].x[2] == probe.settings["sigma"] == 0.5 * np.sqrt(6)
+    assert probe.settings["sigma_is"] == "the first eps in every feature"
     assert "not about the model as it answers now" in probe.notes[0]
     assert probe.queries == 40 * 1100
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from tallystick.core.errors import BadInput, Failed, NotSupported, TooLarge
-from tallystick.tiles.runtime.gradient.rules import RULES, Rule
+from tallystick.gradient.rules import RULES, Rule
 from tests.tiles.runtime.graphs import agrees, load, node, save
 
 FLAT = node("Flatten", "z", "y")
@@ -356,7 +356,7 @@ def test_weights_of_another_shape_and_inputs_that_do_not_fit(tmp_path):
     ],
 )
 def test_a_shape_is_not_taken_for_memory(tmp_path, nodes):
-    from tallystick.tiles.runtime.gradient.graph import read
+    from tallystick.gradient.graph import read
 
     huge = {
         "huge": numbers(2**20, 2**20),

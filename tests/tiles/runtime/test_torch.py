@@ -175,3 +175,17 @@ def test_threads_have_a_range(tmp_path, threads):
 def test_finding_the_tile_does_not_import_torch():
     program = "import sys, tallystick.tiles.torch.runtime; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], cwd=Path(REPOSITORY), timeout=60, check=True)
+
+
+@pytest.mark.parametrize("op", ["round", "floor", "ceil", "trunc"])
+def test_what_rounds_is_on_the_way_back_as_if_it_did_nothing(op):
+    """The answer stays what it is, and the gradient is that of the network behind, there."""
+    from tallystick.tiles.torch.seeing import seeing
+
+    layer = torch.nn.Linear(4, 3)
+    x = torch.rand(5, 4, requires_grad=True)
+    with seeing():
+        said = layer(getattr(torch, op)(x * 7) / 7)
+    [found] = torch.autograd.grad(said.sum(), x)
+    torch.testing.assert_close(said, layer(getattr(torch, op)(x.detach() * 7) / 7))
+    torch.testing.assert_close(found, layer.weight.sum(dim=0).expand(5, 4))

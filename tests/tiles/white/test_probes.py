@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tallystick.core.errors import BadInput, Failed, NotSupported
-from tallystick.evidence.domain import Budget
+from tallystick.evidence.domain import Budget, Column, Domain, DomainKind
 from tallystick.ports.models.attack import Case, Found, Weigh
 from tallystick.ports.tile import Place
 from tallystick.tiles.attack.library import estimator, evasion, seeded
@@ -158,6 +158,44 @@ def test_least_squares_are_shorter_than_what_the_largest_norm_finds() -> None:
     assert figure.low <= figure.value <= figure.high
     assert figure.value < np.median(lengths)
     assert figure.samples == (given.distance > 0).sum()
+    assert not figure.beyond
+
+
+def test_a_model_that_nothing_turns_is_said_to_withstand_more_than_the_longest_change() -> None:
+    """As three of its pixels are all that may change: a bound, and no figure that is missing."""
+    layers, x, y = digits()
+    given = case_of(Net(layers), x, y, budget=BUDGET)
+    columns = tuple(Column(f"f{at}", immutable=at > 2, low=0, high=1) for at in range(x.shape[1]))
+    narrow = replace(given, domain=Domain(DomainKind.TABULAR, columns=columns))
+    found = run("carlini_wagner", narrow)
+    (figure,) = found.probe.figures
+    assert found.probe.settings["turned"] < len(given.attacked) / 2
+    assert figure.beyond
+    origin = x[given.attacked][:, :3]
+    longest = np.sqrt((np.maximum(origin, 1 - origin) ** 2).sum(axis=1))
+    assert figure.low <= figure.value <= figure.high <= longest.max() + 1e-6
+    assert figure.value >= longest.min() - 1e-6
+
+
+def test_least_squares_that_turn_a_twin_count_only_where_they_turn_the_model_itself() -> None:
+    given = case(budget=replace(BUDGET, samples_max=30))
+    free = run("carlini_wagner", given)
+    agreed = run("carlini_wagner", replace(given, itself=case().victim))
+    assert agreed.probe.figures == free.probe.figures
+    assert free.show is not None
+    shown = np.isfinite(free.show).all(axis=1)
+    assert shown.sum() >= free.probe.settings["turned"] > 20
+    rows, truth = given.x[given.attacked], given.y[given.attacked]
+
+    class Stubborn(Net):
+        def scores(self, asked: np.ndarray) -> np.ndarray:
+            """The right answer of the row that each was made of."""
+            near = ((asked[:, None] - rows[None]) ** 2).sum(axis=2).argmin(axis=1)
+            return np.eye(10, dtype=np.float32)[truth[near]]
+
+    denied = run("carlini_wagner", replace(given, itself=case(Stubborn).victim))
+    assert denied.probe.settings["turned"] <= 2  # of rows that came nearer to another one
+    assert denied.probe.figures[0].beyond
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -11,6 +11,7 @@ from tallystick.evidence.domain import Budget, Column, Domain, DomainKind
 from tallystick.ports.tile import Place
 from tallystick.tiles.white.aims import AIMS
 from tallystick.tiles.white.carlini import carlini_wagner
+from tallystick.tiles.white.climb import Climb, Way, checkpoints, climb
 from tallystick.tiles.white.ground import Ground, below
 from tallystick.tiles.white.nearest import least_radius
 from tallystick.tiles.white.tile import open_tile
@@ -181,8 +182,73 @@ def test_a_length_is_that_of_the_row_that_was_asked_about_where_columns_are_whol
     table = Domain(DomainKind.TABULAR, columns=tuple(Column(f"f{i}", 0, 10, integer=True) for i in range(6)))
     case = case_of(model, x, model.scores(x).argmax(axis=1), table, Budget(steps_max=30))
     ground = Ground(case)
-    lengths = carlini_wagner(ground, np.arange(len(ground)), 30, lambda left: None)
+    lengths, _ = carlini_wagner(ground, np.arange(len(ground)), 30, lambda left: None)
     squares = 100 * lengths[np.isfinite(lengths)] ** 2
     assert len(squares) > 20
     assert np.abs(squares - np.rint(squares)).max() < 1e-6
     assert squares.min() > 0.5
+
+
+def one_by_one(slopes: np.ndarray, values: np.ndarray, x: np.ndarray, eps: float) -> list[np.ndarray]:
+    """Algorithm 1 of Croce and Hein 2020 for a single row, written down as it is printed: its points.
+
+    ``slopes`` (steps, features) and ``values`` (steps,) are what was found at the points asked about.
+    """
+
+    def project(z: np.ndarray) -> np.ndarray:
+        return np.clip(z, np.maximum(x - eps, 0), np.minimum(x + eps, 1))
+
+    steps, size, points, here = len(values), 2 * eps, [x], slopes[0]
+    halved, seen, last_look = True, -np.inf, 0
+    for k in range(steps - 1):
+        ahead = project(points[-1] + size * np.sign(here))
+        if k:
+            ahead = project(points[-1] + 0.75 * (ahead - points[-1]) + 0.25 * (points[-1] - points[-2]))
+        points.append(ahead)
+        here = slopes[k + 1]
+        if checkpoints(steps)[k + 1]:
+            period = range(last_look, k + 1)
+            rises = sum(values[i + 1] > values[i] for i in period)
+            most = values[: k + 2].max()
+            stuck = rises < 0.75 * len(period) or (not halved and most <= seen)
+            halved, seen, last_look = stuck, most, k + 1
+            if stuck:
+                best = int(values[: k + 2].argmax())
+                size, here = size / 2, slopes[best]
+                points[-1] = points[best]  # the point before stays: the next momentum is that of the leap
+    return points
+
+
+def test_steps_are_those_of_algorithm_1() -> None:
+    """Row for row, point for point, on a net that is not linear and where nobody falls."""
+    from tests.tiles.white.nets import Net, digits
+
+    layers, x, y = digits()
+    eps, steps, asked, slopes, values = 0.02, 60, [], [], []
+    case = case_of(Net(layers), x, y, budget=Budget(eps=(eps,), samples_max=200))
+    ground = Ground(case)
+    ranked = np.sort(case.scores[case.attacked], axis=1)
+    who = np.argsort(ranked[:, -2] - ranked[:, -1])[:12]  # those who are farthest from a mistake
+    label = ground.y[who]
+    assert (ground.claimed[who] > 0).all()
+
+    def pull(some: np.ndarray, rows: np.ndarray, aim) -> tuple[np.ndarray, np.ndarray]:
+        found = ground.pull(some, rows, aim)
+        asked.append(rows.copy())
+        slopes.append(found[1])
+        values.append(AIMS["margin"](found[0], label, label)[0])
+        return found
+
+    run = Climb.start(ground, who, np.full(len(who), eps), ground.x[who], label, 2.0)
+    climb(ground, run, Way("margin", steps), lambda far: np.zeros(len(far)), lambda left: None, pull)
+    assert len(asked) == steps
+    looks, halved = checkpoints(steps), 0
+    for at, one in enumerate(who):
+        mine = [np.array([part[at] for part in found]) for found in (asked, slopes, values)]
+        wanted = one_by_one(mine[1], mine[2], ground.x[one], eps)
+        for step in range(steps):
+            if not looks[step] or step == 0:
+                np.testing.assert_allclose(mine[0][step], wanted[step], atol=1e-6)
+            else:  # what was asked about may have been left for the best point until then
+                halved += not np.allclose(mine[0][step], wanted[step], atol=1e-6)
+    assert halved > len(who)

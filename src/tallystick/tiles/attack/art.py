@@ -19,14 +19,15 @@ from tallystick.evidence.domain import DomainKind
 from tallystick.evidence.probe import Probe, Threat
 from tallystick.ports.models.attack import Case, Found, Needs, Offer, Progress
 from tallystick.ports.tile import Place
-from tallystick.tiles.attack import black
+from tallystick.tiles.attack import black, itself
 from tallystick.tiles.attack.library import LIBRARY, estimator, evasion, seeded, versions
 from tallystick.tiles.attack.project import Space
 
 __all__ = ["ArtAttack", "open_tile"]
 
 BATCH = 128
-_KINDS = (DomainKind.IMAGE, DomainKind.SERIES, DomainKind.VECTOR)
+_KINDS = (DomainKind.IMAGE, DomainKind.VECTOR)
+"""ART knows one radius for all numbers: of tables and series each column or channel has its own span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class ArtAttack:
         """See the port: our own from outside, then ART's, which run only where a policy names them."""
         needs = Needs(gradients=True, kinds=_KINDS)
         named = [Offer(n, Threat.EVASION, 1, r.about, needs, 8.0, usual=False) for n, r in _RECIPES.items()]
-        return (*black.OFFERS, *named)
+        return (*black.OFFERS, itself.OFFER, *named)
 
     def run(self, name: str, case: Case, progress: Progress) -> Found:
         """See the port. BadInput for a name that is not offered."""
@@ -79,6 +80,8 @@ class ArtAttack:
             return _run_art(name, case, progress)
         if name in {offer.name for offer in black.OFFERS}:
             return black.run_black(name, case, progress)
+        if name == itself.OFFER.name:
+            return itself.run_itself(case, progress)
         known = ", ".join(offer.name for offer in self.offers())
         raise BadInput(f"no probe {name!r:.100}", where="attack", hint=f"known: {known}")
 

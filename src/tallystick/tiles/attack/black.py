@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tallystick.core.errors import NotSupported
 from tallystick.evidence.domain import DomainKind
 from tallystick.evidence.figures import Figure
-from tallystick.evidence.probe import Example, Probe, Threat
+from tallystick.evidence.probe import Probe, Threat
 from tallystick.ports.models.attack import Case, Found, Needs, Offer, Progress
 from tallystick.tiles.attack.boundary import boundary
 from tallystick.tiles.attack.hop import hop_skip_jump
@@ -32,7 +34,7 @@ _ANY, _SCORES = Needs(kinds=_NUMBERS), Needs(scores=True, kinds=_NUMBERS)
 _TABLES = Needs(kinds=(DomainKind.TABULAR,))
 
 OFFERS = tuple(
-    Offer(name, Threat.EVASION, 1, about, needs, weight)
+    Offer(name, Threat.EVASION, 2 if name == "table_edits" else 1, about, needs, weight)
     for name, about, needs, weight in (
         ("hop_skip_jump", "walks along the boundary by labels alone (Chen et al. 2020)", _ANY, 3.0),
         ("square", "random search by patches of features (Andriushchenko et al. 2020)", _SCORES, 3.0),
@@ -53,9 +55,9 @@ class _Words:
 
     settings: Mapping[str, Any]
     figures: tuple[Figure, ...] = ()
-    examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
     gradients: int = 0
+    show: np.ndarray | None = None
 
 
 def share_of(name: str, case: Case) -> float:
@@ -97,14 +99,13 @@ def run_black(name: str, case: Case, progress: Progress) -> Found:
         library=LIBRARY,
         settings={**told.settings, **spent},
         figures=told.figures,
-        examples=told.examples,
         notes=told.notes,
         samples=opened,
         queries=int(hunt.used.sum()),
         gradients=told.gradients,
         seconds=round(time.perf_counter() - began, 3),
     )
-    return Found(probe, hunt.distance, hunt.adversarial)
+    return Found(probe, hunt.distance, hunt.adversarial, told.show)
 
 
 _Said = Callable[..., None]
@@ -127,7 +128,7 @@ def _walked(settings: Mapping[str, Any]) -> _Words:
 def _edits(hunt: Hunt, said: _Said) -> _Words:
     edits = Told(hunt)
     edits.search(said)
-    return _Words(edits.settings(), edits.figures(), edits.examples(), edits.notes(), edits.gradients)
+    return _Words(edits.settings(), edits.figures(), edits.notes(), edits.gradients, hunt.cheapest)
 
 
 _RUNS: Mapping[str, Callable[[Hunt, _Said], _Words]] = {

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.core.errors import BadInput
-from tallystick.evidence.domain import Column, Domain, DomainKind
+from tallystick.evidence.domain import Domain
 
 __all__ = ["Space"]
 
@@ -21,20 +20,15 @@ _WHOLE = 1e-9
 class Space:
     """The rows that an attacker may make out of a row, in arrays of one entry for each feature.
 
-    ``low``, ``high`` and ``span`` (d,) float64: a change of ``span`` is a distance of 1. Of anything but a
-    table the range is the domain's and ``span`` is 1; a table's feature that no column names has the domain's
-    range as its span. A value that stays as it was is always allowed, even where the data breaks the rules.
+    ``low``, ``high`` and ``span`` (d,) float64: a change of ``span`` is a distance of 1. Of a table and a
+    series they are those of the feature's column or channel; of anything else the range is the domain's and
+    ``span`` is 1; a table's feature that no column names has the domain's range as its span. A value that
+    stays as it was is always allowed, even where the data breaks the rules.
     """
 
     def __init__(self, domain: Domain, features: Sequence[str], size: int) -> None:
         """``features`` (d,) are the names, needed for tables with columns; ``size`` is d."""
-        table = domain.kind is DomainKind.TABULAR
-        spare = Column("", domain.low, domain.high, scale=0.0 if table else 1.0)
-        named = {c.name: c for c in domain.columns} if table else {}
-        if named and len(features) != size:
-            raise BadInput(f"{len(features)} names for {size} features", where="features")
-        columns = [named.get(n, spare) for n in features] if named else []
-        self.columns = tuple(columns) or (spare,) * size
+        self.columns = domain.by_feature(features, size)
         self.low, self.high, self.span, self.cost = (
             np.array([getattr(c, name) for c in self.columns], np.float64)
             for name in ("low", "high", "span", "cost")

@@ -83,7 +83,9 @@ class _Patches:
             self._shape = (full[1], full[2], full[0]) if self._first else (full[0], full[1], full[2])
             self.about = "squares of pixels"
         elif self._grid:
-            self._shape = (1, shape[0], features // shape[0])
+            steps, channels = domain.steps_and_channels
+            self._first = domain.channels_first and len(shape) == 2
+            self._shape = (1, steps, channels)
             self.about = "stretches of steps"
 
     def stripes(self, draw: np.random.Generator, count: int) -> np.ndarray:

@@ -37,11 +37,14 @@ NODES_MAX = 150_000
 
 COMPARED_MAX = 500
 
+LENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""In sigmas: the L2 lengths at which a vote's certificate is told; with 2,000 noisy rows it ends before 3."""
+
 OFFERS = (
     Offer(
         "exact_certificate",
         Threat.CERTIFICATE,
-        1,
+        2,
         "what no change within eps can turn, exactly: of linear models and trees (Chen et al. 2019)",
         Needs(twin=True, kinds=_NUMBERS),
         weight=1.5,
@@ -49,7 +52,7 @@ OFFERS = (
     Offer(
         "smoothing_certificate",
         Threat.CERTIFICATE,
-        1,
+        2,
         "what no change can turn of the model's vote under noise (Cohen et al. 2019)",
         Needs(kinds=_NUMBERS),
         weight=4.0,
@@ -144,7 +147,9 @@ def _linear(case: Case, linear: Affine) -> tuple[np.ndarray, np.ndarray, dict[st
     x, y, box = case.x[case.attacked], case.y[case.attacked], Box(case.domain, case.x.shape[1])
     certified, undecided = [], []
     for eps in case.budget.eps:
-        least, rounding = least_margin(linear, y, *box.around(x, eps))
+        low, high = box.around(x, eps)
+        choices = [box.choices(*ends) for ends in zip(x, low, high, strict=True)] if box.groups else []
+        least, rounding = least_margin(linear, y, low, high, choices)
         certified.append((least > rounding) & (case.distance > 0))
         undecided.append((np.abs(least) <= rounding) & (case.distance > 0))
     return np.array(certified), np.array(undecided), {"method": "the least margin within each box"}
@@ -158,6 +163,8 @@ def _trees(
     certified = np.zeros((len(radii), len(case.attacked)), bool)
     undecided = np.zeros_like(certified)
     limit = Limit(NODES_EACH, NODES_MAX)
+    whole = box.is_whole(case.x[case.attacked])
+    forests = {key: forest.on_whole(np.array(key)) for key in set(map(tuple, whole))}
     for at, row in enumerate(case.attacked):
         progress(
             0.05 + 0.95 * at / len(case.attacked), f"searching around row {at + 1} of {len(case.attacked)}"
@@ -166,7 +173,9 @@ def _trees(
             if case.distance[at] <= eps + box.slack:
                 break
             low, high = box.around(case.x[row : row + 1], eps)
-            found = forest.holds(low[0], high[0], int(case.y[row]), limit)
+            ends = (low[0], high[0])
+            choices = box.choices(case.x[row], *ends)
+            found = forests[tuple(whole[at])].holds(*ends, int(case.y[row]), limit, choices)
             certified[step, at] = found.holds
             if not found.holds:
                 undecided[step:, at] = (not found.decided) & (
@@ -188,6 +197,9 @@ def _probe(
         for eps, row in zip(radii, undecided, strict=True)
         if row.any()
     ]
+    if groups := Box(case.domain, case.x.shape[1]).groups:
+        many = f"{len(groups)} one-hot group{'' if len(groups) == 1 else 's'}"
+        notes.append(f"{many} counted as wholes: it is about rows in which one column of each is 1, no other")
     return Probe(
         name=name,
         threat=Threat.CERTIFICATE,
@@ -208,33 +220,63 @@ def _smoothed(case: Case, progress: Progress) -> Probe:
     radius, voted = smoothed.radii(lambda share: progress(share, "asking for votes under noise"))
     right = voted == case.y[case.attacked]
     radii, total = case.budget.eps, len(radius)
-    rates = [Rate(int((right & (radius > eps * smoothed.width)).sum()), total) for eps in radii]
-    lengths = tuple(float(eps * smoothed.width) for eps in radii)
-    note = (
-        "this is about the model's vote under noise, not about the model as it answers now: "
-        "it holds for whoever serves that vote"
-    )
+    certified = right & (radius > smoothed.lengths)
+    rates = [Rate(int(row.sum()), total) for row in certified]
+    lengths = tuple(share * smoothed.sigma for share in LENGTHS)
+    within = [Rate(int((right & (radius > length)).sum()), total) for length in lengths]
+    settings = {
+        "sigma": smoothed.sigma,
+        "sigma_is": "its own" if smoothed.within else "the first eps in every feature",
+        "noisy_rows": smoothed.many,
+        "alpha": ALPHA,
+        "norm": "L2; an L-infinity eps counts as the longest change that it leaves the row, in L2",
+    }
+    if smoothed.within:
+        settings["draws_it_answers_with"] = len(smoothed.within.noise)
     return Probe(
         name="smoothing_certificate",
         threat=Threat.CERTIFICATE,
         library=LIBRARY,
-        settings={
-            "sigma": smoothed.sigma,
-            "noisy_rows": smoothed.many,
-            "alpha": ALPHA,
-            "norm": "L2; of L-infinity eps the length is eps * sqrt(features)",
-        },
+        settings=settings,
         figures=tuple(
             rate_figure("certified_accuracy", r, e, "smoothed") for r, e in zip(rates, radii, strict=True)
         ),
         curves=(
-            Curve("certified vote", "L2", lengths, tuple(rates)),
+            Curve("certified vote", "L2", lengths, tuple(within)),
             Curve("certified vote", "eps", radii, tuple(rates)),
         ),
-        notes=(note,),
+        notes=tuple(_about_vote(case, smoothed, radius, voted)),
         samples=total,
         queries=smoothed.queries,
     )
+
+
+def _about_vote(case: Case, smoothed: Smoothed, radius: np.ndarray, voted: np.ndarray) -> list[str]:
+    """What the certificate is about, and how far it goes."""
+    notes = [
+        "this is about the model's vote under noise, not about the model as it answers now: "
+        "it holds for whoever serves that vote"
+    ]
+    sure = radius > 0
+    if smoothed.within is not None:
+        same = int((case.scores[case.attacked].argmax(axis=1) == voted)[sure].sum())
+        notes.append(
+            f"the vote is that of the model inside, under fresh noise of its own sigma {smoothed.sigma:g};"
+            f" the mean over the {len(smoothed.within.noise)} rows of noise that it answers with says the"
+            f" same of {same} of the {int(sure.sum())} rows with a certificate"
+        )
+        if (wide := smoothed.as_wide) != 1:
+            notes.append(
+                f"that noise is {wide:.2g} times as wide as the sigma that the model names, in units"
+                " of this policy's domain: the model or the domain has changed since it was smoothed"
+            )
+    if sure.any():
+        middle = float(np.median(radius[sure]))
+        notes.append(
+            f"half of the {int(sure.sum())} rows with a certificate have one beyond L2 length {middle:.3g};"
+            f" in every feature at once that is an eps of {middle / smoothed.width:.3g}"
+        )
+    return notes
 
 
 def open_tile(place: Place) -> CertifyTile:

@@ -6,17 +6,23 @@ less that of the right one is at most the sum over trees of the greatest such di
 can be reached (Chen et al. 2019, one level). Where that is above 0, the tree that matters most is divided
 into its leaves, and so on: branch and bound. It ends with a proof, with leaves of all trees that have a row
 in common, or at the limit. A single tree is always decided.
+
+Of a one-hot group not its columns are bounded but the choice of one of them: a leaf is reached where one
+choice that is left fits it, and in what is divided into a leaf those choices are left that fit. A whole
+number is above a threshold where it is above the whole number below it. So what is found is a row that the
+domain allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tallystick.core.errors import BadInput, NotSupported
+from tallystick.tiles.certify.box import Choice
 from tallystick.tiles.certify.graph import Picked
 from tallystick.tiles.certify.linear import TIED
 
@@ -95,12 +101,57 @@ class Forest:
         largest = np.maximum.reduceat(np.abs(self.weights).max(axis=1), first)
         return max(TIED, ROUNDING * float(largest.sum() + np.abs(self.bias).max()))
 
-    def holds(self, low: np.ndarray, high: np.ndarray, y: int, limit: Limit) -> Found:
-        """Whether every row within ``low`` to ``high`` (features,) is given class ``y``."""
+    def on_whole(self, whole: np.ndarray) -> Forest:
+        """The same for rows that are whole numbers in the features ``whole`` (features,): with thresholds
+        between them moved down to them. Columns that are scaled are left as they are.
+        """
+        columns = self.columns
+        plain = whole[columns.index] & (columns.scale == 1) & (columns.offset == 0)
+        low, high = (
+            np.where(plain[self.feature], np.floor(ends), ends).astype(np.float32)
+            for ends in (self.low, self.high)
+        )
+        return replace(self, low=low, high=high)
+
+    def _fits(self, choices: Sequence[Choice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which leaves each choice of each group fits, bool (leaves, choices); the group of each choice; and
+        which conditions are about a group.
+        """
+        fits, group, about = [np.ones((len(self.tree), 0), bool)], [], np.zeros(len(self.feature), bool)
+        for number, choice in enumerate(choices):
+            place = np.full(int(self.columns.index.max(initial=-1)) + int(choice.columns.max()) + 2, -1)
+            place[choice.columns] = np.arange(len(choice.columns))
+            at = place[self.columns.index[self.feature]]
+            mine = np.flatnonzero(at >= 0)
+            about[mine] = True
+            for values in choice.rows:
+                row = np.zeros(len(place))
+                row[choice.columns] = values
+                seen, wide = (part[self.feature[mine]] for part in self._scaled(row))
+                out = (seen + wide <= self.low[mine]) | (seen - wide > self.high[mine])
+                never = np.bincount(self.leaf[mine[out]], minlength=len(self.tree)) > 0
+                fits.append(~never[:, None])
+                group.append(number)
+        return np.concatenate(fits, axis=1), np.array(group, np.int64), about
+
+    def holds(
+        self,
+        low: np.ndarray,
+        high: np.ndarray,
+        y: int,
+        limit: Limit,
+        choices: Sequence[Choice] = (),
+    ) -> Found:
+        """Whether every row within ``low`` to ``high`` (features,) is given class ``y``; of one-hot groups
+        only their ``choices``.
+        """
         low, high = self.seen(low, high)
-        out = (self.low >= high[self.feature]) | (self.high < low[self.feature])
+        fits, group, about = self._fits(choices)
+        out = ((self.low >= high[self.feature]) | (self.high < low[self.feature])) & ~about
+        out |= self.low >= self.high  # no whole number is between them
         able = np.bincount(self.leaf[out], minlength=len(self.tree)) == 0
-        part = _Part.of(self, able, low, high)
+        able &= _each(fits, group)
+        part = _Part.of(self, able, low, high, about, (fits[able], group))
         spent = limit.each + len(part.tree)
         decided = True
         for other in range(self.weights.shape[1]):
@@ -118,19 +169,30 @@ class Forest:
 
 @dataclass(frozen=True)
 class _Part:
-    """The leaves that can be reached: ``low`` and ``high`` (leaves, columns that matter), within a box."""
+    """The leaves that can be reached: ``low`` and ``high`` (leaves, columns that matter), within a box, and
+    the choices of one-hot groups that each ``fits``, bool (leaves, choices), with the ``group`` of each.
+    """
 
     tree: np.ndarray
     low: np.ndarray
     high: np.ndarray
     box: tuple[np.ndarray, np.ndarray]
+    fits: np.ndarray
+    group: np.ndarray
 
     @classmethod
-    def of(cls, forest: Forest, able: np.ndarray, low: np.ndarray, high: np.ndarray) -> _Part:
-        """Only columns in which some reachable leaf cuts the box are kept."""
-        cuts = able[forest.leaf] & (
-            (forest.low >= low[forest.feature]) | (forest.high < high[forest.feature])
-        )
+    def of(
+        cls,
+        forest: Forest,
+        able: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        about: np.ndarray,
+        choices: tuple[np.ndarray, np.ndarray],
+    ) -> _Part:
+        """Only columns in which some reachable leaf cuts the box are kept, and are of no one-hot group."""
+        cuts = able[forest.leaf] & ~about
+        cuts &= (forest.low >= low[forest.feature]) | (forest.high < high[forest.feature])
         columns, place = np.unique(forest.feature[cuts], return_inverse=True)
         rank = np.cumsum(able) - 1
         shape = (int(able.sum()), len(columns))
@@ -138,19 +200,19 @@ class _Part:
         lows[rank[forest.leaf[cuts]], place] = forest.low[cuts]
         highs[rank[forest.leaf[cuts]], place] = forest.high[cuts]
         below = np.nextafter(low[columns].astype(np.float32), np.float32(-np.inf))
-        return cls(forest.tree[able], lows, highs, (below, high[columns].astype(np.float32)))
+        return cls(forest.tree[able], lows, highs, (below, high[columns].astype(np.float32)), *choices)
 
     def search(self, gain: np.ndarray, offset: float, rounding: float, nodes_max: int) -> tuple[Found, int]:
         """Whether ``gain`` (leaves,) summed over the leaves of a row, and ``offset``, stays below 0; and the
         nodes that it took. Depth first, the most promising leaf first.
         """
-        waiting = [(np.arange(len(self.tree)), *self.box)]
+        waiting = [(np.arange(len(self.tree)), *self.box, np.ones(len(self.group), bool))]
         nodes, close = 0, False
         while waiting:
             if nodes >= nodes_max:
                 return Found(False, False), nodes
             nodes += 1
-            leaves, low, high = waiting.pop()
+            leaves, low, high, left = waiting.pop()
             first, count = _runs(self.tree[leaves])
             best = np.maximum.reduceat(gain[leaves], first)
             most = float(best.sum()) + offset
@@ -165,21 +227,33 @@ class _Part:
                 continue
             branch = leaves[first[chosen] : first[chosen] + count[chosen]]
             order = branch[np.argsort(gain[branch], kind="stable")]
-            waiting.extend(self._within(leaves, leaf, low, high) for leaf in order)
+            waiting.extend(self._within(leaves, leaf, low, high, left) for leaf in order)
         return Found(not close, not close), nodes
 
     def _within(
-        self, leaves: np.ndarray, leaf: int, low: np.ndarray, high: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The part of the box that reaches ``leaf``, and the leaves of all trees that are reached from it."""
+        self, leaves: np.ndarray, leaf: int, low: np.ndarray, high: np.ndarray, left: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The part of the box that reaches ``leaf``, the choices left there, and the leaves of all trees that
+        are reached from it.
+        """
         low, high = np.maximum(low, self.low[leaf]), np.minimum(high, self.high[leaf])
+        left = left & self.fits[leaf]
         able = ((self.low[leaves] < high) & (self.high[leaves] > low)).all(axis=1)
-        return leaves[able], low, high
+        able &= _each(self.fits[leaves] & left, self.group)
+        return leaves[able], low, high, left
+
+
+def _each(fits: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Where of every group some choice is left: bool (leaves,) of ``fits`` (leaves, choices)."""
+    able = np.ones(len(fits), bool)
+    for first, count in zip(*_runs(group), strict=True):
+        able &= fits[:, first : first + count].any(axis=1)
+    return able
 
 
 def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each run of equal values begins, and how long it is."""
-    first = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    first = np.flatnonzero(np.r_[True, values[1:] != values[:-1]][: len(values)])
     return first, np.diff(np.r_[first, len(values)])
 
 

@@ -8,7 +8,7 @@ Runtime sees it, and so are libraries of custom operators.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnxruntime
 
-    from tallystick.tiles.runtime.gradient.model import Gradients
+    from tallystick.gradient.across import Across
+    from tallystick.gradient.model import Gradients
 
 __all__ = ["OnnxPredictor", "OnnxRuntime", "open_tile"]
 
@@ -48,8 +49,15 @@ ONNX_TYPES: Mapping[str, str] = {
 class OnnxPredictor:
     """A session of ONNX Runtime; every output of the model is kept, ``probabilities`` beside ``label``."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, model: Path) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        model: Path,
+        again: Callable[[Any], onnxruntime.InferenceSession],
+        across: Mapping[str, Any] | None = None,
+    ) -> None:
         where = str(model)
+        self._again, self._across = again, across
         self.inputs = tuple(_spec(node, where) for node in session.get_inputs())
         self.outputs = tuple(_spec(node, where) for node in session.get_outputs())
         self._session = session
@@ -57,7 +65,8 @@ class OnnxPredictor:
         self._texts = frozenset(spec.name for spec in self.inputs if spec.datatype == "BYTES")
         self._model = model
         self._where = where
-        self._gradients: Gradients | None = None
+        self._gradients: Gradients | Across | None = None
+        self._inner: tuple[tuple[str, ...], onnxruntime.InferenceSession] | None = None
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """See the port."""
@@ -85,16 +94,48 @@ class OnnxPredictor:
         found: np.ndarray = self._differentiable().hidden(inputs)
         return found
 
-    def _differentiable(self) -> Gradients:
+    def _differentiable(self) -> Gradients | Across:
         """The graph read again, for its gradients; only where somebody asks for them, as onnx weighs."""
         if self._gradients is None:
             try:
-                from tallystick.tiles.runtime.gradient.model import Gradients
+                from tallystick.gradient.graph import read
+                from tallystick.gradient.model import Gradients
+
+                graph = read(self._model)
             except ImportError:
                 hint = "pip install 'tallystick[onnx]'"
                 raise MissingTile("gradients need onnx", where="tile runtime/onnx", hint=hint) from None
-            self._gradients = Gradients(self._model, self.inputs, self.outputs, self.predict)
+            if self._across is None:
+                self._gradients = Gradients(graph, self.inputs, self.outputs, self.predict)
+            else:
+                self._gradients = self._declared(graph, self._across)
         return self._gradients
+
+    def _declared(self, graph: Any, said: Mapping[str, Any]) -> Across:
+        """The gradients across a declared preprocessing; NotSupported for a model of several inputs."""
+        from tallystick.gradient.across import Across, Declared
+
+        if len(self.inputs) != 1:
+            text = f"it has {len(self.inputs)} inputs, and a declared preprocessing is of one"
+            raise NotSupported(text, where="preprocessing")
+        return Across(graph, self.inputs[0], self.outputs, self.predict, self._between, Declared(**said))
+
+    def _between(self, names: Sequence[str], inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """What the tensors ``names`` of the graph are for these inputs, by ONNX Runtime."""
+        from tallystick.gradient.graph import parsed
+
+        key = tuple(names)
+        try:
+            if self._inner is None or self._inner[0] != key:
+                model = parsed(self._model)
+                known = {output.name for output in model.graph.output}
+                for name in (name for name in names if name not in known):
+                    model.graph.output.add().name = name
+                self._inner = key, self._again(model.SerializeToString())
+            found: Sequence[np.ndarray] = self._inner[1].run(list(names), dict(inputs))
+        except Exception as wrong:  # ONNX Runtime's and protobuf's errors share no base but Exception
+            raise NotSupported(f"what is worked on the way cannot be had: {str(wrong)[:300]}") from wrong
+        return found
 
 
 class OnnxRuntime:
@@ -102,8 +143,8 @@ class OnnxRuntime:
 
     runs_code = False
 
-    def __init__(self, threads: int = 1) -> None:
-        self.threads = threads
+    def __init__(self, threads: int = 1, across: Mapping[str, Any] | None = None) -> None:
+        self.threads, self._across = threads, across
 
     def accepts(self, folder: Path) -> bool:
         """See the port."""
@@ -119,9 +160,9 @@ class OnnxRuntime:
         model = file_inside(folder, settings.get("data"), where)
         if _may_have_external_data(model):
             _check_external_data(model)
-        return OnnxPredictor(self._session(model), model)
+        return OnnxPredictor(self._session(str(model)), model, self._session, self._across)
 
-    def _session(self, model: Path) -> onnxruntime.InferenceSession:
+    def _session(self, model: str | bytes) -> onnxruntime.InferenceSession:
         try:
             import onnxruntime
         except ImportError:
@@ -139,9 +180,10 @@ class OnnxRuntime:
         # Neither by its ending nor by its first bytes may a file pass for ONNX Runtime's own format.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
-            return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as wrong:  # ONNX Runtime's errors share no base but Exception
-            raise BadInput(f"ONNX Runtime cannot load it: {str(wrong)[:500]}", where=str(model)) from wrong
+            where = model if isinstance(model, str) else "model"
+            raise BadInput(f"ONNX Runtime cannot load it: {str(wrong)[:500]}", where=where) from wrong
 
 
 def _spec(node: Any, where: str) -> TensorSpec:
@@ -205,8 +247,10 @@ def _external_locations(message: Any) -> Iterator[str]:
 
 
 def open_tile(place: Place) -> OnnxRuntime:
-    """Option ``threads``: how many work on one request, 1 (the default) to 64."""
+    """Option ``threads``: how many work on one request, 1 (the default) to 64. ``across``: the fields of
+    :class:`tallystick.gradient.across.Declared`, for gradients across a declared preprocessing.
+    """
     threads = place.options.get("threads", 1)
     if type(threads) is not int or not 1 <= threads <= THREADS_MAX:
         raise BadInput(f"threads is {threads!r:.50}, not 1 to {THREADS_MAX}", where="tile runtime/onnx")
-    return OnnxRuntime(threads)
+    return OnnxRuntime(threads, place.options.get("across"))

@@ -14,6 +14,9 @@ __all__ = ["Seen", "seeing"]
 
 LAYERS = frozenset(("linear", "conv1d", "conv2d", "conv3d", "bilinear"))
 ENDS = frozenset(("softmax", "log_softmax"))
+ROUNDS = frozenset(("round", "floor", "ceil", "trunc", "fix"))
+"""The true slope of these, 0, would hide from attacks what lies behind (BPDA; Athalye et al. 2018)."""
+
 TINY = 1e-30
 
 
@@ -53,11 +56,14 @@ def seeing() -> Iterator[Seen]:
     seen = Seen()
 
     class Mode(TorchFunctionMode):
-        """Works each operation as it is, and notes it."""
+        """Works each operation as it is, and notes it; what rounds, on the way back, as if it did nothing."""
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             answer = func(*args, **(kwargs or {}))
-            seen.note(getattr(func, "__name__", ""), args[0] if args else None, answer)
+            name, first = getattr(func, "__name__", ""), args[0] if args else None
+            if name in ROUNDS and getattr(answer, "requires_grad", False) and answer is not first:
+                answer = first + (answer - first).detach()
+            seen.note(name, first, answer)
             return answer
 
     with Mode():

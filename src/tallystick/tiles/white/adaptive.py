@@ -3,9 +3,10 @@
 What a model is defended with is found out by looking. Where answers differ when the same is asked again, the
 attack follows the mean gradient over several draws (expectation over transformation), and only what most of
 them get wrong counts. Where gradients are zero or point downhill, a rounding, compressing or otherwise
-shattering step stands before the model. From here it cannot be taken out and replaced by the identity (BPDA),
-so slopes are taken across it: the mean of gradients around the row, and difference quotients of scores (SPSA;
-Uesato et al. 2018), which lead straight through whatever is flat in between.
+shattering step stands before the model. Where the policy declares that step, all gradients go across it
+already (BPDA; :mod:`tallystick.gradient.across`). Where it does not, slopes are taken across it here: the
+mean of gradients around the row, and difference quotients of scores (SPSA; Uesato et al. 2018), which lead
+straight through whatever is flat in between.
 """
 
 from __future__ import annotations

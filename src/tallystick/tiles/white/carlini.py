@@ -14,7 +14,7 @@ import numpy as np
 from tallystick.tiles.white.aims import margin
 from tallystick.tiles.white.ground import Ground
 
-__all__ = ["SEARCHES", "carlini_wagner"]
+__all__ = ["SEARCHES", "carlini_wagner", "longest"]
 
 SEARCHES = 4
 RATE = 0.2
@@ -24,8 +24,11 @@ WITHIN = 1 - 1e-6
 """Of the range: at its very ends the tangent's variable is infinite."""
 
 
-def carlini_wagner(ground: Ground, who: np.ndarray, steps: int, said: Callable[[int], None]) -> np.ndarray:
-    """Attack the samples ``who``; returns the least L2 length found for each, float64 (k,), or infinity.
+def carlini_wagner(
+    ground: Ground, who: np.ndarray, steps: int, said: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Attack the samples ``who``; returns the least L2 length found for each, float64 (k,), or infinity, and
+    the rows of that length, float32 (k, features), or NaN.
 
     ``steps`` gradients in each of ``SEARCHES`` searches. What they pass on the way counts by its L-infinity
     distance too, as any claim does.
@@ -36,7 +39,7 @@ def carlini_wagner(ground: Ground, who: np.ndarray, steps: int, said: Callable[[
     span = np.where(ground.span > 0, ground.span, np.inf)
     start = np.arctanh(np.clip((origin - centre) / half, -WITHIN, WITHIN))
     weight, low, high = np.full(len(who), FIRST_WEIGHT), np.zeros(len(who)), np.full(len(who), np.inf)
-    best = np.full(len(who), np.inf)
+    best, rows = np.full(len(who), np.inf), np.full(origin.shape, np.nan, np.float32)
     for _ in range(SEARCHES):
         w, first, second = start.copy(), np.zeros_like(start), np.zeros_like(start)
         turned = np.zeros(len(who), bool)
@@ -47,7 +50,8 @@ def carlini_wagner(ground: Ground, who: np.ndarray, steps: int, said: Callable[[
             moved = (x - origin) / span
             wrong = logits.argmax(axis=1) != y
             length = np.sqrt((moved**2).sum(axis=1))
-            best = np.where(wrong & (length < best), length, best)
+            less = wrong & (length < best)
+            best[less], rows[less] = length[less], x[less]
             turned |= wrong
             push = np.where(wrong, 0.0, weight)[:, None] * slopes
             slope = (2 * moved / span - push) * half * (1 - bent**2)
@@ -58,4 +62,13 @@ def carlini_wagner(ground: Ground, who: np.ndarray, steps: int, said: Callable[[
             said(len(who))
         high, low = np.where(turned, weight, high), np.where(turned, low, weight)
         weight = np.where(np.isinf(high), weight * 10, (low + np.where(np.isinf(high), low, high)) / 2)
-    return best
+    return best, rows
+
+
+def longest(ground: Ground, who: np.ndarray) -> np.ndarray:
+    """The L2 length of the longest change that each sample's range allows, float64 (k,)."""
+    lower, upper = ground.box(who, np.inf)
+    origin = ground.x[who].astype(np.float64)
+    span = np.where(ground.span > 0, ground.span, np.inf)
+    most = np.maximum(origin - lower, upper - origin) / span
+    return np.asarray(np.sqrt((most**2).sum(axis=1)))

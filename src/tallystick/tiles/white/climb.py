@@ -4,8 +4,10 @@ All samples take a step together, but each has its own radius, step size and cou
 leaves, or goes on at once in a smaller ball; who has used up its steps leaves too. So the batch shrinks with
 every sample that is done, and a whole curve of radii costs little more than its hardest point.
 
-Steps are those of Auto-PGD (Croce and Hein 2020): sign steps with momentum, which are halved where they stop
-paying, and go on from the best point seen; or plain ones (Madry et al. 2018).
+Steps are those of Auto-PGD (Croce and Hein 2020, algorithm 1): sign steps with momentum, which are halved
+where they stop paying, and go on from the best point seen, with the gradient that was found there; or plain
+ones (Madry et al. 2018). As in the authors' own code it is looked back as soon as a period's last point is
+known, and at the first time a step is not halved only because nothing better was found.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ class Climb:
     upper: np.ndarray
     before: np.ndarray
     best: np.ndarray
+    slope: np.ndarray  # the gradient at the best point
     value: np.ndarray
     seen: np.ndarray  # the best value at the last look back
     step: np.ndarray
@@ -77,9 +80,9 @@ class Climb:
         lower, upper = ground.box(who, eps)
         x, none, zero = np.clip(x, lower, upper), np.full(len(who), -np.inf), np.zeros(len(who), np.int64)
         return cls(
-            who.copy(), eps.astype(np.float64), target.copy(), x, lower, upper, x.copy(), x.copy(), none,
-            none.copy(), np.full(len(who), first), zero, zero.copy(), zero.copy(), none.copy(),
-            np.ones(len(who), bool),
+            who.copy(), eps.astype(np.float64), target.copy(), x, lower, upper, x.copy(), x.copy(),
+            np.zeros_like(x), none, none.copy(), np.full(len(who), first), zero, zero.copy(), zero.copy(),
+            none.copy(), np.ones(len(who), bool),
         )  # fmt: skip
 
     def keep(self, stay: np.ndarray) -> None:
@@ -100,11 +103,11 @@ class Climb:
         """One step of everyone, after its value and gradient were taken where it stands."""
         better = value > self.value
         self.value = np.where(better, value, self.value)
-        self.best[better] = self.x[better]
-        self.rises += value > self.last
+        self.best[better], self.slope[better] = self.x[better], slopes[better]
+        self.rises += (value > self.last) & (self.taken > 0)
         self.last = value
         if not way.plain:
-            self._look_back(looks)
+            slopes = self._look_back(looks, slopes)
         size = (self.step * self.eps)[:, None] * span
         ahead = np.clip(self.x + size * np.sign(slopes), self.lower, self.upper)
         if not way.plain:
@@ -114,17 +117,21 @@ class Climb:
         self.taken += 1
         self.since += 1
 
-    def _look_back(self, looks: np.ndarray) -> None:
+    def _look_back(self, looks: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+        """Back to the best point where steps stopped paying; the gradients where everyone stands then.
+
+        The point before stays what it was, as in algorithm 1: the momentum is that of the leap back.
+        """
         due = looks[np.minimum(self.taken, len(looks) - 1)] & (self.taken > 0)
         if not due.any():
-            return
+            return slopes
         stuck = due & ((self.rises < PAYS * self.since) | (~self.halved & (self.value <= self.seen)))
         self.step = np.where(stuck, self.step / 2, self.step)
         self.halved = np.where(due, stuck, self.halved)
         self.seen = np.where(due, self.value, self.seen)
         self.rises, self.since = np.where(due, 0, self.rises), np.where(due, 0, self.since)
         self.x[stuck] = self.best[stuck]
-        self.before[stuck] = self.best[stuck]
+        return np.where(stuck[:, None], self.slope, slopes)
 
 
 def _weights(aim: Rise, y: np.ndarray, target: np.ndarray) -> Aim:
@@ -138,11 +145,12 @@ def climb(
     smaller: Callable[[np.ndarray], np.ndarray],
     said: Callable[[int], None],
     pull: Pull | None = None,
+    reached: np.ndarray | None = None,
 ) -> None:
     """Climb until everyone is done. ``said`` hears after each step how many are under way.
 
     ``smaller`` says, for distances (k,), the radius to go on with, and 0 where there is none left. ``pull``
-    takes the gradients, where it is not to be the ground's own.
+    takes the gradients, where it is not to be the ground's own; ``reached`` (samples,) hears the best value.
     """
     looks, pull = checkpoints(way.steps), pull or ground.pull
     aim = AIMS[way.aim]
@@ -150,6 +158,8 @@ def climb(
         y, target = ground.y[run.who], run.target
         logits, slopes = pull(run.who, run.x, _weights(aim, y, target))
         run.move(slopes, aim(logits, y, target)[0], ground.span, looks, way)
+        if reached is not None:
+            reached[run.who] = run.value
         known = ground.claimed[run.who]
         fell = known <= run.eps
         if fell.any():

@@ -1,6 +1,7 @@
 """What all white-box attacks share: the samples, where each may go, and the nearest adversarial of each.
 
-Distances are L-infinity, in the unit of eps: the data's own or, of a table, shares of each column's span.
+Distances are L-infinity, in the unit of eps: the data's own or, of a table, shares of each column's span, and
+of a series of each channel's spread.
 Whatever is asked is a row that the domain allows: within range and radius, whole where a column is whole,
 untouched where it is immutable, and only in the direction in which a column may move.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tallystick.core.errors import Failed
-from tallystick.evidence.domain import Column, Domain, DomainKind
+from tallystick.evidence.domain import Domain
 from tallystick.ports.models.attack import Case, Weigh
 from tallystick.tiles.white.aims import margin
 
@@ -70,12 +71,8 @@ class Ground:
     def _read(self, domain: Domain, features: tuple[str, ...]) -> None:
         """Range, reach and rules of each feature."""
         count = self.x.shape[1]
-        by_name = {c.name: c for c in domain.columns} if domain.kind is DomainKind.TABULAR else {}
-        names = features if len(features) == count else tuple(by_name)
-        plain = Column("", domain.low, domain.high, scale=1.0)
-        columns = (
-            [by_name.get(n, plain) for n in names] if by_name and len(names) == count else [plain] * count
-        )
+        names = features if len(features) == count else tuple(c.name for c in domain.columns)
+        columns = domain.by_feature(names, count)
         self.frozen = tuple(c.name for c in columns if c.immutable or c.one_hot)
         still = np.array([c.immutable or bool(c.one_hot) for c in columns])
         self.span = np.where(still, 0.0, [c.span for c in columns])

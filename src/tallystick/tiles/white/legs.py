@@ -17,12 +17,29 @@ from tallystick.ports.models.attack import Case, Progress
 from tallystick.tiles.white.aims import cross_entropy
 from tallystick.tiles.white.climb import Climb, Pull, Way, climb
 from tallystick.tiles.white.ground import Ground, below
-from tallystick.tiles.white.nearest import nearest
+from tallystick.tiles.white.nearest import first_radius, nearest
 
-__all__ = ["TARGETS_MAX", "Said", "Sweep", "borders", "one_step", "rivals", "share_of", "sweep"]
+__all__ = [
+    "TARGETS_KEPT",
+    "TARGETS_MAX",
+    "Said",
+    "Sweep",
+    "borders",
+    "likeliest",
+    "one_step",
+    "rivals",
+    "share_of",
+    "sweep",
+]
 
 TARGETS_MAX = 9
-"""Wrong classes that a targeted leg tries, as in AutoAttack."""
+"""Wrong classes that are looked at, as in AutoAttack."""
+
+TARGETS_KEPT = 3
+"""Of these so many for which all steps are taken."""
+
+FIRST_LOOK = 0.22
+"""Croce and Hein 2020, section 3.2: the share of steps before APGD looks back for the first time."""
 
 Said = Callable[[float], None]
 """Hears the share done."""
@@ -45,8 +62,10 @@ def one_step(ground: Ground, case: Case) -> None:
 class Sweep:
     """How a leg begins: at the samples themselves, or at a place in their ball drawn by ``draw``.
 
-    ``rank`` 1 goes towards the nearest wrong class of each, 2 towards the second, and so on. ``radii`` and
-    ``only`` (samples) are used instead of the budget's and of all; ``pull`` instead of the ground's.
+    ``rank`` 1 goes towards the nearest wrong class of each, 2 towards the second, and so on, ``towards`` (m,)
+    towards the class that it says of each sample. ``radii`` and ``only`` (samples) are used instead of the
+    budget's and of all; ``pull`` instead of the ground's. Into ``reached`` (m,) goes how much each sample has
+    of what the leg is after, in the ball where it ends.
     """
 
     way: Way
@@ -55,6 +74,8 @@ class Sweep:
     radii: Sequence[float] = ()
     only: np.ndarray | None = None
     pull: Pull | None = None
+    towards: np.ndarray | None = None
+    reached: np.ndarray | None = None
 
 
 def sweep(ground: Ground, case: Case, leg: Sweep, said: Said) -> None:
@@ -71,6 +92,7 @@ def sweep(ground: Ground, case: Case, leg: Sweep, said: Said) -> None:
         lots = np.random.default_rng([case.budget.seed, draw]).uniform(-1, 1, ground.x.shape)[who]
         x = (x + lots * eps[:, None] * ground.span).astype(np.float32)
     target = rivals(case)[who, rank - 1] if rank else ground.y[who]
+    target = target if leg.towards is None else leg.towards[who]
     run, most, steps = Climb.start(ground, who, eps, x, target, way.first), len(who), 0
 
     def told(left: int) -> None:
@@ -78,18 +100,49 @@ def sweep(ground: Ground, case: Case, leg: Sweep, said: Said) -> None:
         steps += 1
         said(max(1 - left / most, min(1.0, steps / way.steps) * 0.9))
 
-    climb(ground, run, way, lambda far: below(radii, far), told, leg.pull)
+    climb(ground, run, way, lambda far: below(radii, far), told, leg.pull, leg.reached)
 
 
-def borders(ground: Ground, case: Case, steps: int, said: Said, targets: int = TARGETS_MAX) -> None:
-    """Steps towards the nearest boundary with each of so many wrong classes, of those that still stand."""
-    ranked = rivals(case)
-    count = min(targets, ranked.shape[1])
-    for rank in range(count):
+def likeliest(ground: Ground, case: Case, steps: int, said: Said) -> np.ndarray:
+    """Towards which wrong classes it is worth going on, (m, up to ``TARGETS_KEPT``), the best first.
+
+    A short leg towards each of ``TARGETS_MAX`` tells: ``FIRST_LOOK`` of the steps, after which APGD looks
+    back for the first time. Taken are those to which a sample came nearest by then.
+    """
+    ranked = rivals(case)[:, :TARGETS_MAX]
+    if ranked.shape[1] <= TARGETS_KEPT:
+        return ranked
+    way = Way("targeted DLR", max(1, round(FIRST_LOOK * steps)))
+    gain = np.full(ranked.shape, -np.inf)
+    for rank in range(ranked.shape[1]):
+        sweep(
+            ground,
+            case,
+            Sweep(way, 200 + rank, towards=ranked[:, rank], reached=gain[:, rank]),
+            lambda s: None,
+        )
+        said((rank + 1) / ranked.shape[1])
+    best = np.argsort(-gain, axis=1, kind="stable")[:, :TARGETS_KEPT]
+    return np.take_along_axis(ranked, best, axis=1)
+
+
+def borders(ground: Ground, case: Case, steps: int, said: Said) -> None:
+    """Steps towards the nearest boundary with each of ``TARGETS_KEPT`` wrong classes, of those who stand.
+
+    Of ``TARGETS_MAX`` those whose boundary is the nearest where it is linearised at the sample (DeepFool;
+    Moosavi-Dezfooli et al. 2016), the nearest first: of a linear model, exactly.
+    """
+    ranked = rivals(case)[:, :TARGETS_MAX]
+    far, (who, _) = np.full(ranked.shape, np.inf), ground.open(case.budget.eps)
+    for rank in range(ranked.shape[1] if len(who) else 0):
+        far[who, rank] = first_radius(ground, who, ranked[who, rank])
+    order = np.argsort(far, axis=1, kind="stable")
+    count = min(TARGETS_KEPT, ranked.shape[1])
+    for place in range(count):
         who, _ = ground.open(case.budget.eps)
         if len(who):
-            nearest(ground, who, ranked[who, rank], steps, lambda left: None)
-        said((rank + 1) / count)
+            nearest(ground, who, ranked[who, order[who, place]], steps, lambda left: None)
+        said((place + 1) / count)
 
 
 def rivals(case: Case) -> np.ndarray:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tallystick.tiles.white.ground import Ground
+from tallystick.tiles.white.ground import Aim, Ground
 
-__all__ = ["least_radius", "nearest"]
+__all__ = ["first_radius", "least_radius", "nearest"]
 
 OVER = 1.02
 """By so much a step goes beyond the linearised boundary (FAB's is 1.05)."""
@@ -55,6 +55,26 @@ def _over(
     return x + np.sign(slopes) * np.minimum(reach[:, None] * ground.span, room), radius
 
 
+def _between(target: np.ndarray, y: np.ndarray) -> Aim:
+    """The weights whose gradient is that of the class ``target`` (k,) less the right one ``y``."""
+
+    def aim(part: slice, z: np.ndarray) -> np.ndarray:
+        weights = np.zeros_like(z)
+        at = np.arange(len(z))
+        weights[at, target[part]], weights[at, y[part]] = 1, -1
+        return weights
+
+    return aim
+
+
+def first_radius(ground: Ground, who: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """How far from each of ``who`` (k,) its boundary with the class ``target`` (k,) is, were it linear."""
+    lower, upper = ground.box(who, np.inf)
+    x, rows, y = ground.x[who].astype(np.float64), np.arange(len(who)), ground.y[who]
+    logits, slopes = ground.pull(who, ground.x[who], _between(target, y))
+    return _over(ground, slopes, logits[rows, y] - logits[rows, target], x, lower, upper)[1]
+
+
 def nearest(
     ground: Ground, who: np.ndarray, target: np.ndarray, steps: int, said: Callable[[int], None]
 ) -> None:
@@ -63,13 +83,7 @@ def nearest(
     origin, x, last = ground.x[who].astype(np.float64), ground.x[who].copy(), ground.claimed[who]
     rows = np.arange(len(who))
     y = ground.y[who]
-
-    def aim(part: slice, z: np.ndarray) -> np.ndarray:
-        weights = np.zeros_like(z)
-        at = np.arange(len(z))
-        weights[at, target[part]], weights[at, y[part]] = 1, -1
-        return weights
-
+    aim = _between(target, y)
     for _ in range(steps):
         logits, slopes = ground.pull(who, x, aim)
         need = logits[rows, y] - logits[rows, target]

@@ -17,10 +17,10 @@ from tallystick.evidence.probe import Probe, Threat
 from tallystick.ports.models.attack import Case, Found, Needs, Offer, Progress
 from tallystick.ports.tile import Place
 from tallystick.tiles.white.adaptive import adaptive
-from tallystick.tiles.white.carlini import SEARCHES, carlini_wagner
+from tallystick.tiles.white.carlini import SEARCHES, carlini_wagner, longest
 from tallystick.tiles.white.climb import Way
 from tallystick.tiles.white.ground import Ground
-from tallystick.tiles.white.legs import TARGETS_MAX, Sweep, borders, one_step, share_of, sweep
+from tallystick.tiles.white.legs import TARGETS_MAX, Sweep, borders, likeliest, one_step, share_of, sweep
 from tallystick.tiles.white.masking import masking
 
 __all__ = ["WhiteBox", "open_tile"]
@@ -30,16 +30,22 @@ _NUMBERS = (DomainKind.IMAGE, DomainKind.TABULAR, DomainKind.SERIES, DomainKind.
 _INSIDE = Needs(gradients=True, kinds=_NUMBERS)
 
 
-def _offer(name: str, about: str, weight: float) -> Offer:
-    return Offer(name, Threat.EVASION, 1, about, _INSIDE, weight)
+FURTHER = 1e-3
+"""Of its length: so much longer a change is made that the gradients say turns the answer, and nearly does."""
+
+
+def _offer(name: str, about: str, weight: float, version: int = 1) -> Offer:
+    return Offer(name, Threat.EVASION, version, about, _INSIDE, weight)
 
 
 OFFERS = (
     _offer("fgsm", "one step along the gradient's sign (Goodfellow et al. 2015)", 0.2),
-    _offer("pgd", "projected gradient steps (Madry et al. 2018), adaptive (Croce and Hein 2020)", 2.0),
-    _offer("auto", "ensemble of APGD-CE, targeted APGD-DLR and nearest boundary (Croce and Hein 2020)", 8.0),
-    _offer("carlini_wagner", "least squares that turn the answer (Carlini and Wagner 2017)", 4.0),
-    _offer("adaptive", "gradients taken across a preprocessing defence (Athalye et al. 2018)", 2.0),
+    _offer("pgd", "projected gradient steps (Madry et al. 2018), adaptive (Croce and Hein 2020)", 2.0, 2),
+    _offer(
+        "auto", "ensemble of APGD-CE, targeted APGD-DLR and nearest boundary (Croce and Hein 2020)", 5.0, 2
+    ),
+    _offer("carlini_wagner", "least squares that turn the answer (Carlini and Wagner 2017)", 4.0, 2),
+    _offer("adaptive", "gradients taken across a preprocessing defence (Athalye et al. 2018)", 2.0, 2),
 )
 
 
@@ -50,6 +56,7 @@ class _Told:
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+    show: np.ndarray | None = None
 
 
 class WhiteBox:
@@ -89,7 +96,7 @@ class WhiteBox:
             gradients=ground.gradients,
             seconds=round(time.perf_counter() - began, 3),
         )
-        return Found(probe, ground.distance, ground.adversarial)
+        return Found(probe, ground.distance, ground.adversarial, told.show)
 
 
 def _denied(ground: Ground) -> tuple[str, ...]:
@@ -138,27 +145,23 @@ def _single(ground: Ground, case: Case) -> int:
 
 def _auto(ground: Ground, case: Case, progress: Progress) -> _Told:
     """Every leg takes on those who withstood the legs before."""
-    budget, targets = case.budget, min(TARGETS_MAX, ground.classes - 1)
-    legs = [
-        (
-            f"APGD on cross-entropy, restart {turn + 1}",
-            Sweep(Way("cross-entropy", budget.steps_max), draw=100 + turn),
-        )
-        for turn in range(budget.restarts)
-    ]
-    legs += [
-        (
-            f"APGD towards class {rank} of {targets}",
-            Sweep(Way("targeted DLR", budget.steps_max), 200 + rank, rank),
-        )
-        for rank in range(1, targets + 1)
-    ]
-    for at, (text, leg) in enumerate(legs):
-        sweep(ground, case, leg, share_of(progress, text, 0.7 * at / len(legs), 0.7 * (at + 1) / len(legs)))
+    budget = case.budget
+    for turn in range(budget.restarts):
+        begin, end = (0.15 * at / budget.restarts for at in (turn, turn + 1))
+        leg = Sweep(Way("cross-entropy", budget.steps_max), draw=100 + turn)
+        sweep(ground, case, leg, share_of(progress, f"APGD on cross-entropy, restart {turn + 1}", begin, end))
+    said = share_of(progress, "APGD towards each class, a few steps", 0.15, 0.35)
+    targets = likeliest(ground, case, budget.steps_max, said)
+    for at, target in enumerate(targets.T):
+        begin, end = (0.35 + 0.35 * n / targets.shape[1] for n in (at, at + 1))
+        leg = Sweep(Way("targeted DLR", budget.steps_max), 300 + at, towards=target)
+        text = f"APGD towards the likeliest classes, {at + 1} of {targets.shape[1]}"
+        sweep(ground, case, leg, share_of(progress, text, begin, end))
     borders(ground, case, budget.steps_max, share_of(progress, "steps to the nearest boundary", 0.7, 0.95))
-    legs_said = ["APGD-CE", "APGD-T (DLR)", "nearest boundary (FAB-T)"]
     return _Told({
-        "legs": legs_said, "steps_max": budget.steps_max, "restarts": budget.restarts, "targets": targets,
+        "legs": ["APGD-CE", "APGD-T (DLR)", "nearest boundary (FAB-T)"],
+        "steps_max": budget.steps_max, "restarts": budget.restarts,
+        "targets": min(TARGETS_MAX, ground.classes - 1), "targets_with_all_steps": targets.shape[1],
         "random_search": "Square is a probe of its own",
     })  # fmt: skip
 
@@ -174,31 +177,58 @@ def _carlini_wagner(ground: Ground, case: Case, progress: Progress) -> _Told:
         taken += 1
         progress(0.95 * min(1.0, taken / total), f"least squares for {left} samples")
 
-    lengths = carlini_wagner(ground, who, steps, said) if len(who) else np.empty(0)
-    found = lengths[np.isfinite(lengths)]
+    lengths, rows = carlini_wagner(ground, who, steps, said) if len(who) else (np.empty(0), ground.x[:0])
+    lengths = _confirmed(ground, case, who, rows, lengths)
     settings = {
         "norm": "L2, reported as Linf",
         "steps_max": steps,
         "searches": SEARCHES,
-        "turned": len(found),
+        "turned": int(np.isfinite(lengths).sum()),
     }
-    if len(found) * 2 <= len(who):
-        return _Told(settings)
-    low, middle, high = (float(v) for v in _median(np.sort(lengths)))
-    figures = (Figure("flip_l2_median", middle, low, high, len(who)),) if np.isfinite(high) else ()
-    return _Told({**settings, "l2_median": middle}, figures=figures)
+    show = np.full_like(ground.x, np.nan)
+    show[who] = rows
+    figures = (_median_length(lengths, longest(ground, who)),) if len(who) else ()
+    return _Told(settings, figures=figures, show=show)
 
 
-def _median(ordered: np.ndarray) -> tuple[float, float, float]:
-    """The median of rising values between the ends of its 95 % interval (order statistics, binomial)."""
+def _confirmed(
+    ground: Ground, case: Case, who: np.ndarray, rows: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
+    """The lengths of those ``rows`` (k, features) that turn the model as it answers, and not by its gradients
+    alone; where a twin was attacked, the model itself. What lies on the very edge goes a little further.
+    """
+    known, found = lengths.copy(), np.flatnonzero(np.isfinite(lengths))
+    asked, y = case.itself or case.victim, ground.y[who]
+    for further in (0.0, FURTHER):
+        if not len(found):
+            break
+        origin = ground.x[who[found]]
+        tried = ground.snap(rows[found] + np.float32(further) * (rows[found] - origin))
+        lower, upper = ground.box(who[found], np.inf)
+        tried = np.clip(tried, lower, upper).astype(np.float32)
+        ground.queries += len(found) if case.itself is None else 0
+        turned = asked.scores(tried).argmax(axis=1) != y[found]
+        known[found[turned]] = lengths[found[turned]] * (1 + further)
+        found = found[~turned]
+    known[found] = np.inf
+    return known
+
+
+def _median_length(lengths: np.ndarray, most: np.ndarray) -> Figure:
+    """The median of ``lengths`` (k,) between the ends of its 95 % interval (order statistics, binomial).
+
+    A row that nothing turned, at infinity, counts with the longest change that there is (k,): where such a
+    row bears on the median, that is a bound.
+    """
+    stood = np.isinf(lengths)
+    ordered = np.sort(np.where(stood, most, lengths))
     n = len(ordered)
-    half = Z_95 * np.sqrt(n) / 2
-    at = (
-        int(max(0, np.floor((n - 1) / 2 - half))),
-        (n - 1) // 2,
-        int(min(n - 1, np.ceil((n - 1) / 2 + half))),
-    )
-    return ordered[at[0]], ordered[at[1]], ordered[at[2]]
+    half, middle = Z_95 * np.sqrt(n) / 2, (n - 1) // 2
+    low = int(max(0, np.floor((n - 1) / 2 - half)))
+    high = int(min(n - 1, np.ceil((n - 1) / 2 + half)))
+    value = float(ordered[middle])
+    beyond = bool(np.isinf(np.sort(lengths)[middle]) or (most[stood] < value).any())
+    return Figure("flip_l2_median", value, float(ordered[low]), float(ordered[high]), n, beyond=beyond)
 
 
 def _adaptive(ground: Ground, case: Case, progress: Progress) -> _Told:

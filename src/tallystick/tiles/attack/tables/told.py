@@ -1,4 +1,7 @@
-"""What the probe ``table_edits`` says: the median cost of the cheapest edits, and a few of them in words."""
+"""What the probe ``table_edits`` says: the median cost of the cheapest edits.
+
+Edits that were found on a model's twin are shown to the model itself before they count.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,17 @@ import numpy as np
 
 from tallystick.core.errors import NotSupported
 from tallystick.evidence.figures import Figure
-from tallystick.evidence.probe import Change, Example
+from tallystick.ports.models.attack import Victim
 from tallystick.tiles.attack.hunt import Hunt
 from tallystick.tiles.attack.project import Space
 from tallystick.tiles.attack.tables.edits import DEPTH_MAX, Search
 
-__all__ = ["Told", "changes", "median_interval"]
+__all__ = ["Told", "median_interval"]
 
 RESAMPLES = 2000
 NUMBERS_MAX = 2**20
-EXAMPLES_MAX = 8
-CHANGES_MAX = 20
+STEPS = 8
+"""Of float32: so much further an edit goes that turns the twin and, by rounding, not the model."""
 
 
 def median_interval(values: np.ndarray, seed: int) -> tuple[float, float, float]:
@@ -49,10 +52,40 @@ class Told:
         if hunt.space.fixed.all():
             raise NotSupported("the domain lets an attacker change no column", where="domain.columns")
         self._search = Search(hunt, self._rows)
+        self._price, self._denied = hunt.price.copy(), 0
 
     def search(self, said: Callable[[float, str], None]) -> None:
-        """Look for the edits."""
+        """Look for the edits; what was found on a twin is then shown to the model itself."""
         self._search.go(said)
+        self._price = self._hunt.price.copy()
+        if self._hunt.case.itself is not None:
+            said(1.0, "showing the edits to the model itself")
+            self._confirm(self._hunt.case.itself)
+
+    def _confirm(self, itself: Victim) -> None:
+        """Keep what turns the model itself, and a few float32 steps further count as the same edit; else what
+        is known to turn it from before, at its price.
+        """
+        hunt = self._hunt
+        found = np.flatnonzero(np.isfinite(hunt.price))
+        missed = found[~self._turns(itself, hunt.cheapest[found], found)]
+        rows, origin = hunt.cheapest[missed], hunt.x[missed]
+        further = rows + STEPS * np.sign(rows - origin) * np.spacing(np.abs(rows))
+        further = hunt.space.project(further, origin)
+        turned = self._turns(itself, further, missed)
+        hunt.cheapest[missed[turned]] = further[turned]
+        missed = missed[~turned]
+        self._denied = len(missed)
+        known = np.isfinite(hunt.case.adversarial[missed]).all(axis=1)
+        self._price[missed] = np.inf
+        self._price[missed[known]] = hunt.space.price(
+            np.asarray(hunt.case.adversarial[missed[known]], np.float32), hunt.x[missed[known]]
+        )
+
+    def _turns(self, itself: Victim, rows: np.ndarray, samples: np.ndarray) -> np.ndarray:
+        if not len(rows):
+            return np.zeros(0, bool)
+        return np.asarray(itself.scores(rows).argmax(axis=1) != self._hunt.y[samples])
 
     @property
     def gradients(self) -> int:
@@ -60,19 +93,27 @@ class Told:
         return self._search.gradients
 
     def figures(self) -> tuple[Figure, ...]:
-        """``flip_cost_median``; a row that no edit turned counts with the dearest edit that is allowed."""
-        price = self._hunt.price[self._rows]
-        price = np.where(np.isfinite(price), price, _ceiling(self._hunt.space, self._hunt.x[self._rows]))
-        value, low, high = median_interval(price, self._hunt.case.budget.seed)
-        return (Figure("flip_cost_median", value, low, high, len(self._rows)),)
+        """``flip_cost_median``; a row that no edit turned counts with the dearest edit that is allowed, and
+        where such a row bears on the median, that is a bound.
+        """
+        price = self._price[self._rows]
+        stood = np.isinf(price)
+        most = np.where(stood, _ceiling(self._hunt.space, self._hunt.x[self._rows]), price)
+        value, low, high = median_interval(most, self._hunt.case.budget.seed)
+        beyond = bool(np.isinf(np.median(price)) or (most[stood] < value).any())
+        return (Figure("flip_cost_median", value, low, high, len(self._rows), beyond=beyond),)
 
     def notes(self) -> tuple[str, ...]:
-        """Whether the median rests on rows that were not turned."""
-        stood = int(np.isinf(self._hunt.price[self._rows]).sum())
-        if not stood:
-            return ()
-        text = f"{stood} of {len(self._rows)} rows were turned by no edit that was tried"
-        return (f"{text}; they count with the cost of the largest edit that the domain allows",)
+        """Whether the median rests on rows that were not turned, or that the model itself denies."""
+        stood = int(np.isinf(self._price[self._rows]).sum())
+        said = []
+        if self._denied:
+            text = f"{self._denied} of the cheapest edits found on the model's twin did not turn the model"
+            said.append(f"{text} itself, and are not counted")
+        if stood:
+            text = f"{stood} of {len(self._rows)} rows were turned by no edit that was tried"
+            said.append(f"{text}; they count with the cost of the largest edit that the domain allows")
+        return tuple(said)
 
     def settings(self) -> Mapping[str, Any]:
         """For the record."""
@@ -84,47 +125,6 @@ class Told:
             "guided_by": "gradients" if gradients else self._hunt.case.victim.gives,
             "sees": self._hunt.case.victim.gives,
         }
-
-    def examples(self) -> tuple[Example, ...]:
-        """A few of the cheapest edits, from the cheapest of all to the median one."""
-        hunt, found = self._hunt, self._rows[np.isfinite(self._hunt.price[self._rows])]
-        found = found[np.argsort(hunt.price[found], kind="stable")]
-        if not len(found):
-            return ()
-        places = np.unique(np.linspace(0, (len(found) - 1) // 2, EXAMPLES_MAX).astype(int))
-        chosen = found[places]
-        scores, _ = hunt.ask(chosen, hunt.cheapest[chosen])
-        far = hunt.space.distance(hunt.cheapest[chosen], hunt.x[chosen])
-        return tuple(self._example(int(s), z, float(d)) for s, z, d in zip(chosen, scores, far, strict=True))
-
-    def _example(self, sample: int, scores: np.ndarray, far: float) -> Example:
-        hunt, case = self._hunt, self._hunt.case
-        names = case.classes or tuple(str(c) for c in range(case.victim.classes))
-        before = hunt.scores[sample]
-        return Example(
-            probe="table_edits",
-            row=int(case.attacked[sample]),
-            truth=_name(names, int(hunt.y[sample])),
-            label_before=_name(names, int(before.argmax())),
-            label_after=_name(names, int(scores.argmax())),
-            confidence_before=_sure(before, case.victim.gives),
-            confidence_after=_sure(scores, case.victim.gives),
-            eps=round(far, 6),
-            changes=changes(hunt.space, hunt.x[sample], hunt.cheapest[sample]),
-        )
-
-
-def _name(names: tuple[str, ...], place: int) -> str:
-    return names[place] if place < len(names) else str(place)
-
-
-def _sure(scores: np.ndarray, gives: str) -> float | None:
-    if gives == "labels":
-        return None
-    top = float(scores.max())
-    if gives == "logits":
-        top = 1 / float(np.exp(scores.astype(np.float64) - top).sum())
-    return round(min(1.0, max(0.0, top)), 6)
 
 
 def _ceiling(space: Space, origin: np.ndarray) -> np.ndarray:
@@ -139,27 +139,3 @@ def _ceiling(space: Space, origin: np.ndarray) -> np.ndarray:
         prices[np.arange(len(origin)), hot] = 0.0
         costs += np.where(leave[hot], prices.max(axis=1), 0.0)
     return costs
-
-
-def changes(space: Space, before: np.ndarray, after: np.ndarray) -> tuple[Change, ...]:
-    """The edit from ``before`` to ``after`` (features,) in words, the dearest part of it first."""
-    made: list[tuple[float, Change]] = []
-    for at in np.flatnonzero((before != after) & space.plain):
-        column, by = space.columns[at], float(after[at]) - float(before[at])
-        text = Change(column.name, _said(before[at]), _said(after[at]), float(f"{by:.6g}"), column.unit)
-        made.append((abs(by) / space.span[at] * space.cost[at], text))
-    for name, group in space.groups.items():
-        old, new = (group[int(row[group].argmax())] for row in (before, after))
-        if old != new:
-            was, now = (_category(space.columns[at].name, name) for at in (old, new))
-            made.append((float(space.cost[new]), Change(name, was, now)))
-    return tuple(change for _, change in sorted(made, key=lambda pair: -pair[0])[:CHANGES_MAX])
-
-
-def _category(column: str, group: str) -> str:
-    """``colour=red`` of the group ``colour`` as ``red``."""
-    return column.removeprefix(group).lstrip("=_: ") or column
-
-
-def _said(value: float) -> str:
-    return f"{int(value)}" if float(value).is_integer() and abs(value) < 2**53 else f"{value:.6g}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.tiles.runtime.gradient.rules import Array, Back, Inputs, Node, check_size, lacking, rule
+from tallystick.gradient.rules import Array, Back, Inputs, Node, check_size, lacking, rule
 
 __all__: list[str] = []
 

@@ -6,7 +6,7 @@ matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from tallystick.core.errors import BadInput, Failed, NotSupported
-from tallystick.tiles.runtime.gradient import layers, learned, pointwise, shapes, windows
-from tallystick.tiles.runtime.gradient.rules import RULES, Array, Back, Node, lacking
+from tallystick.gradient import layers, learned, machines, pointwise, shapes, windows
+from tallystick.gradient.rules import RULES, Array, Back, Node, lacking
 
-__all__ = ["Graph", "Passed", "read"]
+__all__ = ["Graph", "Passed", "parsed", "read"]
 
-LOADED = (layers, learned, pointwise, shapes, windows)
+LOADED = (layers, learned, machines, pointwise, shapes, windows)
 """Imported for the rules that they keep."""
 
 NODES_MAX = 100_000
@@ -51,18 +51,37 @@ class Graph:
             self.makers |= {name: node for name in node.outputs if name}
         return node.outputs[-1]
 
+    def beginning(self, name: str) -> Graph:
+        """The same from the tensor ``name`` on, which is its only input."""
+        return Graph([node for node in self.nodes if name not in node.outputs], self.constants, [name])
+
+    def before(self, output: str) -> Iterator[str]:
+        """The names of what ``output`` follows from, in order; of those that an operator makes."""
+        needed = self._needed(output, lambda node: None)
+        yield from (name for node in _in_order(needed) for name in node.outputs if name and name != output)
+
     def leading_to(self, output: str) -> list[Node]:
         """The operators that ``output`` is made by, in order; NotSupported names one that has no rule."""
-        needed, waiting = set[int](), [output]
-        while waiting:
-            node = self.makers.get(waiting.pop())
-            if node is None or id(node) in needed:
-                continue
+
+        def check(node: Node) -> None:
             if node.op not in RULES:
                 raise NotSupported(f"the operator {node.op} has no gradient here", where="model")
+
+        return _in_order(self._needed(output, check))
+
+    def _needed(self, output: str, check: Callable[[Node], None]) -> list[Node]:
+        needed, waiting = set[int](), [output]
+        while waiting:
+            name = waiting.pop()
+            node = self.makers.get(name)
+            if node is None and name not in self.constants and name not in self.inputs:
+                raise NotSupported(f"its scores depend on {name!r:.100} too", where="model")
+            if node is None or id(node) in needed:
+                continue
+            check(node)
             needed.add(id(node))
             waiting.extend(name for name in node.inputs if name)
-        return _in_order([node for node in self.nodes if id(node) in needed])
+        return [node for node in self.nodes if id(node) in needed]
 
     def fold(self, nodes: Sequence[Node]) -> list[Node]:
         """Work out once what does not depend on the inputs; the operators that are left."""
@@ -176,8 +195,8 @@ def _with_drops(nodes: list[Node], output: str) -> list[Node]:
     return nodes
 
 
-def read(file: Path) -> Graph:
-    """The graph in ``file``; BadInput where it is none.
+def parsed(file: Path) -> Any:
+    """The model in ``file``, its own functions written out; BadInput where it is none.
 
     Its tensors in other files are read too: whoever calls this has seen that those lie in the model.
     """
@@ -191,6 +210,12 @@ def read(file: Path) -> Graph:
             model = inliner.inline_local_functions(model)
     except Exception as wrong:  # those of protobuf and of onnx share no base but Exception
         raise BadInput(f"it is not an ONNX model: {str(wrong)[:200]}", where=str(file)) from wrong
+    return model
+
+
+def read(file: Path) -> Graph:
+    """The graph in ``file``, read as :func:`parsed` does."""
+    model = parsed(file)
     if len(model.graph.node) > NODES_MAX:
         raise NotSupported(f"it has over {NODES_MAX} operators", where=str(file))
     versions = {opset.domain: opset.version for opset in model.opset_import}

@@ -37,7 +37,7 @@ class Node:
     """An operator of a graph, of the operator set ``version``.
 
     ``wants`` says of which inputs gradients are wanted and ``drops`` which tensors are used up after it, once
-    that is known.
+    that is known; ``memo`` keeps what a rule made of the attributes.
     """
 
     op: str
@@ -47,6 +47,7 @@ class Node:
     version: int = 13
     wants: tuple[bool, ...] = ()
     drops: tuple[str, ...] = ()
+    memo: dict[str, Any] = field(default_factory=dict)
 
     def wanted(self, at: int) -> bool:
         """Whether the gradient by the input ``at`` is wanted."""

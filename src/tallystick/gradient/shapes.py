@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.tiles.runtime.gradient.rules import (
+from tallystick.gradient.rules import (
     Array,
     Back,
     Inputs,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.tiles.runtime.gradient.rules import Array, Back, Inputs, Node, fold, ints, lacking, rule
+from tallystick.gradient.rules import Array, Back, Inputs, Node, fold, ints, lacking, rule
 
 __all__ = ["softmax"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.tiles.runtime.gradient.rules import RULES, Array, Back, Inputs, Node, Rule, fold, rule
+from tallystick.gradient.rules import RULES, Array, Back, Inputs, Node, Rule, fold, rule
 
 __all__ = ["sigmoid"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.tiles.runtime.gradient.layers import softmax
-from tallystick.tiles.runtime.gradient.pointwise import sigmoid
-from tallystick.tiles.runtime.gradient.rules import Array, Back, Inputs, Node, lacking, rule
+from tallystick.gradient.layers import softmax
+from tallystick.gradient.pointwise import sigmoid
+from tallystick.gradient.rules import Array, Back, Inputs, Node, lacking, rule
 
 __all__: list[str] = []
 

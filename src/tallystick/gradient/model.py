@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from tallystick.core.errors import BadInput, Failed, NotSupported
 from tallystick.core.model import TensorSpec
-from tallystick.tiles.runtime.gradient.graph import read
-from tallystick.tiles.runtime.gradient.logits import before_the_end
-from tallystick.tiles.runtime.gradient.rules import Array, Node
+from tallystick.gradient.graph import Graph
+from tallystick.gradient.logits import before_the_end
+from tallystick.gradient.rules import Array, Node
 
 __all__ = ["CHECK_ROWS", "Gradients", "scores_output"]
 
@@ -37,7 +36,7 @@ def scores_output(outputs: Sequence[TensorSpec]) -> str:
 
 
 class Gradients:
-    """Of one ONNX file, whose session has ``inputs`` and ``outputs`` and answers as ``predict`` does.
+    """Of one ONNX graph, whose session has ``inputs`` and ``outputs`` and answers as ``predict`` does.
 
     NotSupported, once it is made, where the way from inputs to scores has a part without gradient; and on the
     first pull where what is worked here is not what ONNX Runtime works.
@@ -45,7 +44,7 @@ class Gradients:
 
     def __init__(
         self,
-        file: Path,
+        graph: Graph,
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         predict: Callable[[Tensors], Tensors],
@@ -55,7 +54,7 @@ class Gradients:
             raise NotSupported(f"input {whole.name!r} is of {whole.datatype}, not of numbers", where="model")
         self._predict = predict
         self._output = scores_output(outputs)
-        self._graph = read(file)
+        self._graph = graph
         if set(self._graph.inputs) != {spec.name for spec in inputs}:
             raise NotSupported("its inputs are not those of its graph", where="model")
         self._logits = before_the_end(self._graph, self._output)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tallystick.tiles.runtime.gradient.graph import Graph
-from tallystick.tiles.runtime.gradient.rules import Node
-from tallystick.tiles.runtime.gradient.shapes import FLOAT_CODES
+from tallystick.gradient.graph import Graph
+from tallystick.gradient.machines import LOGS
+from tallystick.gradient.rules import Node
+from tallystick.gradient.shapes import FLOAT_CODES
 
 __all__ = ["before_the_end"]
 
@@ -46,8 +47,8 @@ def _log(graph: Graph, name: str, left: int, exact: bool = False) -> str | None:
             return _like(graph, replace(maker, op="LogSoftmax"), (first,)) if exact else first
         case "Sigmoid":
             return graph.add(Node("tally.LogSigmoid", (first,), (f"log {name}",)))
-        case "ai.onnx.ml.LinearClassifier":
-            return _log_linear(graph, maker, name, exact)
+        case "ai.onnx.ml.LinearClassifier" | "ai.onnx.ml.SVMClassifier":
+            return _log_learned(graph, maker, name, exact)
         case "ai.onnx.ml.Normalizer" if maker.get("norm") == b"L1" and not exact:
             return _log(graph, first, left - 1)
         case "Div" if not exact:
@@ -77,7 +78,9 @@ def _like(graph: Graph, maker: Node, inputs: tuple[str, ...]) -> str:
     return graph.add(replace(maker, inputs=inputs, outputs=(f"log {maker.outputs[0]}",)))
 
 
-def _log_linear(graph: Graph, maker: Node, name: str, exact: bool) -> str | None:
+def _log_learned(graph: Graph, maker: Node, name: str, exact: bool) -> str | None:
+    if maker.get("prob_a") and name == maker.outputs[-1]:  # a machine that gives chances
+        return graph.add(replace(maker, op=LOGS, outputs=(f"label of {name}", f"log {name}")))
     how = maker.get("post_transform", b"NONE")
     if how not in (b"SOFTMAX", b"LOGISTIC") or name != maker.outputs[-1]:
         return None

@@ -1,1 +1,0 @@
-"""Gradients of ONNX models in numpy, float32: reverse mode over the operators of classifiers."""
