@@ -65,7 +65,8 @@ def figures_for(draw: st.DrawFn, measure: Measure) -> Figure:
     scale = 100 if measure.share else 1
     low, value, high = sorted(draw(st.lists(st.integers(0, 100), min_size=3, max_size=3)))
     eps = draw(st.sampled_from(EPS)) if measure.has_eps else None
-    return Figure(measure.name, value / scale, low / scale, high / scale, 100, eps)
+    beyond = draw(st.booleans())
+    return Figure(measure.name, value / scale, low / scale, high / scale, 100, eps, beyond=beyond)
 
 
 @st.composite
@@ -108,10 +109,12 @@ def evidences(draw: st.DrawFn) -> Evidence:
 
 @st.composite
 def better(draw: st.DrawFn, evidence: Evidence) -> Evidence:
-    """The same evidence with no figure worse: rates with more right, figures moved the better way."""
+    """The same evidence with no figure worse: rates with more right, figures moved the better way, some of
+    what is better the more there is known to be more than that, and of what is worse known to be just that.
+    """
     probes = []
     for probe in evidence.probes:
-        figures = [_moved(f, draw(st.integers(0, 50))) for f in probe.figures]
+        figures = [_moved(f, draw(st.integers(0, 50)), draw(st.booleans())) for f in probe.figures]
         probes.append(replace(probe, figures=tuple(figures)))
     more = draw(st.lists(st.integers(0, 500), min_size=3, max_size=3))
     clean, *robust = [
@@ -121,8 +124,9 @@ def better(draw: st.DrawFn, evidence: Evidence) -> Evidence:
     return made(clean, robust, probes)
 
 
-def _moved(figure: Figure, steps: int) -> Figure:
+def _moved(figure: Figure, steps: int, turned: bool) -> Figure:
     measure = MEASURES[figure.measure]
+    beyond = figure.beyond != (turned and figure.beyond != measure.higher_is_better)
     by = steps / (100 if measure.share else 1) * (1 if measure.higher_is_better else -1)
     low, value, high = (max(0.0, v + by) for v in (figure.low, figure.value, figure.high))
-    return replace(figure, low=low, value=value, high=high)
+    return replace(figure, low=low, value=value, high=high, beyond=beyond)

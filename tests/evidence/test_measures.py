@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.evidence.domain import Budget, Column, Domain
+from tallystick.evidence.domain import Budget, Column, Domain, Preprocessing
 from tallystick.evidence.measures import MEASURES
 from tallystick.evidence.policy import Exemption, Gate, Policy, Rule
 
@@ -46,7 +46,12 @@ def test_every_measure_is_described_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "kind"),
-    [("Rules", Rule), ("Budget", Budget), ("Domains", (Domain, Column)), ("Exceptions", Exemption)],
+    [
+        ("Rules", Rule),
+        ("Budget", Budget),
+        ("Domains", (Domain, Column, Preprocessing)),
+        ("Exceptions", Exemption),
+    ],
 )
 def test_every_key_is_described(heading: str, kind: type | tuple[type, ...]) -> None:
     kinds = kind if isinstance(kind, tuple) else (kind,)

@@ -87,6 +87,23 @@ def test_a_whole_policy_is_read() -> None:
     assert from_json(Policy, to_json(policy)) == policy
 
 
+@pytest.mark.parametrize(
+    ("said", "rows"),
+    [
+        ({}, 120),
+        ({"precision": 0.05}, 381),
+        ({"precision": 0.03}, 1064),
+        ({"precision": 0.001}, 100_000),  # 960,000, which nobody attacks
+        ({"precision": 0.03, "samples_max": 500}, 500),
+    ],
+)
+def test_a_stated_precision_takes_the_rows_that_it_needs_unless_their_number_is_stated_too(
+    said: dict[str, Any], rows: int
+) -> None:
+    budget = Policy.parse({"rule": [RULE], "budget": {"eps": [0.1], **said}}, NOW_MS).budget
+    assert (budget.samples_max, budget.precision) == (rows, said.get("precision", 0.03))
+
+
 def test_a_policy_of_an_earlier_tallystick_still_means_the_same() -> None:
     old = """
     name = "default"
@@ -179,9 +196,18 @@ def test_the_digest_is_of_all_that_it_says() -> None:
         ({"rule": [RULE], "budget": {"low": 1, "high": 1}}, "finite, low below high"),
         ({"rule": [RULE], "budget": {"samples_max": 0}}, "samples_max"),
         ({"rule": [RULE], "budget": {"seed": -1}}, "seed"),
+        ({"rule": [RULE], "budget": {"precision": 0}}, "precision is 0.001 to 0.5"),
+        ({"rule": [RULE], "budget": {"precision": 1e-300}}, "precision is 0.001 to 0.5"),
+        ({"rule": [RULE], "budget": {"precision": 3}}, "precision is 0.001 to 0.5"),
+        ({"rule": [RULE], "budget": {"precision": float("nan")}}, "precision is 0.001 to 0.5"),
+        ({"rule": [RULE], "budget": {"precision": "fine"}}, "precision: expected float"),
         ({"rule": [RULE], "budget": {"seeds": 1}}, r"budget: unknown key 'seeds' \(did you mean seed\?"),
         ({"rule": [RULE], "budget": 3}, "policy budget: expected a table"),
         ({"rule": [RULE], "domain": 3}, "domain is not a table"),
+        (
+            {"rule": [RULE], "domain": {"m": {"preprocessing": {"stand": "identity"}}}},
+            'domain "m" preprocessing: unknown key .stand. .did you mean stand_in',
+        ),
         (
             {"rule": [RULE], "domain": {"m": {"kinds": 1}}},
             'domain "m": unknown key .kinds. .did you mean kind',
@@ -235,6 +261,15 @@ def test_the_first_domain_that_fits_counts() -> None:
     domains = {"m*": {"high": 2}, "model": {"high": 3}}
     policy = Policy.parse({"rule": [RULE], "domain": domains})
     assert (policy.domain("model").high, policy.domain("x").high) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["vector", "image", "text"])
+def test_columns_of_what_has_none_are_refused_and_not_passed_over(kind: str) -> None:
+    shape = {"shape": [1, 1]} if kind == "image" else {}
+    said = {"kind": kind, **shape, "columns": [{"name": "born", "immutable": True}]}
+    with pytest.raises(BadInput, match=f"rows of kind {kind} have no columns"):
+        Policy.parse({"rule": [RULE], "domain": {"m*": said}})
+    assert Policy.parse({"rule": [RULE], "domain": {"m*": {**said, "kind": "tabular", "shape": []}}})
 
 
 def test_a_verdict_is_for_one_stage_only_where_rules_differ() -> None:

@@ -268,8 +268,10 @@ def test_where_no_rule_that_refuses_applies_nothing_passes() -> None:
             188,
             200,
             0.945,
-            "is 94.0% (95 % interval 89.8% to 96.5%); its measured value, 94.0%, is below 94.5%",
+            "is 94.0% (95 % interval 89.8% to 96.5%, ±3.4 points with 200 rows; ±3 points needs 250); "
+            "its measured value, 94.0%, is below 94.5%",
         ),
+        (1000, 2000, 0.4, "is 50.0% (95 % interval 47.8% to 52.2%); its measured value, 50.0%, is at least"),
         (189, 200, 0.945, "its measured value, 94.5%, is at least 94.5%"),
         (9449, 10000, 0.945, "its measured value, 94.49%, is below 94.50%"),
         (94_506, 100_000, 0.945, "its measured value, 94.51%, is at least 94.50%"),

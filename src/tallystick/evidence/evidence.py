@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tallystick.core.names import check_digest
 from tallystick.evidence.domain import Budget, Domain
-from tallystick.evidence.figures import Figure, Rate, rate_figure
+from tallystick.evidence.figures import Figure, Rate, Shortfall, rate_figure, shortfall
 from tallystick.evidence.probe import Point, Probe, Threat
 
 __all__ = ["Evidence"]
@@ -64,3 +64,10 @@ class Evidence:
         for probe in self.probes:
             if probe.done:
                 yield from probe.figures
+
+    def shortfalls(self) -> Iterator[Shortfall]:
+        """Every rate that rests on fewer rows than the budget's precision needs."""
+        for figure in self.figures():
+            lacks = shortfall(figure.rate, self.budget.precision, figure) if figure.rate else None
+            if lacks:
+                yield lacks

@@ -19,7 +19,8 @@ from tallystick.core.errors import BadInput
 from tallystick.core.facts import from_json, to_json
 from tallystick.core.names import DEFAULT_TENANT, digest_of
 from tallystick.core.verdict import PRODUCTION, Severity
-from tallystick.evidence.domain import Budget, Column, Domain
+from tallystick.evidence.domain import SAMPLES_MAX, Budget, Column, Domain, Preprocessing
+from tallystick.evidence.figures import rows_needed
 from tallystick.evidence.measures import MEASURES, Measure
 
 __all__ = ["AHEAD_DAYS_MAX", "Exemption", "Gate", "Policy", "PolicyVersion", "Rule"]
@@ -188,7 +189,7 @@ class Policy:
         is, for over a year ahead.
         """
         _check_keys(wire)
-        budget = from_json(Budget, wire.get("budget", {}), "policy.budget")
+        budget = _budget(wire.get("budget", {}))
         policy = cls(
             name=_text(wire.get("name", "policy")),
             rules=from_json(tuple[Rule, ...], wire.get("rule", []), "policy.rule"),
@@ -263,6 +264,9 @@ def _check_keys(wire: Any) -> None:
         raise BadInput("domain is not a table", where="policy", hint='write [domain."MODEL*"]')
     for glob, domain in domains.items():
         _only(domain, _names(Domain), f'policy domain "{glob:.100}"')
+        if "preprocessing" in domain:
+            where = f'policy domain "{glob:.100}" preprocessing'
+            _only(domain["preprocessing"], _names(Preprocessing), where)
         for i, column in enumerate(_tables(domain, "columns", f'domain."{glob:.100}".columns')):
             _only(column, _names(Column), f'policy domain "{glob:.100}" column {i + 1}')
 
@@ -296,6 +300,14 @@ def _text(said: Any) -> str:
     return said
 
 
+def _budget(wire: Mapping[str, Any]) -> Budget:
+    """As it is said; where a precision is, and no number of rows, as many rows as that needs at worst."""
+    budget = from_json(Budget, wire, "policy.budget")
+    if "precision" not in wire or "samples_max" in wire:
+        return budget
+    return replace(budget, samples_max=min(SAMPLES_MAX, rows_needed(budget.precision)))
+
+
 def _domain(wire: Mapping[str, Any], budget: Budget, glob: str) -> Domain:
     said = {"low": budget.low, "high": budget.high, **wire}
     try:
@@ -326,8 +338,8 @@ def _check_whole(policy: Policy, at_ms: int | None) -> None:
         hint = 'add one [[rule]] with severity = "refuse"'
         raise BadInput("no rule refuses anything", where="policy", hint=hint)
     for rule in policy.rules:
-        if rule.eps is not None and rule.eps not in policy.budget.eps:
-            hint = "add it to budget.eps"
+        if rule.eps is not None and rule.eps not in (*policy.budget.eps, *policy.budget.edits):
+            hint = "add it to budget.eps, or of texts to budget.edits"
             raise BadInput(f"eps {rule.eps} is not attacked", where=f"rule {rule.name!r:.100}", hint=hint)
     for exception in policy.exceptions:
         _check_exception(exception, names, at_ms)

@@ -11,11 +11,25 @@ from tallystick.core.errors import BadInput
 from tallystick.core.names import check_digest
 from tallystick.evidence.figures import Figure, Rate
 
-__all__ = ["Change", "Curve", "Example", "Point", "Probe", "ProbeState", "Threat"]
+__all__ = [
+    "OF_TWIN",
+    "Change",
+    "Curve",
+    "Example",
+    "Piece",
+    "Point",
+    "Probe",
+    "ProbeState",
+    "Threat",
+    "Trace",
+]
 
 FIGURES_MAX = 2000
 EXAMPLES_MAX = 100
 NOTES_MAX = 50
+
+OF_TWIN = "of its ONNX twin"
+"""The group of figures that are about a model's twin and not about the model: no rule counts them."""
 
 
 class Threat(enum.StrEnum):
@@ -75,12 +89,43 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a text as it was and as it became: the same, where nothing was changed in it."""
+
+    before: str
+    after: str
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is another one."""
+        return self.before != self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One channel of a series as it was and as it became, at those of its ``steps`` that a drawing needs."""
+
+    channel: str
+    steps: tuple[int, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        same = len(self.steps) == len(self.before) == len(self.after)
+        if not same or list(self.steps) != sorted(self.steps):
+            text = "steps rise, with a value before and after at each"
+            raise BadInput(text, where=f"channel {self.channel!r:.100}")
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One sample before and after.
 
     Labels are as predicted; confidences 0 to 1, None where a model gives none. Images are artifact digests of
     PNG files (``magnified`` is the change alone, scaled so that it can be seen); of a table, text or series
-    ``changes`` says it in words.
+    ``changes`` says it in words. Of a text ``passage`` has both texts, piece by piece, around what was
+    changed; of a series ``traces`` are the channels that were changed most.
     """
 
     probe: str
@@ -97,6 +142,8 @@ class Example:
     magnified: str = ""
     adversarial: str = ""
     changes: tuple[Change, ...] = ()
+    passage: tuple[Piece, ...] = ()
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +152,8 @@ class Probe:
 
     ``key`` is the digest of everything that the result depends on (model, rows, budget, domain, the probe's
     own name and version, settings): the same key is never probed twice. ``notes`` are warnings that a reader
-    must know, such as signs of gradient masking. ``command`` repeats it.
+    must know, such as signs of gradient masking. ``through_twin`` says that the model's ONNX twin was asked,
+    and the model itself no more than about what was found.
     """
 
     name: str
@@ -123,6 +171,7 @@ class Probe:
     gradients: int = 0
     seconds: float = 0.0
     key: str = ""
+    through_twin: bool = False
 
     def __post_init__(self) -> None:
         if self.key:

@@ -12,7 +12,7 @@ from tallystick.evidence.probe import Threat
 
 __all__ = ["BASE", "ENGINE", "Listed", "ThreatList", "base_key", "probe_key"]
 
-ENGINE = 1
+ENGINE = 2
 """Rises whenever the engine itself (rows, order, merging, noise) could let the same come out otherwise."""
 
 BASE = "clean"
@@ -28,7 +28,8 @@ class Listed:
     """A probe that an installed tile offers (:class:`tallystick.ports.models.attack.Offer`).
 
     ``libraries`` are the versions of what its results depend on; ``train`` whether it reads the rows that
-    the model was trained on, if only where they are known; ``gradients`` whether it needs to see the inside.
+    the model was trained on, if only where they are known; ``gradients`` whether it needs to see the inside,
+    and ``itself`` whether it asks the model where others ask its twin.
     """
 
     tile: str
@@ -40,6 +41,7 @@ class Listed:
     usual: bool = True
     train: bool = False
     gradients: bool = False
+    itself: bool = False
     libraries: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -58,8 +60,9 @@ class ThreatList:
         """The usual probes and those ``named``, in the order in which they are carried out.
 
         By threat, as :class:`Threat` lists them; within one those first that see the inside, as they are
-        cheap and strong, then as the tiles offer them, tile by tile by name. BadInput for a name that nobody
-        offers, or that two tiles do.
+        cheap and strong, then as the tiles offer them, tile by tile by name, and last those that ask the
+        model itself, as they go on from what the others found. BadInput for a name that nobody offers, or
+        that two tiles do.
         """
         wanted = set(named)
         names = [p.name for p in self.probes]
@@ -73,7 +76,7 @@ class ThreatList:
             hint = "remove one of the packages that bring it"
             raise BadInput(f"two tiles offer a probe {twice[0]!r:.100}", where="probes", hint=hint)
         picked = [p for p in self.probes if p.usual or p.name in wanted]
-        return tuple(sorted(picked, key=lambda p: (ORDER.index(p.threat), not p.gradients)))
+        return tuple(sorted(picked, key=lambda p: (ORDER.index(p.threat), p.itself, not p.gradients)))
 
     def digest(self, named: Iterable[str] = ()) -> str:
         """What a verdict's evidence was to hold: the names and versions of the chosen probes.

@@ -2,7 +2,8 @@
 
 Two things hold whatever the evidence is. A better figure never turns passed into refused. And nothing passes
 by omission: a rule whose figure is missing, or rests on attacks of which one broke off, does not hold; nor
-does one about the answers of a model that answered the same rows otherwise when it was asked again.
+does one about the answers of a model that answered the same rows otherwise when it was asked again; nor does
+one that wants at most so much, where all that is known is that it is more than something.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from dataclasses import replace
 from tallystick.core.names import DEFAULT_TENANT
 from tallystick.core.verdict import PRODUCTION, Finding, Severity, VerdictState
 from tallystick.evidence.evidence import Evidence
-from tallystick.evidence.figures import Figure
+from tallystick.evidence.figures import Figure, shortfall
 from tallystick.evidence.measures import MEASURES, Measure
 from tallystick.evidence.policy import Policy, Rule
-from tallystick.evidence.probe import Probe, ProbeState, Threat
+from tallystick.evidence.probe import OF_TWIN, Probe, ProbeState, Threat
 from tallystick.evidence.threats import BASE
 
 __all__ = ["figures_of", "weigh"]
@@ -83,7 +84,9 @@ def _apply(rule: Rule, policy: Policy, evidence: Evidence) -> Finding:
     found = [f for f in evidence.figures() if f.measure == rule.measure and f.eps == rule.eps and not f.group]
     lacks = _lacks(rule, measure, policy, evidence, bool(found))
     if not lacks:
-        return _compared(rule, measure, _counted(found, measure, rule.end))
+        lacks = _unbounded(rule, measure, found)
+    if not lacks:
+        return _compared(rule, measure, _counted(found, measure, rule.end), evidence.budget.precision)
     return Finding(
         rule.name, False, rule.severity, f"{rule.name}: {lacks}", measure=rule.measure, limit=rule.limit
     )
@@ -95,7 +98,9 @@ def _lacks(rule: Rule, measure: Measure, policy: Policy, evidence: Evidence, the
     if measure.threat is Threat.EVASION and not evidence.attacked:
         return f"no attack was carried out: {_why(of) or 'none is recorded'}"
     if not there:
-        why = _why([p for p in of if not p.done])
+        apart = any(f.measure == rule.measure and OF_TWIN in f.group for p in of for f in p.figures)
+        about = "what is known is of its ONNX twin, and not of the model itself" if apart else ""
+        why = "; ".join(filter(None, (about, _why([p for p in of if not p.done]))))
         return f"no evidence of {_said(rule, measure)}" + (f": {why}" if why else "")
     unsteady = [p for p in evidence.of(Threat.CLEAN) if p.name == BASE and p.state is ProbeState.FAILED]
     if unsteady and measure.threat is not Threat.SUPPLY:
@@ -109,6 +114,16 @@ def _lacks(rule: Rule, measure: Measure, policy: Policy, evidence: Evidence, the
     if absent:
         return f"{_said(rule, measure)} is not known to the end: {', '.join(absent)} was not carried out"
     return ""
+
+
+def _unbounded(rule: Rule, measure: Measure, found: Sequence[Figure]) -> str:
+    """That no figure says how bad it may be; empty where it is bad enough already, or a bound is enough."""
+    bounds = [f for f in found if f.beyond]
+    worst = _counted(found, measure, rule.end)
+    if measure.higher_is_better or not bounds or getattr(worst, rule.end) > rule.limit:
+        return ""
+    most = _shown(_counted(bounds, measure, "value").value, measure)
+    return f"{_said(rule, measure)} is known to be more than {most} and not how much more"
 
 
 def _why(probes: Sequence[Probe]) -> str:
@@ -138,15 +153,17 @@ def _said(rule: Rule, measure: Measure) -> str:
     return measure.said if rule.eps is None else f"{measure.said} at eps {rule.eps:g}"
 
 
-def _compared(rule: Rule, measure: Measure, figure: Figure) -> Finding:
+def _compared(rule: Rule, measure: Measure, figure: Figure, precision: float) -> Finding:
     counts = float(getattr(figure, rule.end))
     holds = counts >= rule.limit if measure.higher_is_better else counts <= rule.limit
     kind = _KIND[measure.higher_is_better, holds]
     compared, limit = _told_apart(counts, rule.limit, measure)
     value = _shown(figure.value, measure)
-    text = f"{rule.name}: {_said(rule, measure)} is {value}"
+    text = f"{rule.name}: {_said(rule, measure)} is {figure.said}{value}"
     if figure.low < figure.high:
         between = f"{_shown(figure.low, measure)} to {_shown(figure.high, measure)}"
+        if measure.share and figure.rate and (lacks := shortfall(figure.rate, precision)):
+            between += f", {lacks.words}"
         text += f" (95 % interval {between}); its {_BOUND[rule.end]}, {compared}, is {kind} {limit}"
     elif compared == value:
         text += f", {kind} {limit}"

@@ -14,6 +14,7 @@ from tallystick.drawing.report.markdown import model_card
 from tallystick.drawing.report.page import sections
 from tallystick.drawing.report.whole import pictures_of, self_contained
 from tallystick.evidence.domain import Domain, DomainKind
+from tallystick.evidence.figures import Rate
 from tallystick.evidence.probe import ProbeState, Threat
 from tallystick.judging.judge import ENDPOINT
 from tallystick.routines.rejudge import LIVE
@@ -187,3 +188,53 @@ def test_a_probe_that_failed_is_never_drawn_as_a_risk() -> None:
         "agreement of a stolen copy", "advantage of a membership attack",
     ]  # fmt: skip
     assert EVIDENCE.of(Threat.INFERENCE)[1].state is ProbeState.NOT_APPLICABLE
+
+
+def test_beside_each_rate_that_rests_on_too_few_rows_stands_how_many_it_needs() -> None:
+    page, card = _page(report()).text, model_card(report())
+    for words in (
+        "±3.8 points with 100 rows; ±3 points needs 145",  # 97 of 100
+        "±8.4 points with 120 rows; ±3 points needs 946",  # 80 of 120
+        "±8.8 points with 120 rows; ±3 points needs 1,045",  # 52 of 120
+    ):
+        assert words in page
+        assert words in card
+    fine = replace(EVIDENCE, budget=replace(EVIDENCE.budget, precision=0.2))
+    assert "points needs" not in _page(report(evidence=fine)).text
+    assert "points needs" not in model_card(report(evidence=fine))
+
+
+def test_the_summary_says_how_many_rows_would_do_and_whether_the_data_has_them() -> None:
+    said = " ".join(content.summary(report()))
+    assert "1,064 rows would make each that certain, and digits_test@7 has 100." in said
+    close = replace(EVIDENCE, budget=replace(EVIDENCE.budget, precision=0.087))
+    (worst,) = (s for s in close.shortfalls() if s.measure == "robust_accuracy")
+    assert worst.half_width * 100 < 8.75, "which rounds to what is stated"
+    said = " ".join(content.summary(report(evidence=close)))
+    assert "1 accuracy is less certain than the stated ±8.7 points, at worst ±8.8;" in said
+    many = replace(EVIDENCE, clean=Rate(970, 1000), budget=replace(EVIDENCE.budget, precision=0.05))
+    said = " ".join(content.summary(report(evidence=many)))
+    assert "381 rows would make each that certain, and digits_test@7 has 1,000: raise samples" in said
+
+
+def test_whether_the_model_or_its_twin_was_asked_stands_in_every_form() -> None:
+    square = next(p for p in EVIDENCE.probes if p.name == "square")
+    through = replace(square, through_twin=True)
+    about = {"rows": 20, "of_rows": 120, "queries_max": 500}
+    itself = replace(square, name="model_itself", settings=about)
+    others = tuple(p for p in EVIDENCE.probes if p.threat is not Threat.EVASION)
+    seen = replace(EVIDENCE, probes=(through, itself, *others))
+    [said] = content.who_was_asked(seen)
+    assert said == (
+        "1 attack asked an ONNX twin of it in its place, and showed the model itself what turned the twin;"
+        " on the model itself were carried out model_itself (on 20 of 120 rows, up to 500 questions about"
+        " each)."
+    )
+    found = report(evidence=seen)
+    for text in (_page(found).text, model_card(found).replace("\\", "")):
+        assert said in text
+        assert "its ONNX twin; what turned it, the model itself" in text
+    [alone] = content.who_was_asked(replace(seen, probes=(through, *others)))
+    assert alone.endswith("no attack was carried out on the model itself.")
+    assert content.who_was_asked(EVIDENCE) == []
+    assert "— |" in model_card(found)  # of what asks nobody

@@ -113,6 +113,55 @@ def test_a_colour_image_is_spoilt_alike_whichever_way_its_channels_lie() -> None
         assert np.abs(one - back).max() < 1e-6
 
 
+def test_a_series_is_spoilt_alike_whichever_way_its_channels_lie() -> None:
+    rows = _rows(20, 3)
+    last = _case(rows, DOMAINS["channels"][0])
+    turned = np.ascontiguousarray(rows.reshape(-1, 20, 3).swapaxes(1, 2)).reshape(ROWS, -1)
+    first = _case(turned, Domain(DomainKind.SERIES, (3, 20), channels_first=True))
+    tile = open_tile(Place(Path()))
+    for case in (last, first):
+        tile.run(NAME, case, lambda *_: None)
+    assert isinstance(last.victim, Toy)
+    assert isinstance(first.victim, Toy)
+    assert len(last.victim.seen) == 5 * len(SERIES)
+    for one, other in zip(last.victim.seen, first.victim.seen, strict=True):
+        back = other.reshape(-1, 3, 20).swapaxes(1, 2).reshape(ROWS, -1)
+        np.testing.assert_allclose(one, back, atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.3, 1.0])
+def test_what_a_gap_a_stuck_sensor_and_uneven_time_leave(strength: float) -> None:
+    """A straight line; one channel that stands still for so long; the same readings at other times."""
+    chance = np.random.default_rng(2)
+    x = chance.normal(0, 1, (50, 40, 3)).astype(np.float32)
+    gap = SERIES["gap"][0](x, strength, np.random.default_rng(1))
+    for before, after in zip(x, gap, strict=True):
+        gone = np.flatnonzero((before != after).any(axis=1))
+        assert 1 <= len(gone) <= max(1, int(40 * strength))
+        assert (np.diff(gone) == 1).all()
+        inside = after[max(0, gone[0] - 1) : gone[-1] + 2]
+        if gone[0] > 0 and gone[-1] < 39:
+            np.testing.assert_allclose(np.diff(inside, 2, axis=0), 0, atol=1e-5)
+    frozen = SERIES["stuck sensor"][0](x, strength, np.random.default_rng(1))
+    assert ((x != frozen).any(axis=1).sum(axis=1) == 1).all()  # channels of each row
+    ramp = np.repeat(np.linspace(0, 1, 40, dtype=np.float32)[None, :, None], 50, axis=0)
+    warped = SERIES["time warp"][0](ramp, min(strength, 0.15), np.random.default_rng(1))
+    assert (np.diff(warped, axis=1) >= 0).all()
+    np.testing.assert_array_equal(warped[:, [0, -1]], ramp[:, [0, -1]])
+    assert np.abs(warped - ramp).max() == pytest.approx(min(strength, 0.15), rel=0.05)
+
+
+@pytest.mark.parametrize("kind", SERIES)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 2)])
+def test_a_series_of_few_steps_breaks_no_corruption(kind: str, shape: tuple[int, int]) -> None:
+    x = np.random.default_rng(5).normal(0, 1, (6, *shape)).astype(np.float32)
+    spoil, strengths = SERIES[kind]
+    for strength in strengths:
+        spoilt = spoil(x, strength, np.random.default_rng(1))
+        assert spoilt.shape == x.shape
+        assert np.isfinite(spoilt).all()
+
+
 @pytest.mark.parametrize("kind", IMAGES)
 def test_a_stronger_severity_changes_an_image_more(kind: str) -> None:
     images = np.random.default_rng(5).beta(2, 2, (8, 32, 32, 3)).astype(np.float32)

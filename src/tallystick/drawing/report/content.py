@@ -10,25 +10,33 @@ from tallystick.core.verdict import Finding, Verdict, VerdictState
 from tallystick.drawing import words
 from tallystick.evidence.domain import DomainKind
 from tallystick.evidence.evidence import Evidence
-from tallystick.evidence.figures import Figure, Rate
+from tallystick.evidence.figures import Figure, Rate, rows_needed, shortfall
 from tallystick.evidence.measures import MEASURES
 from tallystick.evidence.probe import Example, Probe, ProbeState, Threat
 
 __all__ = [
     "Report",
     "again",
+    "asked_text",
     "corruptions",
+    "edits_text",
+    "eps_text",
     "examples",
     "figure_text",
     "headline",
+    "lacks_text",
+    "noise_text",
     "notes",
+    "precision",
     "risks",
     "summary",
     "supply",
     "untested",
+    "who_was_asked",
 ]
 
 EXAMPLES_SHOWN = 12
+EDITS_SAID = 3
 NO_GATE = {
     "endpoint": "nobody knows the files of what answers there",
     "live traffic": "what it was asked has no right answers but its own",
@@ -91,10 +99,15 @@ def summary(report: Report) -> list[str]:
         much = f"{point.eps:g}"
         if evidence.domain.kind is DomainKind.TABULAR:
             much = f"{words.percent(point.eps)} of its span, as far as its column allows"
+        if evidence.domain.kind is DomainKind.SERIES:
+            much = f"{much} of its channel's spread"
+        may, noise = f"every feature by {much}", noise_text(evidence)
+        if evidence.domain.kind is DomainKind.TEXT:
+            may = words.plural(int(point.eps), "word")
         said.append(
-            f"When an attacker may change every feature by {much}, it is still right about"
-            f" {words.percent(point.robust.value)} of {point.robust.total:,} rows; random noise of the same"
-            f" size leaves {words.percent(point.noise.value)}."
+            f"When an attacker may change {may}, it is still right about"
+            f" {words.percent(point.robust.value)} of {point.robust.total:,} rows;"
+            f" {words.percent(point.noise.value)} with {noise}."
         )
     elif not evidence.attacked:
         said.append("No attack could be carried out, so nothing is known about what it withstands.")
@@ -103,11 +116,66 @@ def summary(report: Report) -> list[str]:
             f"The corruption that hurts most is {worst[0]}: on average over five severities it is right about"
             f" {words.percent(worst[1])}."
         )
+    said += who_was_asked(evidence)
+    said += precision(evidence)
     if not_done := untested(evidence):
         said.append(
             f"{words.plural(len(not_done), 'probe was', 'probes were')} not carried out; why stands below."
         )
     return said
+
+
+def who_was_asked(evidence: Evidence) -> list[str]:
+    """A sentence where attacks asked a twin in the model's place, and what asked the model itself."""
+    done = [p for p in evidence.of(Threat.EVASION) if p.asked]
+    through = [p for p in done if p.through_twin]
+    if not through:
+        return []
+    many = words.plural(len(through), "attack", "attacks")
+    text = f"{many} asked an ONNX twin of it in its place, and showed the model itself what turned the twin"
+    itself = [_about_itself(p) for p in done if not p.through_twin]
+    if not itself:
+        return [f"{text}; no attack was carried out on the model itself."]
+    return [f"{text}; on the model itself were carried out {', '.join(itself)}."]
+
+
+def _about_itself(probe: Probe) -> str:
+    of, rows, each = (probe.settings.get(name) for name in ("of_rows", "rows", "queries_max"))
+    return f"{probe.name} (on {rows} of {of} rows, up to {each} questions about each)" if of else probe.name
+
+
+def asked_text(probe: Probe) -> str:
+    """Whom a probe asked."""
+    if probe.through_twin:
+        return "its ONNX twin; what turned it, the model itself"
+    return "the model itself" if probe.queries or probe.gradients else "—"
+
+
+def precision(evidence: Evidence) -> list[str]:
+    """A sentence where accuracy, clean or under attack, rests on fewer rows than the stated precision needs,
+    and what there is to do. Other rates are of rows of their own: beside each stands what it needs.
+    """
+    short = [s for s in evidence.shortfalls() if s.measure in ("clean_accuracy", "robust_accuracy")]
+    stated = evidence.budget.precision
+    if not short:
+        return []
+    worst, there = max(short, key=lambda s: (s.half_width, s.rows_needed)), evidence.clean.total
+    needs = rows_needed(stated)
+    text = (
+        f"{words.plural(len(short), 'accuracy is', 'accuracies are')} less certain than the stated"
+        f" ±{stated * 100:g} points, at worst ±{worst.points:.1f};"
+        f" {needs:,} rows would make each that certain"
+    )
+    if there >= needs:
+        return [f"{text}, and {evidence.dataset} has {there:,}: raise samples_max in the policy's budget."]
+    return [f"{text}, and {evidence.dataset} has {there:,}."]
+
+
+def lacks_text(found: Rate | Figure, stated: float) -> str:
+    """``±6.7 points with 200 rows; ±3 points needs 1,003``; empty for what is as precise as ``stated``."""
+    rate = found.rate if isinstance(found, Figure) else found
+    lacks = shortfall(rate, stated) if rate else None
+    return lacks.words if lacks else ""
 
 
 def examples(evidence: Evidence, most: int = EXAMPLES_SHOWN) -> list[Example]:
@@ -120,6 +188,37 @@ def examples(evidence: Evidence, most: int = EXAMPLES_SHOWN) -> list[Example]:
         ranked.append((seen.get(kind, 0), at, example))
         seen[kind] = seen.get(kind, 0) + 1
     return [example for _, _, example in sorted(ranked, key=lambda r: r[:2])[:most]]
+
+
+def edits_text(example: Example) -> str:
+    """``Change "great" to "gr3at" and leave out "fine"``: what was done to a text, the first few edits."""
+    done = []
+    for change in example.changes[:EDITS_SAID]:
+        was, now = words.clip(change.before, 60), words.clip(change.after, 80)
+        if not now:
+            done.append(f"leave out \u201c{was}\u201d")
+        elif not was:
+            done.append(f"say \u201c{now}\u201d once more")
+        else:
+            done.append(f"change \u201c{was}\u201d to \u201c{now}\u201d")
+    more = len(example.changes) - len(done)
+    said = ", ".join([*done, *([f"and {more} more"] if more > 0 else [])])
+    return said[:1].upper() + said[1:]
+
+
+def eps_text(evidence: Evidence) -> str:
+    """What eps counts, as an axis or a column says it."""
+    if evidence.domain.kind is DomainKind.TEXT:
+        return "words changed"
+    if evidence.domain.kind is DomainKind.SERIES:
+        return "eps: largest change, in standard deviations of its channel or in its stated scale"
+    return "eps: largest change of an input"
+
+
+def noise_text(evidence: Evidence) -> str:
+    """What an attack is compared with."""
+    text = evidence.domain.kind is DomainKind.TEXT
+    return "as many words misspelt at random" if text else "random noise of the same size"
 
 
 def corruptions(evidence: Evidence) -> list[tuple[str, float, tuple[float, ...]]]:
@@ -185,8 +284,8 @@ def figure_text(figure: Figure) -> str:
         return words.percent(value) if share else f"{words.number(value)} {unit}".strip()
 
     if figure.low == figure.high:
-        return said(figure.value)
-    return f"{said(figure.value)} ({said(figure.low)} to {said(figure.high)})"
+        return f"{figure.said}{said(figure.value)}"
+    return f"{figure.said}{said(figure.value)} ({said(figure.low)} to {said(figure.high)})"
 
 
 def rate_text(rate: Rate) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from tallystick.drawing import words
 from tallystick.drawing.report import content
-from tallystick.drawing.report.content import Report, figure_text, rate_text
+from tallystick.drawing.report.content import Report, figure_text, lacks_text, rate_text
 from tallystick.evidence.evidence import Evidence
+from tallystick.evidence.figures import Figure, Rate
 
 __all__ = ["model_card"]
 
@@ -35,24 +36,30 @@ def model_card(report: Report) -> str:
 
 def _evaluation(evidence: Evidence) -> list[str]:
     lines = ["", "## Quantitative analyses", ""]
-    rows = [("0 (clean)", rate_text(evidence.clean), rate_text(evidence.clean))]
+
+    def said(found: Rate | Figure) -> str:
+        text = rate_text(found) if isinstance(found, Rate) else figure_text(found)
+        lacks = lacks_text(found, evidence.budget.precision)
+        return f"{text}; {lacks}" if lacks else text
+
+    unit = content.eps_text(evidence).partition(":")[0]
+    rows = [("0 (clean)", said(evidence.clean), said(evidence.clean))]
     for eps, robust, noise, _ in content.rows_of(None, evidence):
-        rows.append(
-            (f"{eps:g}", rate_text(robust) if evidence.attacked else "not attacked", rate_text(noise))
-        )
-    lines += _table(("eps", "accuracy under attack", "under random noise"), rows)
+        rows.append((f"{eps:g}", said(robust) if evidence.attacked else "not attacked", said(noise)))
+    lines += _table((unit, "accuracy under attack", "under random noise"), rows)
     if found := content.corruptions(evidence):
         severities = max(len(row[2]) for row in found)
         heads = ("corruption", "mean", *(f"severity {n + 1}" for n in range(severities)))
         table = [(name, words.percent(mean), *(words.percent(v) for v in by)) for name, mean, by in found]
         lines += ["", *_table(heads, table)]
     if found_risks := content.risks(evidence):
-        lines += ["", *_table(("risk", "figure"), [(name, figure_text(f)) for name, f in found_risks])]
+        lines += ["", *_table(("risk", "figure"), [(name, said(f)) for name, f in found_risks])]
     for example in content.examples(evidence):
         if example.changes:
             edits = ", ".join(f"{c.feature} {c.before} to {c.after}" for c in example.changes)
-            said = f"row {example.row}: {edits}: {example.label_before} becomes {example.label_after}"
-            lines += ["", f"- {_plain(said)}"]
+            edits = content.edits_text(example) if example.passage else edits
+            flips = f"row {example.row}: {edits}: {example.label_before} becomes {example.label_after}"
+            lines += ["", f"- {_plain(flips)}"]
     return lines
 
 
@@ -65,7 +72,14 @@ def _caveats(evidence: Evidence) -> list[str]:
 
 def _conditions(report: Report, evidence: Evidence) -> list[str]:
     probes = [
-        (p.name, p.library, f"{p.queries:,}", f"{p.gradients:,}", content.setting_text(p.settings))
+        (
+            p.name,
+            p.library,
+            content.asked_text(p),
+            f"{p.queries:,}",
+            f"{p.gradients:,}",
+            content.setting_text(p.settings),
+        )
         for p in evidence.probes
         if p.done
     ]
@@ -74,7 +88,7 @@ def _conditions(report: Report, evidence: Evidence) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(evidence.versions.items()))
     return [
         "", "## How it was found", "",
-        *_table(("probe", "library", "queries", "gradients", "settings"), probes), "",
+        *_table(("probe", "library", "asked", "queries", "gradients", "settings"), probes), "",
         _plain(f"{data}, seed {evidence.budget.seed}."),
         _plain(f"Files {evidence.model_digest}; {policy}."),
         _plain(versions), "", "To repeat it:", "", "    " + _line(content.again(report)),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from tallystick.core.verdict import Finding
 from tallystick.drawing import words
-from tallystick.drawing.report import charts, content
+from tallystick.drawing.report import charts, content, edited
 from tallystick.drawing.report.content import Report
 from tallystick.drawing.svg import el, mark
 from tallystick.evidence.evidence import Evidence
@@ -91,7 +91,7 @@ def _robustness(report: Report, evidence: Evidence) -> Markup | str:
     if not evidence.curve:
         return ""
     keys = [el("span", "under attack", class_="key attack")] if evidence.attacked else []
-    keys.append(el("span", "random noise of the same size", class_="key noise"))
+    keys.append(el("span", content.noise_text(evidence), class_="key noise"))
     if report.before is not None and report.before.attacked:
         keys.append(el("span", f"{report.before.model} under attack", class_="key before"))
     keys.append(el("span", "shaded: 95 % interval"))
@@ -103,15 +103,23 @@ def _robustness(report: Report, evidence: Evidence) -> Markup | str:
 
 def _curve_table(report: Report, evidence: Evidence) -> Markup:
     was = report.before is not None and report.before.attacked
-    heads = ["eps", "under attack", "random noise", *(["version before"] if was else []), "samples"]
-    clean = [_num("0 (clean)"), _rate(evidence.clean), _rate(evidence.clean)]
+    heads = [
+        content.eps_text(evidence).partition(":")[0],
+        "under attack",
+        "random noise",
+        *(["version before"] if was else []),
+        "samples",
+    ]
+    stated = evidence.budget.precision
+    clean = [_num("0 (clean)"), _rate(evidence.clean, stated), _rate(evidence.clean, stated)]
     if was and report.before is not None:
-        clean.append(_rate(report.before.clean))
+        clean.append(_rate(report.before.clean, stated))
     rows = [[*clean, _num(f"{evidence.clean.right:,} of {evidence.clean.total:,}")]]
     for eps, robust, noise, earlier in content.rows_of(report.before, evidence):
-        row = [_num(f"{eps:g}"), _rate(robust) if evidence.attacked else _num("—"), _rate(noise)]
+        attacked = _rate(robust, stated) if evidence.attacked else _num("—")
+        row = [_num(f"{eps:g}"), attacked, _rate(noise, stated)]
         if was:
-            row.append(_rate(earlier) if earlier else _num("—"))
+            row.append(_rate(earlier, stated) if earlier else _num("—"))
         rows.append([*row, _num(f"{robust.right:,} of {robust.total:,}")])
     return _table("Accuracy, with its 95 % interval", heads, rows, numbers=True)
 
@@ -120,7 +128,7 @@ def _gallery(evidence: Evidence, where: Where) -> Markup | str:
     found = content.examples(evidence)
     if not found:
         return ""
-    shown = [_pictures(e, where) if e.adversarial and e.original else _edits(e) for e in found]
+    shown = [_example(e, where) for e in found]
     total = sum(len(p.examples) for p in evidence.probes)
     more = (
         el("p", f"{len(found)} of {total} examples; the JSON has all.", class_="note")
@@ -128,6 +136,14 @@ def _gallery(evidence: Evidence, where: Where) -> Markup | str:
         else ""
     )
     return el("section", el("h2", "What turned its answers"), el("div", *shown, class_="shots"), more)
+
+
+def _example(example: Example, where: Where) -> Markup:
+    if example.passage:
+        return edited.passage(example)
+    if example.traces:
+        return edited.series(example)
+    return _pictures(example, where) if example.adversarial and example.original else _edits(example)
 
 
 def _pictures(example: Example, where: Where) -> Markup:
@@ -226,7 +242,7 @@ def _untested(evidence: Evidence) -> Markup:
 
 def _probes(evidence: Evidence) -> Markup:
     rows = [_probe(p) for p in evidence.probes if p.done]
-    heads = ["probe", "about", "library", "samples", "queries", "gradients", "time", "settings"]
+    heads = ["probe", "about", "asked", "library", "samples", "queries", "gradients", "time", "settings"]
     return el(
         "section", el("h2", "How it was found"), _table("Probes, in the order in which they ran", heads, rows)
     )
@@ -236,7 +252,8 @@ def _probe(probe: Probe) -> list[Markup]:
     counts = [f"{n:,}" if n else "—" for n in (probe.samples, probe.queries, probe.gradients)]
     settings = content.setting_text(probe.settings)
     return [
-        el("td", probe.name), el("td", NAME_OF[probe.threat]), el("td", probe.library),
+        el("td", probe.name), el("td", NAME_OF[probe.threat]), el("td", content.asked_text(probe)),
+        el("td", probe.library),
         *(_num(count) for count in counts), _num(words.duration(probe.seconds * 1000)),
         el("td", settings, class_="words"),
     ]  # fmt: skip
@@ -252,6 +269,7 @@ def _conditions(report: Report, evidence: Evidence) -> Markup:
         ("eps", ", ".join(f"{e:g}" for e in budget.eps)), ("samples at most", f"{budget.samples_max:,}"),
         ("queries for each at most", f"{budget.queries_max:,}"), ("gradient steps", f"{budget.steps_max:,}"),
         ("restarts", str(budget.restarts)), ("seed", str(budget.seed)),
+        ("precision", f"±{budget.precision * 100:g} points at 95 %"),
         ("took", words.duration(evidence.seconds * 1000)), *sorted(evidence.versions.items()),
     ]  # fmt: skip
     listed = [el("div", el("dt", name), el("dd", value)) for name, value in pairs]
@@ -272,6 +290,8 @@ def _num(said: str) -> Markup:
     return el("td", said, class_="num")
 
 
-def _rate(rate: Rate) -> Markup:
-    between = f"{words.percent(rate.low)} to {words.percent(rate.high)}"
-    return el("td", words.percent(rate.value), el("span", between, class_="dim interval"), class_="num")
+def _rate(rate: Rate, stated: float) -> Markup:
+    """With its interval, and what it lacks of the ``stated`` precision."""
+    lines = [f"{words.percent(rate.low)} to {words.percent(rate.high)}", content.lacks_text(rate, stated)]
+    said = [el("span", line, class_="dim interval") for line in lines if line]
+    return el("td", words.percent(rate.value), *said, class_="num")

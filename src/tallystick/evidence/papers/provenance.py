@@ -24,7 +24,7 @@ DEPENDENCIES_MAX = 10_000
 class Dependency:
     """Something that went in, or came out beside (in-toto's ResourceDescriptor).
 
-    ``name`` says what it is here: ``pipeline``, ``source``, ``lock`` or ``data`` of what went in;
+    ``name`` says what it is here: ``pipeline``, ``source``, ``lock``, ``data`` or ``input`` of what went in;
     ``model.sig``, ``bom.json`` or ``log`` of what came out.
     """
 

@@ -23,7 +23,7 @@ __all__ = ["Corruptions", "open_tile"]
 
 NAME = "corruptions"
 OFFER = Offer(
-    NAME, Threat.CORRUPTION, 1, "accuracy on inputs spoilt as the world spoils them, five severities each"
+    NAME, Threat.CORRUPTION, 2, "accuracy on inputs spoilt as the world spoils them, five severities each"
 )
 SEVERITIES = 5
 
@@ -113,15 +113,13 @@ def _images(x: np.ndarray, case: Case) -> Spoilt:
 
 
 def _series(x: np.ndarray, case: Case) -> Spoilt:
-    steps, channels = (*case.domain.shape, 1)[:2]
-    rows = x.reshape(len(x), steps, channels)
+    steps, channels = case.domain.steps_and_channels
+    first = case.domain.channels_first
+    rows = x.reshape(len(x), channels, steps).swapaxes(1, 2) if first else x.reshape(len(x), steps, channels)
     for kind, (spoil, strengths) in SERIES.items():
         for severity, strength in enumerate(strengths, 1):
-            yield (
-                kind,
-                severity,
-                _float32(spoil(rows, strength, _chance(case, kind, severity)).reshape(x.shape)),
-            )
+            spoilt = spoil(rows, strength, _chance(case, kind, severity))
+            yield kind, severity, _float32((spoilt.swapaxes(1, 2) if first else spoilt).reshape(x.shape))
 
 
 def _vectors(x: np.ndarray, case: Case) -> Spoilt:

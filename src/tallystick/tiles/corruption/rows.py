@@ -1,5 +1,8 @@
 """Tables, series and plain vectors: noise, values gone, units mixed up, columns swapped, readings that drift.
 
+Of series also a gap that a pipeline fills by a straight line, a sensor that is stuck, and time that runs
+unevenly (the warping of Um et al. 2017, who train with it).
+
 Strengths are shares: of each column's standard deviation for noise, of cells or rows for the rest. A value
 that is gone is what a pipeline usually puts in its place: the column's mean, of a series the reading before.
 """
@@ -92,6 +95,47 @@ def _spikes(x: np.ndarray, strength: float, chance: np.random.Generator) -> np.n
     return np.where(hit, x + side * 5 * x.std(axis=(0, 1)), x)
 
 
+def _gap(x: np.ndarray, strength: float, chance: np.random.Generator) -> np.ndarray:
+    """All channels are missing for a share of the time: a straight line stands in the gap."""
+    steps = x.shape[1]
+    long = max(1, min(steps - 1, int(steps * strength)))
+    first = chance.integers(0, steps - long + 1, len(x))[:, None]
+    at = np.arange(steps)[None, :]
+    inside = (at >= first) & (at < first + long)
+    left, right = np.maximum(first - 1, 0), np.minimum(first + long, steps - 1)
+    left, right = np.where(first == 0, right, left), np.where(first + long == steps, left, right)
+    share = ((at - left) / np.maximum(right - left, 1)).astype(np.float32)[:, :, None]
+    ends = [np.take_along_axis(x, end[:, :, None], axis=1) for end in (left, right)]
+    return np.where(inside[:, :, None], ends[0] + share * (ends[1] - ends[0]), x)
+
+
+def _frozen(x: np.ndarray, strength: float, chance: np.random.Generator) -> np.ndarray:
+    """One channel says the same for a share of the time: its sensor is stuck."""
+    steps = x.shape[1]
+    long = max(2, int(steps * strength))
+    first = chance.integers(0, max(1, steps - long + 1), len(x))
+    channel = chance.integers(0, x.shape[2], len(x))
+    at = np.arange(steps)[None, :]
+    inside = (at >= first[:, None]) & (at < first[:, None] + long)
+    stuck = x[np.arange(len(x)), first, channel][:, None, None]
+    mine = (np.arange(x.shape[2])[None, :] == channel[:, None])[:, None, :]
+    return np.where(inside[:, :, None] & mine, stuck, x)
+
+
+def _warped(x: np.ndarray, strength: float, chance: np.random.Generator) -> np.ndarray:
+    """Time runs unevenly: the middle comes earlier or later by a share of the length, the ends do not."""
+    steps = x.shape[1]
+    even = np.arange(steps) / max(1, steps - 1)
+    side = chance.choice([-1.0, 1.0], (len(x), 1))
+    place = np.clip((even + side * strength * np.sin(np.pi * even)) * (steps - 1), 0, steps - 1)
+    before = np.floor(place).astype(np.int64)
+    share = (place - before).astype(np.float32)[:, :, None]
+    one = np.take_along_axis(x, before[:, :, None], axis=1)
+    other = np.take_along_axis(x, np.minimum(before + 1, steps - 1)[:, :, None], axis=1)
+    moved: np.ndarray = one + share * (other - one)
+    return moved
+
+
 Strengths = tuple[Spoil, Sequence[float]]
 
 VECTORS: Mapping[str, Strengths] = {
@@ -110,6 +154,9 @@ SERIES: Mapping[str, Strengths] = {
     "late start": (_shifted, (0.02, 0.05, 0.1, 0.2, 0.3)),
     "drift": (_drifting, DEVIATIONS),
     "spikes": (_spikes, CELLS),
+    "gap": (_gap, CELLS),
+    "stuck sensor": (_frozen, (0.1, 0.2, 0.4, 0.7, 1.0)),
+    "time warp": (_warped, (0.02, 0.04, 0.07, 0.1, 0.15)),
 }
 
 

@@ -6,23 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tallystick.evidence.wording import KEYS_BESIDE
+
 __all__ = ["TEXTS"]
 
 SpoilText = Callable[[str, float, np.random.Generator], str]
-
-BESIDE: Mapping[str, str] = {
-    "q": "wa", "w": "qes", "e": "wrd", "r": "etf", "t": "ryg", "y": "tuh", "u": "yij", "i": "uok", "o": "ipl",
-    "p": "ol", "a": "qsz", "s": "adw", "d": "sfe", "f": "dgr", "g": "fht", "h": "gjy", "j": "hku", "k": "jli",
-    "l": "ko", "z": "xa", "x": "zcs", "c": "xvd", "v": "cbf", "b": "vng", "n": "bmh", "m": "nj",
-}  # fmt: skip
-"""Keys that stand beside each other, on the keyboard that most texts are typed on."""
 
 
 def _typed_wrong(text: str, share: float, chance: np.random.Generator) -> str:
     hit = chance.random(len(text)) < share
     out = []
     for letter, wrong in zip(text, hit, strict=True):
-        near = BESIDE.get(letter.lower())
+        near = KEYS_BESIDE.get(letter.lower())
         if wrong and near:
             other = near[int(chance.integers(0, len(near)))]
             out.append(other.upper() if letter.isupper() else other)
