@@ -97,14 +97,21 @@ class Settings:
     kubeflow_token_file: str = _setting("", "The file with the bearer token for those, read at each request.")
     steps_at_once: int = _setting(
         _cores() + 1,
-        "Steps of pipelines that run at once (default: one more than CPU cores, as one of them mostly begins"
-        " or ends).",
+        "Steps of pipelines that run at once on this machine (default: one more than CPU cores, as one of"
+        " them mostly begins or ends).",
         low=1,
         high=256,
     )
     step_threads: int = _setting(1, "Threads that numeric libraries use in one step.", low=1, high=256)
     step_cpu_s: int = _setting(3600, "CPU time of one step.", unit="s", low=1, high=10_000_000)
     judge_cpu_s: int = _setting(3600, "CPU time of one judgement.", unit="s", low=1, high=10_000_000)
+    probe_s: int = _setting(
+        1800,
+        "Time of one probe of a judgement: one that takes longer is stopped, and the others go on.",
+        unit="s",
+        low=1,
+        high=10_000_000,
+    )
     memory_mib: int = _setting(
         4096, "Memory of one step, judgement or serving process.", unit="MiB", low=64, high=10_000_000
     )

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from tallystick.crew.steps.child import pages_written
-from tallystick.crew.steps.pages import PAGE_BYTES, own_pages, private_memory, take_pages, written
+from tallystick.crew.steps.pages import PAGE_BYTES, own_pages, private_memory, take_pages, vectors, written
 from tallystick.crew.steps.rehearsal import rehearsed
 
 COUNT = 64
@@ -65,7 +65,7 @@ def test_pages_are_taken_as_they_are(memory):
     whole, taken = [(address, COUNT * PAGE_BYTES)], [(address + 8 * PAGE_BYTES, 16 * PAGE_BYTES)]
 
     def child():
-        take_pages(taken)
+        take_pages(taken, vectors(taken))
         return b"".join(own_pages(whole)) + bytes(held[n * PAGE_BYTES] for n in range(COUNT))
 
     said = told_by(child)
@@ -76,7 +76,8 @@ def test_pages_are_taken_as_they_are(memory):
 
 def test_what_is_not_there_is_left_alone(memory):
     _, address = memory
-    take_pages([(PAGE_BYTES, PAGE_BYTES), (address, PAGE_BYTES)])
+    nowhere = [(PAGE_BYTES, PAGE_BYTES), (address, PAGE_BYTES)]
+    take_pages(nowhere, vectors(nowhere))
     assert written([(address, 2 * PAGE_BYTES)], b"") == []
 
 

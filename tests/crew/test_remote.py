@@ -15,6 +15,7 @@ import pytest
 
 from tallystick.core.errors import Failed, TookTooLong
 from tallystick.core.model import TensorSpec
+from tallystick.crew.judging.endpoint import EndpointPredictor
 from tallystick.crew.measure import remote
 from tallystick.crew.measure.remote import RemotePredictor
 from tallystick.doors.oip.codec import InferRequest, InferResponse, encode_response
@@ -239,3 +240,64 @@ def test_a_socket_that_is_not_there_is_failed(tmp_path: Path) -> None:
     for name in ("absent", "file"):
         with pytest.raises(Failed, match="cannot be asked"):
             RemotePredictor(tmp_path / name, "m")
+
+
+# ---------------------------------------------- of an endpoint, over a line of its own
+
+RECORD = b"\x16\x03\x03\x40\x00"
+"""Of TLS: a record of 16 KiB begins."""
+
+
+@contextmanager
+def dropping(first: bytes) -> Iterator[int]:
+    """A port where whoever comes hears ``first``, and then a byte now and then, for ever."""
+    ended, listener = threading.Event(), socket.create_server(("127.0.0.1", 0))
+
+    def drops() -> None:
+        heard = listener.accept()[0]
+        with suppress(OSError), heard:
+            heard.sendall(first)
+            while not ended.wait(0.02):
+                heard.sendall(b"x")
+
+    other = threading.Thread(target=drops)
+    other.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        ended.set()
+        other.join(60)
+        listener.close()
+
+
+def test_a_handshake_in_drops_is_not_waited_for():
+    with dropping(RECORD) as port, pytest.raises(TookTooLong, match=r"not whole after 0\.3 s"):
+        EndpointPredictor(f"https://127.0.0.1:{port}/v2/models/m", whole_s=0.3)
+
+
+def test_one_that_is_found_late_is_not_listened_to(monkeypatch):
+    """The time is up before there is a connection that could be hung up."""
+    real, never = socket.getaddrinfo, threading.Event()
+
+    def slowly(*asked, **named):
+        never.wait(0.5)
+        return real(*asked, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"
+    with dropping(head) as port, pytest.raises(TookTooLong, match=r"not whole after 0\.1 s"):
+        EndpointPredictor(f"http://127.0.0.1:{port}/v2/models/m", whole_s=0.1)
+
+
+def test_an_address_of_ipv6_without_a_port_is_asked_at_the_usual_one(monkeypatch):
+    asked = []
+
+    def looked_up(*where, **_):
+        asked.append(where)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    for scheme in ("http", "https"):
+        with pytest.raises(Failed, match="cannot be asked"):
+            EndpointPredictor(f"{scheme}://[2001:db8::1]/v2/models/m")
+    assert set(asked) == {("2001:db8::1", 80), ("2001:db8::1", 443)}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.journeys.conftest import RunningHub, start_hub, tally, wait_until
 
 pytestmark = pytest.mark.journey
 
+PERHAPS = Path(__file__).parent / "pipelines" / "perhaps.yaml"
 PIPELINE = Path(__file__).resolve().parents[2] / "examples" / "digits" / "pipeline.yaml"
 
 
@@ -137,7 +139,45 @@ def test_what_a_step_printed(hub: RunningHub, digits: str, tmp_path: Path) -> No
     assert "ValueError: " in hub.json("logs", key, "split")["log"].splitlines()[-1]
 
 
+def test_artifacts_are_given_to_a_pipeline_or_not(hub: RunningHub, tmp_path: Path) -> None:
+    """A file, then the same by its digest alone, then what a step of that run made; and nothing at all."""
+
+    def given(*words: str) -> dict[str, Any]:
+        run = hub.json("run", str(PERHAPS), *words)
+        return dict(hub.json("show", "run", run["key"]))
+
+    bare = given()
+    assert bare["outputs"]["params"] == {"Output": "nothing"}
+    (tmp_path / "rows").write_text("some")
+    by_file = given("--input", f"data={tmp_path / 'rows'}")
+    digest = hub.json("artifact", "put", str(tmp_path / "rows"))["digest"]
+    by_digest = given("-p", f"data=tally://artifacts/{digest}")
+    by_step = given("--input", f"data={by_file['key']}/copy/made")
+    for run in (by_file, by_digest, by_step):
+        assert run["outputs"]["params"] == {"Output": "some"}
+        steps = {step["path"]: step for step in run["steps"]}
+        (ref,) = steps["input-data"]["outputs"]["artifacts"]["artifact"]
+        assert (ref["digest"], ref["uri"]) == (digest, run["params"]["data"])
+    states = [{s["path"]: s["state"] for s in run["steps"]}["copy"] for run in (by_file, by_digest, by_step)]
+    assert states == ["succeeded", "cached", "cached"], "what counts is what is in it"
+    hub.tally("artifact", "get", digest, str(tmp_path / "out"))
+    hub.tally("artifact", "get", f"{by_file['key']}/copy/made", str(tmp_path / "made"))
+    assert (tmp_path / "out").read_text() == (tmp_path / "made").read_text() == "some"
+    lost = "tally://artifacts/sha256:" + "0" * 64
+    assert (
+        "no artifact has this digest" in hub.tally("run", str(PERHAPS), "-p", f"data={lost}", status=2).stderr
+    )
+    hub.tally("reproduce", by_file["key"])
+
+
 # ---------------------------------------------------------------------- looking
+
+
+def test_environments_that_are_kept(hub: RunningHub) -> None:
+    """None of the pipelines here asks for packages; what is done with those that do, the tile's tests say."""
+    assert hub.json("env", "list") == {"environments": [], "size_bytes": 0, "bytes_max": 10 * 2**30}
+    assert hub.json("env", "prune", "--gib", "0")["removed"] == []
+    assert "no environment was built yet" in hub.tally("env", "list").stdout
 
 
 def test_the_newest_fact_is_one_that_matters(hub: RunningHub, digits: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from tallystick.core.names import digest_of
 from tallystick.evidence.probe import ProbeState, Threat
 from tallystick.evidence.threats import Listed, ThreatList
-from tallystick.hub.house.rows import rows_for_judging
 from tallystick.judging.gather import gather
 from tallystick.judging.recall import keep_threats
+from tallystick.judging.rows import rows_for_judging
 from tests.fakes.house import POLICY
 from tests.fakes.house.judge import judge_script
 

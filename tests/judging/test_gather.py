@@ -12,12 +12,11 @@ from tallystick.core.errors import BadInput, Failed
 from tallystick.core.facts import to_json
 from tallystick.core.names import digest_of
 from tallystick.evidence.domain import Domain, DomainKind
-from tallystick.evidence.probe import Threat
-from tallystick.evidence.threats import BASE, Listed
-from tallystick.hub.house.rows import rows_for_judging
+from tallystick.evidence.threats import BASE
 from tallystick.judging.gather import cancel_gathering, gather_endpoint, threat_list, threats_of
 from tallystick.judging.recall import Kept, fingerprint, keep_threats
-from tests.fakes.house import POLICY, add_model, add_run, events, until
+from tallystick.judging.rows import rows_for_judging
+from tests.fakes.house import POLICY, events, until
 from tests.fakes.house.judge import base_part, judge_script, probe_parts, tell
 from tests.fakes.house.sandbox import Exit
 from tests.judging.gathering import (
@@ -75,23 +74,6 @@ async def test_probes_that_a_policy_names_are_carried_out_too(three, model):
     assert "extra" in states(evidence)
     with pytest.raises(BadInput, match="no installed tile offers a probe 'other'"):
         await gathered(three, model, policy=replace(POLICY, probes=("other",)))
-
-
-async def test_rows_of_training_are_handed_to_those_that_need_them(house, monkeypatch):
-    monkeypatch.setattr("tallystick.judging.gather.fingerprint", lambda: INSTALLED)
-    run = await add_run(house)
-    train = replace(run.outputs.artifacts["test"][0], name="train")
-    outputs = replace(run.outputs, artifacts={**run.outputs.artifacts, "train": (train,)})
-    run = replace(run, outputs=outputs)
-    await house.tell("run", run.key, "succeeded", run)
-    model = await add_model(house, run=run)
-    listed = (*THREE.probes, Listed("c", "member", Threat.INFERENCE, 1, train=True))
-    await keep_threats(house, INSTALLED, replace(THREE, probes=listed))
-    house.sandbox.table["judge"] = judge_script()
-    assert states(await gathered(house, model))["member"] is DONE
-    [order] = orders(house)
-    assert order["train_digest"] == train.digest
-    assert order["train"] in house.sandbox.started[-1].wall.readable
 
 
 # ---------------------------------------------------------------------- nothing twice

@@ -1,4 +1,4 @@
-"""What gathering believes of what a worker tells: no more than it can check."""
+"""What gathering believes, of what a worker tells or a run says of its rows: no more than it can check."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ from dataclasses import replace
 
 import pytest
 
-from tallystick.core.errors import TallyError
+from tallystick.core.errors import Failed, TallyError
 from tallystick.core.facts import to_json
 from tallystick.core.names import digest_of
-from tallystick.evidence.probe import Example
-from tests.fakes.house import POLICY
+from tallystick.core.run.events import Step, StepState
+from tallystick.core.values import ArtifactRef, Values
+from tallystick.evidence.probe import Example, Threat
+from tallystick.evidence.threats import Listed
+from tallystick.judging.recall import keep_threats
+from tallystick.judging.sought import UNPROVEN
+from tests.fakes.house import POLICY, add_model, add_run
 from tests.fakes.house.judge import base_part, judge_script, probe_parts, tell
+from tests.fakes.house.nouns import keep_steps
 from tests.judging.gathering import (
     DONE,
+    EVASION,
     FAILED,
+    INSTALLED,
+    THREE,
     content,
     gathered,
     link,
+    orders,
     states,
     write,
 )
@@ -153,3 +163,93 @@ async def test_a_link_that_the_worker_leaves_is_never_written_through(three, mod
     three.sandbox.table["judge"] = judge
     assert states(await gathered(three, model))["first"] is DONE
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+# ---------------------------------------------------------------------- whom it trusts, and how long
+
+
+async def test_rows_of_training_are_handed_to_those_that_need_them(house, monkeypatch):
+    monkeypatch.setattr("tallystick.judging.gather.fingerprint", lambda: INSTALLED)
+    run = await add_run(house)
+    train = replace(run.outputs.artifacts["test"][0], name="train")
+    outputs = replace(run.outputs, artifacts={**run.outputs.artifacts, "train": (train,)})
+    run = replace(run, outputs=outputs)
+    await house.tell("run", run.key, "succeeded", run)
+    model = await add_model(house, run=run)
+    listed = (*THREE.probes, Listed("c", "member", Threat.INFERENCE, 1, train=True))
+    await keep_threats(house, INSTALLED, replace(THREE, probes=listed))
+    house.sandbox.table["judge"] = judge_script()
+    assert states(await gathered(house, model))["member"] is DONE
+    [order] = orders(house)
+    assert order["train_digest"] == f"{train.digest} {UNPROVEN}"
+    assert order["trained_on"] is False
+    assert order["train"] in house.sandbox.started[-1].wall.readable
+    await made_from(house, run, model, ArtifactRef("other", digest_of("rows of others")))
+    await gathered(house, model, again=True)
+    assert orders(house)[-1]["trained_on"] is False
+    await made_from(house, run, model, train)
+    await gathered(house, model)
+    assert orders(house)[-1]["trained_on"] is True
+    assert orders(house)[-1]["train_digest"] == train.digest
+    kept = {name for name, probe in states(await gathered(house, model)).items() if probe is DONE}
+    assert "member" in kept
+    assert len(orders(house)) == 3  # what was probed of rows that are a run's word was probed again, once
+
+
+async def made_from(house, run, model, *inputs):
+    """Have the record say that a step took these in and put the model's files out."""
+    files = ArtifactRef("model", model.digest, "system.Model")
+    taken = Values(artifacts={ref.name: (ref,) for ref in inputs})
+    step = Step("train", StepState.SUCCEEDED, inputs=taken, outputs=Values(artifacts={"model": (files,)}))
+    await keep_steps(house, run, step)
+
+
+async def test_only_a_model_that_may_have_a_twin_is_asked_itself_beside_it(house, model, monkeypatch):
+    monkeypatch.setattr("tallystick.judging.gather.fingerprint", lambda: INSTALLED)
+    itself = Listed("a", "itself", EVASION, 1, itself=True)
+    await keep_threats(house, INSTALLED, replace(THREE, probes=(itself, *THREE.probes)))
+    house.sandbox.table["judge"] = judge_script()
+    assert "itself" not in states(await gathered(house, model))
+    named = await gathered(house, model, policy=replace(POLICY, probes=("itself",)))
+    assert "itself" in states(named)
+
+    async def serve(order, say):
+        say(ready={})
+        await asyncio.Event().wait()
+
+    async def twin(order, say):
+        raise Failed("no twin", where="model")
+
+    house.sandbox.table |= {"serve": serve, "twin": twin}
+    coded = replace(model, runtime="pyfunc", runs_code=True)
+    asked = [p.name for p in (await gathered(house, coded, again=True)).probes if p.threat is EVASION]
+    assert asked == ["first", "second", "itself"]  # from what the others found
+
+
+async def test_a_probe_that_does_not_end_by_itself_is_stopped_and_the_others_go_on(three, model, monkeypatch):
+    """However it keeps itself busy: its process is ended, and another begins with the next probe."""
+    monkeypatch.setattr("tallystick.judging.probe.LATE_S", 0.2)
+    three.limits = replace(three.limits, probe_s=0.1)
+
+    async def stuck(order, say):
+        if "first" in order["given_up"]:
+            rest = [p for p in order["probes"] if p["name"] != "first"]
+            tell(order, say, "gone.json", {"probe": gone(order)})
+            return await judge_script()({**order, "probes": rest}, say)
+        tell(order, say, "base.json", base_part(order))
+        say(began="first")
+        await asyncio.Event().wait()
+        return None
+
+    def gone(order):
+        first = probe_parts(order)[0]["probe"]
+        return {**first, "state": FAILED, "why": order["given_up"]["first"]}
+
+    three.sandbox.table["judge"] = stuck
+    evidence = await gathered(three, model)
+    first, second = evidence.probes[1:3]
+    assert (first.state, second.state) == (FAILED, DONE)
+    assert "stopped after 0.3 s, as it did not end by itself" in first.why
+    assert "the process ended" not in first.why
+    assert orders(three)[0]["probe_s"] == 0.1
+    assert three.sandbox.alive() == []

@@ -10,8 +10,9 @@ Any other order: ``rows`` (a Parquet file), ``label`` (its column with the right
 ``Listed``) and ``base`` (the key of what comes before them). The model is ``folder`` (an MLflow model) or
 ``endpoint`` (an address of the Open Inference Protocol); ``socket`` and ``name`` where it is served,
 ``twin`` (an ONNX file) where there is one or ``no_twin`` (why not). Optional are ``size_bytes`` of its files,
-``train`` (a Parquet file) with ``train_digest``, ``threads``, ``restarts`` (whether a model that answers no
-more is started again), ``known`` and ``given_up`` (as of :class:`tallystick.crew.judging.engine.Plan`).
+``train`` (a Parquet file) with ``train_digest`` and ``trained_on`` (whether the record shows that it was),
+``threads``, ``restarts`` (whether a model that answers no more is started again), ``known``, ``given_up`` and
+``probe_s`` (as of :class:`tallystick.crew.judging.engine.Plan`).
 
 It says ``began`` with each probe's name and ``part`` with the name of a JSON file in ``out`` as soon as that
 has ended: see :mod:`tallystick.crew.judging.parts`. The result is ``versions`` and ``seconds``.
@@ -19,6 +20,7 @@ has ended: see :mod:`tallystick.crew.judging.parts`. The result is ``versions`` 
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -76,6 +78,7 @@ def _judge(
     plan, parts = _plan(order), Parts(out, desk)
     desk.progress(0.0, "loading the model")
     with opened(order) as model:
+        parts.waited = model.waited
         rows = _rows(order, order["rows"], model)
         desk.progress(0.0, f"asking it about {len(rows.truth):,} rows")
         seen = victims(model, rows, order, out)
@@ -89,11 +92,9 @@ def _judge(
         engine = Engine(plan, attacks, seen, itself, through, parts, restarts=bool(order.get("restarts")))
         engine.run(Pace([p.weight for p in plan.probes], desk.progress), desk.began)
         desk.progress(1.0, "all probes have ended")
-        waited = model.waited()
     return {
         "versions": versions,
         "seconds": round(time.monotonic() - began, 3),
-        "notes": [waited] if waited else [],
     }
 
 
@@ -103,7 +104,8 @@ def _plan(order: Mapping[str, Any]) -> Plan:
     known = from_json(dict[str, str | None], order.get("known", {}), "known")
     probes = from_json(tuple[Listed, ...], order["probes"], "probes")
     given_up = {str(name): str(why) for name, why in dict(order.get("given_up", {})).items()}
-    return Plan(probes, str(order["base"]), str(order.get("train_digest", "")), known, given_up)
+    probe_s = float(order.get("probe_s", math.inf))
+    return Plan(probes, str(order["base"]), str(order.get("train_digest", "")), known, given_up, probe_s)
 
 
 def _rows(order: Mapping[str, Any], path: str, model: Opened) -> Given:
@@ -151,7 +153,7 @@ def _trained(case: Case, seen: Victims, order: Mapping[str, Any], model: Opened)
     if not good.any() or rows.x.shape[1:] != case.x.shape[1:]:
         return case
     y = np.array([places[name] for name in rows.truth[good]], np.int64)
-    return replace(case, train=(rows.x[good], y))
+    return replace(case, train=(rows.x[good], y), trained_on=bool(order.get("trained_on")))
 
 
 def _machine() -> dict[str, str]:

@@ -32,6 +32,9 @@ FLAVORS = ("sklearn", "xgboost", "lightgbm")
 OPSETS: Mapping[str, int] = {"": 15, "ai.onnx.ml": 3}
 """Trees are one operator then, TreeEnsembleClassifier, and its form is the same from all three libraries."""
 
+MACHINES = ("SVC", "NuSVC")
+"""Support vector machines of scikit-learn whose scores are of pairs of classes."""
+
 PACKAGES = ("skl2onnx", "onnxmltools", "scikit-learn", "xgboost", "xgboost-cpu", "lightgbm")
 
 
@@ -125,11 +128,16 @@ def _by_skl2onnx(model: Any, inputs: Sequence[tuple[str, Any]]) -> Any:
     from skl2onnx import to_onnx
 
     plain: dict[str, Any] = {"initial_types": inputs, "target_opset": dict(OPSETS)}
+    last, options = _last(model), {"zipmap": False}
+    if type(last).__name__ in MACHINES and last.probability is not True:
+        options["raw_scores"] = (
+            True  # without it skl2onnx 1.20 gives those of two classes the other way round
+        )
     with _whole_numbers():
         try:
-            return to_onnx(model, options={id(_last(model)): {"zipmap": False}}, **plain)
+            return to_onnx(model, options={id(last): options}, **plain)
         except NameError:  # of an estimator without probabilities: one score for each class is asked of it
-            return to_onnx(model, options={id(_last(model)): {"raw_scores": True}}, **plain)
+            return to_onnx(model, options={id(last): {"raw_scores": True}}, **plain)
 
 
 @contextlib.contextmanager

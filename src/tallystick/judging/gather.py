@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 
-from tallystick.core.errors import Failed
+from tallystick.core.errors import Failed, NotFound
 from tallystick.core.facts import from_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.names import digest_of
+from tallystick.core.values import Values
 from tallystick.core.wall import Wall
 from tallystick.evidence.evidence import Evidence
 from tallystick.evidence.figures import Rate
 from tallystick.evidence.policy import Policy
 from tallystick.evidence.probe import Point
-from tallystick.evidence.threats import BASE, ThreatList
+from tallystick.evidence.threats import BASE, Listed, ThreatList
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import run_errand
 from tallystick.hub.house.removal import remove
-from tallystick.hub.house.rows import Rows, rows_trained_on
+from tallystick.hub.house.rows import Rows
+from tallystick.hub.house.whole import whole_run
 from tallystick.hub.loading import check_loadable
 from tallystick.judging.probe import Probing
 from tallystick.judging.recall import fingerprint, keep_threats, recall, recall_threats
+from tallystick.judging.rows import rows_trained_on
 from tallystick.judging.sought import Sought, Subject, failed
 
 __all__ = ["cancel_gathering", "gather", "gather_endpoint", "threat_list", "threats_of"]
@@ -83,7 +86,9 @@ async def gather(
     await check_loadable(house, model)
     subject = Subject(model.key, model.digest, {"model": model.digest}, model=model)
     train = await rows_trained_on(house, model)
-    return await _gathered(await _sought(house, key, subject, rows, policy, label, train), again)
+    sought = await _sought(house, key, subject, rows, policy, label, train)
+    sought.trained_on = train is not None and await _consumed(house, model, train)
+    return await _gathered(sought, again)
 
 
 async def gather_endpoint(
@@ -111,11 +116,38 @@ async def _sought(
         policy=policy,
         label=label,
         train=train,
-        probes=threats.chosen(policy.probes),
+        probes=_chosen(threats, policy, subject.model),
         engine=threats.engine,
         threats=threats.digest(policy.probes),
         installed=await asyncio.to_thread(fingerprint),
     )
+
+
+def _chosen(threats: ThreatList, policy: Policy, model: ModelVersion | None) -> tuple[Listed, ...]:
+    """The probes to carry out: what asks a model beside its twin, only where it may have one, or by name."""
+    twin = model is not None and model.runs_code
+    return tuple(p for p in threats.chosen(policy.probes) if twin or not p.itself or p.name in policy.probes)
+
+
+async def _consumed(house: House, model: ModelVersion, train: Rows) -> bool:
+    """Whether, by the run's own record, the step that put out these very files took in these very rows.
+
+    What a run calls ``train`` is its author's word. Rows that went into the step that made the model may have
+    been passed over there: but then its source, which is on record, does so.
+    """
+    try:
+        steps = (await whole_run(house, model.origin.run)).steps
+    except NotFound:
+        return False
+    return any(
+        _holds(step.outputs, model.digest) and _holds(step.inputs, train.artifact)
+        for step in steps
+        if step.state.done
+    )
+
+
+def _holds(values: Values, digest: str) -> bool:
+    return any(ref.digest == digest for refs in values.artifacts.values() for ref in refs)
 
 
 async def _gathered(sought: Sought, again: bool) -> Evidence:
@@ -130,7 +162,7 @@ async def _gathered(sought: Sought, again: bool) -> Evidence:
 async def _assembled(sought: Sought) -> Evidence:
     """Evidence of what is known and what failed; the curve is as the last evasion probe left it."""
     first = await sought.record(sought.base, BASE)
-    base, budget = first.base, sought.policy.budget
+    base, budget = first.base, sought.budget
     if base is None:
         raise Failed("the clean rows were not asked about", where=sought.subject.name)
     right = (base.right.right,) * len(budget.eps)

@@ -29,12 +29,19 @@ WAITS_MAX = 3
 ASKED_BYTES_MAX = 64 * 2**20
 """Of one request to a model that is judged."""
 
+LATE_S = 180.0
+"""So much longer than it may take a probe has to end by itself: then its process is ended."""
+
 ATTEMPTS_MAX = 6
 """How often a worker, or a model that answers no more, is started in one judgement."""
 
 TWIN = "twin.onnx"
-ITSELF = (Threat.CLEAN, Threat.CORRUPTION)
+ITSELF = (Threat.CLEAN, Threat.CORRUPTION, Threat.EXTRACTION, Threat.INFERENCE)
 """What is asked of the model itself and never of a twin."""
+
+
+class _Late(TookTooLong):
+    """A probe went on for too long, and did not end by itself."""
 
 
 class Probing:
@@ -79,8 +86,8 @@ class Probing:
         except (BadInput, Failed) as wrong:
             under_way = next((p for p in self._sought.probes if p.name == self._began), None)
             if under_way:
-                why = f"the process ended while it was carried out: {wrong}"
-                self._sought.give_up(under_way, why[:500])
+                ended = "" if isinstance(wrong, _Late) else "the process ended while it was carried out: "
+                self._sought.give_up(under_way, f"{ended}{wrong}"[:500])
             if last or not (under_way or self._told):
                 self._give_up_all(wrong)
             return bool(self._sought.left())
@@ -127,15 +134,17 @@ class Probing:
             "rows": str(folder / "rows.parquet"),
             "label": sought.label,
             "domain": to_json(sought.domain),
-            "budget": to_json(sought.policy.budget),
+            "budget": to_json(sought.budget),
             "out": str(out),
             "probes": to_json(sought.probes),
             "base": sought.base,
             "known": await self._handed(await asyncio.to_thread(_made, folder / f"{out.name}.known")),
             "given_up": {name: probe.why for name, probe in sought.given_up.items()},
             "train_digest": sought.train_digest,
+            "trained_on": sought.trained_on,
+            "probe_s": self._house.limits.probe_s,
             "threads": len(os.sched_getaffinity(0)),
-            "seed": sought.policy.budget.seed,
+            "seed": sought.budget.seed,
         }
         if (folder / "train.parquet").is_file():
             order["train"] = str(folder / "train.parquet")
@@ -205,22 +214,34 @@ class Probing:
         return {"twin": str(made)} if await asyncio.to_thread(_is_plain, made) else {}
 
     async def _judged(self, order: Mapping[str, Any], wall: Wall) -> None:
-        """Hear what the worker says, and keep each part as it comes."""
+        """Hear what the worker says, and keep each part as it comes; _Late where a probe does not end."""
         errand = await Errand.start(self._house.sandbox, "judge", order, wall)
+        most, late = self._house.limits.probe_s + LATE_S, asyncio.timeout(None)
         try:
-            async for said in errand.lines():
-                if isinstance(share := said.get("progress"), int | float):
-                    words = errand.plain(said.get("text"))
-                    self._house.progress[self._sought.key] = (min(1.0, max(0.0, share)), words)
-                if "began" in said:
-                    self._began = str(said["began"])
-                if "part" in said:
-                    await self._sought.keep(Path(order["out"]), str(said["part"]))
-                    self._began, self._told = "", self._told + 1
-                if "result" in said:
-                    return
+            async with late:
+                await self._heard(errand, Path(order["out"]), late, most)
+        except TimeoutError:
+            if not late.expired():
+                raise
+            raise _Late(f"stopped after {most:g} s, as it did not end by itself") from None
         finally:
             await errand.end()
+
+    async def _heard(self, errand: Errand, out: Path, late: asyncio.Timeout, most: float) -> None:
+        """Until the result is there; a probe that has begun has ``most`` seconds to tell its part."""
+        async for said in errand.lines():
+            if isinstance(share := said.get("progress"), int | float):
+                words = errand.plain(said.get("text"))
+                self._house.progress[self._sought.key] = (min(1.0, max(0.0, share)), words)
+            if "began" in said:
+                self._began = str(said["began"])
+                late.reschedule(asyncio.get_running_loop().time() + most)
+            if "part" in said:
+                late.reschedule(None)
+                await self._sought.keep(out, str(said["part"]))
+                self._began, self._told = "", self._told + 1
+            if "result" in said:
+                return
 
 
 def _features(inputs: Sequence[TensorSpec]) -> int:

@@ -153,6 +153,6 @@ async def record_of(house: House, kept: Kept) -> Record:
     """What a probe found; Damaged where the artifact is not what it was."""
     path = await house.artifacts.path_of(kept.record)
     try:
-        return from_json(Record, json.loads(await asyncio.to_thread(path.read_bytes)), kept.name)
+        return await asyncio.to_thread(lambda: from_json(Record, json.loads(path.read_bytes()), kept.name))
     except (ValueError, TallyError) as wrong:
         raise Damaged(f"the record of probe {kept.name} cannot be read: {wrong}", where="probe") from None

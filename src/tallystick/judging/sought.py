@@ -15,7 +15,7 @@ from tallystick.core.errors import Failed
 from tallystick.core.facts import from_json, to_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.names import check_name
-from tallystick.evidence.domain import Domain
+from tallystick.evidence.domain import Budget, Domain
 from tallystick.evidence.policy import Policy
 from tallystick.evidence.probe import Example, Probe, ProbeState, Threat
 from tallystick.evidence.threats import BASE, Listed, base_key, probe_key
@@ -26,6 +26,7 @@ from tallystick.judging.recall import Kept, Record, record_of
 __all__ = ["Sought", "Subject", "failed"]
 
 PART_BYTES_MAX = 16 * 2**20
+UNPROVEN = "as its run calls them"
 PICTURES = ("original", "noise", "magnified", "adversarial")
 
 
@@ -47,6 +48,7 @@ class Subject:
 class Sought:
     """The ``probes`` of one judgement, in order, and by key those ``known``.
 
+    ``trained_on`` says whether the record shows that the model was made from the rows ``train``.
     ``given_up`` are those that failed in it, by name, and ``records`` what is known, whole. ``threats`` is
     the digest of the list of threats, ``engine`` are versions that all results depend on.
     """
@@ -62,6 +64,7 @@ class Sought:
     engine: Mapping[str, str]
     threats: str
     installed: str
+    trained_on: bool = False
     known: dict[str, Kept] = field(default_factory=dict)
     given_up: dict[str, Probe] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
@@ -72,16 +75,24 @@ class Sought:
         return self.policy.domain(self.subject.name.partition("@")[0])
 
     @property
+    def budget(self) -> Budget:
+        """What the attacker may do to such a row."""
+        return self.policy.budget.of(self.domain.kind)
+
+    @property
     def base(self) -> str:
-        """The key of the engine's own probe."""
-        what = {"budget": to_json(self.policy.budget), "domain": to_json(self.domain)}
+        """The key of the engine's own probe. The stated precision changes no result, only what is said."""
+        budget = {k: v for k, v in to_json(self.budget).items() if k != "precision"}
+        what = {"budget": budget, "domain": to_json(self.domain)}
         depends = {**self.subject.depends, "rows": self.rows.digest, "label": self.label, **what}
         return base_key(depends, self.engine)
 
     @property
     def train_digest(self) -> str:
-        """Of the rows that the model was trained on; empty where nobody knows them."""
-        return self.train.digest if self.train else ""
+        """Of the rows that the model was trained on, and whether the record shows it; empty without any."""
+        if self.train is None:
+            return ""
+        return self.train.digest if self.trained_on else f"{self.train.digest} {UNPROVEN}"
 
     def keyed(self) -> list[tuple[Listed, str]]:
         """Every probe with its key, as far as what was carried out before it is known."""
@@ -125,8 +136,7 @@ class Sought:
         """Store a part of the result, told by the worker as ``file`` in ``out``: what it refers to, then its
         record, then the fact. Failed for a part that is none, or of a probe that nobody asked for.
         """
-        said = await asyncio.to_thread(_read_part, out / check_name("part", file))
-        record = from_json(Record, said, "part")
+        said, record = await asyncio.to_thread(_understood, out / check_name("part", file))
         probe = record.probe
         expected = {p.name: key for p, key in self.keyed()} | {BASE: self.base}
         if probe.key != expected.get(probe.name) or (probe.name == BASE) != (record.base is not None):
@@ -158,12 +168,12 @@ class Sought:
         base = (await self.record(self.base, BASE)).base
         most = base.right.right if base else 0
         falls = list(robust) == sorted(robust, reverse=True) and all(0 <= n <= most for n in robust)
-        if len(robust) != len(self.policy.budget.eps) or not falls or not arrays:
+        if len(robust) != len(self.budget.eps) or not falls or not arrays:
             raise Failed("what was found does not go with the budget", where="judge")
 
     async def _stored(self, record: Record, path: Path) -> str:
         """As an artifact, by way of ``path``, which lies where no worker can put a link."""
-        await asyncio.to_thread(path.write_text, json.dumps(to_json(record)))
+        await asyncio.to_thread(lambda: path.write_text(json.dumps(to_json(record))))
         return (await self.house.artifacts.put_file(path)).digest
 
     async def _shown(self, out: Path, example: Example) -> Example:
@@ -180,6 +190,12 @@ class Sought:
 def failed(listed: Listed, why: str) -> Probe:
     """A probe without a result."""
     return Probe(listed.name, listed.threat, ProbeState.FAILED, why or "it gave no reason", listed.tile)
+
+
+def _understood(path: Path) -> tuple[Mapping[str, Any], Record]:
+    """A part of the result, and the record in it: of 16 MiB that is seconds of work, for a thread."""
+    said = _read_part(path)
+    return said, from_json(Record, said, "part")
 
 
 def _read_part(path: Path) -> Mapping[str, Any]:

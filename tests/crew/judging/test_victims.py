@@ -250,3 +250,21 @@ def test_a_model_that_answers_always_alike_is_done():
     assert (base.clean.right, base.right.total, len(base.noise)) == (40, 10, 1)
     assert [f.value for f in base.probe.figures] == [1.5]
     assert base_of(odds, domain=Domain(DomainKind.VECTOR)).clean == base.clean
+
+
+def test_a_twin_is_asked_only_where_it_takes_very_many_questions_or_its_structure() -> None:
+    """A trigger, a copy or what it gives away is looked for in the model itself: its twin may lack it."""
+    from tallystick.crew.judging.victims import Victims
+    from tallystick.evidence.probe import Threat
+    from tallystick.ports.models.attack import Needs
+
+    itself, twin = object.__new__(Seen), object.__new__(Seen)
+    both = Victims(itself, twin)
+    plain, trained = Needs(), Needs(train=True)
+    asked = {threat for threat in Threat if both.for_(threat, plain) is twin}
+    assert asked == {Threat.EVASION, Threat.CERTIFICATE}
+    assert both.for_(Threat.POISONING, trained) is twin  # traces inside, told as the twin's
+    assert both.for_(Threat.INFERENCE, trained) is itself
+    assert all(both.for_(threat, Needs(itself=True)) is itself for threat in Threat)
+    assert all(Victims(itself).for_(threat, plain) is itself for threat in Threat)
+    assert not both.apart(np.zeros((3, 2))).any()

@@ -13,13 +13,19 @@ PACKAGES = ["mlflow", "numpy", "onnx", "onnxruntime", "pandas", "pyarrow", "scik
 
 
 @dsl.component(base_image="python:3.11", packages_to_install=PACKAGES)
-def fit(
-    rows: Input[Dataset],
-    hardened: bool,
-    model: Output[Model],
-    train: Output[Dataset],
-    test: Output[Dataset],
-):
+def split(rows: Input[Dataset], train: Output[Dataset], test: Output[Dataset]):
+    """Three quarters to train on: a step of its own, so that the record shows what it was made from."""
+    import numpy as np
+    import pandas as pd
+
+    table = pd.read_parquet(rows.path)
+    order = np.random.default_rng(1).permutation(len(table))
+    table.iloc[order[: len(table) * 3 // 4]].to_parquet(train.path, index=False)
+    table.iloc[order[len(table) * 3 // 4 :]].to_parquet(test.path, index=False)
+
+
+@dsl.component(base_image="python:3.11", packages_to_install=PACKAGES)
+def fit(rows: Input[Dataset], hardened: bool, model: Output[Model]):
     """A network of one hidden layer; ``hardened`` takes each batch as its own gradient would spoil it."""
     import logging
     import warnings
@@ -34,12 +40,7 @@ def fit(
 
     warnings.simplefilter("ignore")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    table = pd.read_parquet(rows.path)
-    order = np.random.default_rng(1).permutation(len(table))
-    parts = {train: table.iloc[order[: len(table) * 3 // 4]], test: table.iloc[order[len(table) * 3 // 4 :]]}
-    for out, part in parts.items():
-        part.to_parquet(out.path, index=False)
-    kept = parts[train]
+    kept = pd.read_parquet(rows.path)
     x, y = kept.drop(columns="label").to_numpy(np.float32), kept["label"].to_numpy(np.int64)
     network = MLPClassifier((128,), alpha=1e-4, learning_rate_init=2e-3, random_state=1, shuffle=False)
     draw, classes = np.random.default_rng(2), np.arange(10)
@@ -83,8 +84,9 @@ class Outputs(NamedTuple):
 @dsl.pipeline(name="gate")
 def gate(table: str, hardened: bool = False) -> Outputs:
     rows = dsl.importer(artifact_uri=table, artifact_class=Dataset)
-    fitted = fit(rows=rows.output, hardened=hardened)
-    return Outputs(fitted.outputs["model"], fitted.outputs["train"], fitted.outputs["test"])
+    parts = split(rows=rows.output)
+    fitted = fit(rows=parts.outputs["train"], hardened=hardened)
+    return Outputs(fitted.outputs["model"], parts.outputs["train"], parts.outputs["test"])
 
 
 if __name__ == "__main__":

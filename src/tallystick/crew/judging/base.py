@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tallystick.crew.judging.measuring import noisy
+from tallystick.crew.judging.measuring import misspelt, noisy
 from tallystick.crew.judging.rows import Given
 from tallystick.crew.measure.target import Seen
 from tallystick.evidence.domain import Budget, Domain, DomainKind
@@ -121,12 +121,12 @@ def _twice(itself: Seen, x: np.ndarray) -> tuple[np.ndarray, bool, str]:
 
 
 def _noise(itself: Seen, rows: Given, budget: Budget, attacked: np.ndarray) -> tuple[Rate, ...]:
-    """Of the attacked rows those right under noise at each eps; of texts, which have none, as they are."""
+    """Of the attacked rows those right under noise at each eps; of texts with so many words misspelt."""
     y = itself.y[attacked]
     made = []
     for eps in budget.eps:
         if rows.domain.kind is DomainKind.TEXT:
-            said = itself.clean[attacked]
+            said = itself.scores(misspelt(rows.domain, rows.x[attacked], int(eps), budget.seed))
         else:
             said = itself.scores(noisy(rows.domain, rows.x[attacked], eps, budget.seed))
         made.append(Rate(int((said.argmax(axis=1) == y).sum()), len(attacked)))

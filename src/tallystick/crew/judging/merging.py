@@ -13,11 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tallystick.core.errors import Failed
-from tallystick.crew.judging.measuring import allowed, distances
+from tallystick.crew.judging.measuring import allowed, distances, prices
 from tallystick.evidence.domain import DomainKind
+from tallystick.evidence.wording import Wording
 from tallystick.ports.models.attack import Case, Found
 
-__all__ = ["Merged", "merge"]
+__all__ = ["Merged", "merge", "to_show"]
+
+SHOWN_MAX = 8
+"""Rows beside the nearest ones that a probe may have shown."""
 
 Wrong = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Of rows (k, ...) and the places of the samples (k,): whether the model itself is wrong, bool (k,)."""
@@ -25,14 +29,23 @@ Wrong = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass
 class Merged:
-    """All evasion probes together: ``nearer`` (m,) says which samples this one came nearer to, and ``notes``
-    what of its findings was left out, and why.
+    """All evasion probes together: ``nearer`` (m,) says which samples this one came nearer to, ``notes`` what
+    of its findings was left out, and why, and ``asked`` (k, ...) are the rows that the model was shown.
     """
 
     distance: np.ndarray
     adversarial: np.ndarray
     nearer: np.ndarray
     notes: list[str]
+    asked: np.ndarray
+
+    def among(self, case: Case, places: np.ndarray) -> Merged:
+        """The same of a ``case`` of which only the samples at ``places`` were attacked."""
+        distance, adversarial = case.distance.copy(), case.adversarial.copy()
+        nearer = np.zeros(len(distance), bool)
+        distance[places], adversarial[places] = self.distance, self.adversarial
+        nearer[places] = self.nearer
+        return Merged(distance, adversarial, nearer, self.notes, self.asked)
 
 
 def merge(case: Case, found: Found, wrong: Wrong, through_twin: bool) -> Merged:
@@ -43,7 +56,7 @@ def merge(case: Case, found: Found, wrong: Wrong, through_twin: bool) -> Merged:
     distance, adversarial = case.distance.copy(), case.adversarial.copy()
     nearer = np.zeros(len(distance), bool)
     if found.distance is None or found.adversarial is None:
-        return Merged(distance, adversarial, nearer, [])
+        return Merged(distance, adversarial, nearer, [], adversarial[:0])
     if found.distance.shape != distance.shape or found.adversarial.shape != adversarial.shape:
         text = f"it found rows of shape {list(found.adversarial.shape)} for {list(adversarial.shape)}"
         raise Failed(text, where="attack")
@@ -61,7 +74,33 @@ def merge(case: Case, found: Found, wrong: Wrong, through_twin: bool) -> Merged:
     nearer[places[turned]] = True
     distance[places[turned]] = far[turned]
     adversarial[places[turned]] = rows[turned]
-    return Merged(distance, adversarial, nearer, notes)
+    return Merged(distance, adversarial, nearer, notes, rows)
+
+
+def candidates(case: Case, found: Found) -> tuple[np.ndarray, np.ndarray]:
+    """The samples (k,) of which a probe wants a row shown that the domain allows, and these rows (k, ...)."""
+    none = np.zeros(0, np.int64)
+    if found.show is None or case.domain.kind is DomainKind.TEXT:
+        return none, case.adversarial[:0]
+    if found.show.shape != case.adversarial.shape:
+        raise Failed(f"it shows rows of shape {list(found.show.shape)}", where="attack")
+    places = np.flatnonzero(np.isfinite(found.show).all(axis=1))
+    rows, far = _checked(case, found.show, case.distance, places, [])
+    return places[np.isfinite(far)], rows[np.isfinite(far)]
+
+
+def to_show(case: Case, found: Found, wrong: Wrong) -> dict[int, np.ndarray]:
+    """By sample a few of these rows that turn the model itself: of tables, cheapest to median."""
+    if case.domain.kind is not DomainKind.TABULAR:
+        return {}
+    places, rows = candidates(case, found)
+    if not len(places):
+        return {}
+    turned = wrong(rows, places)
+    places, rows = places[turned], rows[turned]
+    order = np.argsort(prices(case.domain, case.x[case.attacked[places]], rows), kind="stable")
+    some = np.unique(np.linspace(0, (len(order) - 1) // 2, SHOWN_MAX).astype(int)) if len(order) else order
+    return {int(places[at]): rows[at] for at in order[some]}
 
 
 def _checked(
@@ -69,8 +108,7 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows made of the samples at ``places``, and how far they really are: infinity where not allowed."""
     if case.domain.kind is DomainKind.TEXT:
-        rows = made[places]
-        return rows, np.where([bool(text) for text in rows], claimed[places], np.inf)
+        return made[places], _edits(case, made[places], places, notes)
     rows = np.asarray(made[places], np.float32)
     x = case.x[case.attacked[places]]
     good = allowed(case.domain, x, rows)
@@ -80,3 +118,15 @@ def _checked(
     far = np.full(len(places), np.inf)
     far[good] = distances(case.domain, x[good], rows[good])
     return rows, far
+
+
+def _edits(case: Case, made: np.ndarray, places: np.ndarray, notes: list[str]) -> np.ndarray:
+    """How many words of each text were changed, float64 (k,); infinity where that is not allowed."""
+    wording, most = Wording.of(case.domain, map(str, case.x)), int(case.budget.eps[-1])
+    before = case.x[case.attacked[places]]
+    pairs = zip(before, made, strict=True)
+    far = np.array([wording.edits(str(was), str(now), most) for was, now in pairs], np.float64)
+    if bad := int(np.isinf(far).sum()):
+        said = "texts that it found are not allowed by the domain, or go beyond the budget, and not counted"
+        notes.append(f"{bad} of {len(places)} {said}")
+    return far

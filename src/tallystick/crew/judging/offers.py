@@ -64,6 +64,7 @@ def _listed(tile: str, offer: Offer, libraries: Mapping[str, str]) -> Listed:
         usual=offer.usual,
         train=offer.needs.train or offer.threat is Threat.POISONING,  # a trigger is told from them, if known
         gradients=offer.needs.gradients,
+        itself=offer.needs.itself,
         libraries=libraries,
     )
 

@@ -35,7 +35,8 @@ GROUPS_OF_NUMBERS_MAX = 50
 class Given:
     """Rows ``x`` float32 (n, features) or object (n,) of str, their classes' names ``truth`` (n,), and more.
 
-    ``domain`` has a column for each feature of a table. ``groups`` are object (n,) of str by column.
+    ``domain`` has a column for each feature of a table, and for each channel of a series. ``groups`` are
+    object (n,) of str by column.
     """
 
     x: np.ndarray
@@ -60,13 +61,14 @@ def given(path: Path, label: str, domain: Domain, wanted: Sequence[str], count: 
     if domain.kind is DomainKind.TEXT:
         return Given(_text(table, chosen), truth, tuple(chosen), domain, groups)
     notes: list[str] = []
-    if domain.kind is DomainKind.TABULAR:
+    if domain.kind is DomainKind.SERIES:
+        domain, x = _series(table, chosen, domain, notes)
+    elif domain.kind is DomainKind.TABULAR:
         domain = _whole_domain(table, chosen, domain, notes)
-        low: float | np.ndarray = np.array([c.low for c in domain.columns])
-        high: float | np.ndarray = np.array([c.high for c in domain.columns])
+        lows, highs = np.array([[c.low, c.high] for c in domain.columns]).T
+        x = features(table, chosen, lows, highs)
     else:
-        low, high = domain.low, domain.high
-    x = features(table, chosen, low, high)
+        x = features(table, chosen, domain.low, domain.high)
     if len(chosen) == 1 and x.shape[1] > 1:
         chosen = [f"{chosen[0]}[{at}]" for at in range(x.shape[1])]
     if domain.shape and int(np.prod(domain.shape)) != x.shape[1]:
@@ -88,7 +90,7 @@ def _chosen(
                 hint="judge on a table with the columns that the model was trained on",
             )
         return list(wanted)
-    stated = [column.name for column in domain.columns]
+    stated = [column.name for column in domain.columns if domain.kind is not DomainKind.SERIES]
     if missing := [name for name in stated if name not in names]:
         raise BadInput(
             f"the policy's domain has a column {missing[0]!r:.100}, and the rows have none",
@@ -119,6 +121,47 @@ def _whole_domain(table: pa.Table, chosen: Sequence[str], domain: Domain, notes:
             f"ranges of {len(seen)} columns were taken from the rows, not from a policy: {shown}"[:500]
         )
     return replace(domain, columns=tuple(stated.get(n) or _seen(table.column(n), n) for n in chosen))
+
+
+def _series(
+    table: pa.Table, chosen: Sequence[str], domain: Domain, notes: list[str]
+) -> tuple[Domain, np.ndarray]:
+    """Windows (n, features), and the domain with a column for each channel.
+
+    Where the policy states none, its range is that of the rows, and where it states no ``scale``, the unit of
+    eps is the standard deviation of the channel in the rows.
+    """
+    bounds = np.finfo(np.float32)
+    x = features(table, chosen, float(bounds.min), float(bounds.max))
+    steps, channels = domain.steps_and_channels
+    if steps * channels != x.shape[1]:
+        return domain, x  # what is wrong with it is said of every kind alike
+    values = x.astype(np.float64).reshape(len(x), channels, steps)
+    if not domain.channels_first:
+        values = x.astype(np.float64).reshape(len(x), steps, channels).transpose(0, 2, 1)
+    if not domain.columns:
+        notes.append(f"ranges and spreads of {channels} channels were taken from the rows, not from a policy")
+    whole = domain.columns or tuple(
+        Column(f"channel {at + 1}", float(values[:, at].min()), float(values[:, at].max()))
+        for at in range(channels)
+    )
+    for at, column in enumerate(whole):
+        _check_range(column, values[:, at])
+    spread = [column.scale or float(values[:, at].std()) for at, column in enumerate(whole)]
+    whole = tuple(replace(column, scale=scale) for column, scale in zip(whole, spread, strict=True))
+    low, high = min(column.low for column in whole), max(column.high for column in whole)
+    if low < high:  # for whoever asks about all numbers at once
+        domain = replace(domain, low=low, high=high)
+    return replace(domain, columns=whole), x
+
+
+def _check_range(column: Column, values: np.ndarray) -> None:
+    outside = np.argwhere((values < np.float32(column.low)) | (values > np.float32(column.high)))
+    if len(outside):
+        row, step = outside[0]
+        text = f"channel {column.name!r} has {values[row, step]:g}, outside {column.low:g} to {column.high:g}"
+        hint = "mend the channel's range in the policy's domain, or leave such rows out"
+        raise BadInput(text, where=f"rows, row {row + 1:,}, step {step + 1:,}", hint=hint)
 
 
 def _seen(column: pa.ChunkedArray, name: str) -> Column:

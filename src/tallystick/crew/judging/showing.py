@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tallystick.crew.judging.edits import changes, fewer
+from tallystick.crew.judging.edits import changes, fewer, passage, traces
 from tallystick.crew.judging.measuring import distances, noisy
 from tallystick.crew.measure.pictures import magnified, picture_shape, write_picture
 from tallystick.crew.measure.target import Seen
@@ -22,19 +23,30 @@ WITHSTOOD_MAX = 2
 
 
 def examples(
-    name: str, case: Case, itself: Seen, nearer: np.ndarray, folder: Path, mark: str
+    name: str,
+    case: Case,
+    itself: Seen,
+    nearer: np.ndarray,
+    folder: Path,
+    mark: str,
+    also: Mapping[int, np.ndarray] | None = None,
 ) -> tuple[Example, ...]:
-    """Of the samples that probe ``name`` came nearer to, a few; ``case`` is as it is after the probe.
+    """Of the samples that probe ``name`` came nearer to, a few, and those rows that it wants shown ``also``;
+    ``case`` is as it is after the probe.
 
     The model itself is asked about each row that is shown, never a twin. Pictures are PNG files in
-    ``folder``, named after ``mark``; of tables the edits are said, as few as the model still takes.
+    ``folder``, named after ``mark``; of tables the edits are said, as few as the model still takes; of texts
+    both are told, and series are drawn from their numbers.
     """
     far = np.where(nearer, case.distance, np.inf)
     chosen = choose(case.y[case.attacked], far, case.budget.eps[-1])
+    wanted = [(sample, case.adversarial[sample], float(case.distance[sample])) for sample in chosen]
+    for sample, after in (also or {}).items():
+        before = case.x[case.attacked[sample]]
+        wanted.append((sample, after, float(distances(case.domain, before[None], after[None])[0])))
     made = []
-    for place, sample in enumerate(chosen):
-        row = int(case.attacked[sample])
-        shown = _Shown(case, itself, row, case.adversarial[sample], float(case.distance[sample]))
+    for place, (sample, after, distance) in enumerate(wanted):
+        shown = _Shown(case, itself, int(case.attacked[sample]), after, distance)
         made.append(shown.example(name, folder, f"{mark}-{place:02d}"))
     return tuple(made)
 
@@ -65,7 +77,8 @@ class _Shown:
         self._text = case.domain.kind is DomainKind.TEXT
         self._shape = None if self._text else picture_shape(case.domain, len(self._before))
         self._after = after
-        if not self._text and self._shape is None:
+        self._series = case.domain.kind is DomainKind.SERIES
+        if not self._text and not self._series and self._shape is None:
             self._after = fewer(case.domain, self._before, after, self._turns)
             self._distance = float(distances(case.domain, self._before[None], self._after[None])[0])
 
@@ -94,6 +107,8 @@ class _Shown:
             eps=round(self._distance, 6),
             label_noise=labels[2] if len(labels) > 2 else "",
             changes=() if self._shape else changes(case.domain, case.features, self._before, self._after),
+            passage=passage(self._before, self._after) if self._text else (),
+            traces=traces(case.domain, self._before, self._after) if self._series else (),
             **files,
         )
 

@@ -16,13 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.core.errors import BadInput, TallyError
+from tallystick.core.errors import BadInput, NotSupported, TallyError
+from tallystick.core.facts import from_json, to_json
 from tallystick.crew.judging.rows import Given
-from tallystick.crew.judging.twins import open_twin, prove_equal
+from tallystick.crew.judging.twins import differing, open_twin, prove_equal
 from tallystick.crew.measure.remote import RemotePredictor
 from tallystick.crew.measure.target import Seen
 from tallystick.crew.serve import choose_runtime
+from tallystick.evidence.domain import Domain
 from tallystick.evidence.probe import Threat
+from tallystick.ports.models.attack import Needs, Victim, Weigh
 from tallystick.ports.models.runtime import Predictor
 
 __all__ = ["Opened", "Victims", "opened", "victims"]
@@ -39,8 +42,9 @@ LIBRARIES: Mapping[str, str] = {
 """Modules that models predict with, and the packages that say their version."""
 
 THREADS_MAX = 8
-ITSELF = (Threat.CLEAN, Threat.CORRUPTION)
-"""What is always asked of the model itself: how it is, not how an attacker fares with it."""
+THROUGH = (Threat.EVASION, Threat.CERTIFICATE)
+"""What a twin is asked about: what takes very many questions, or its structure. For anything else the model
+itself is asked: a trigger that its twin lacks would go unseen."""
 
 
 @dataclass
@@ -72,11 +76,13 @@ def opened(order: Mapping[str, Any]) -> Iterator[Opened]:
             )
         return
     folder = Path(order["folder"])
-    tile, runtime = choose_runtime(folder, "", {"threads": min(int(order.get("threads", 1)), THREADS_MAX)})
-    named = {"runtime": f"tallystick {tile}"}
+    options = {"threads": min(int(order.get("threads", 1)), THREADS_MAX), **_across(order)}
+    tile, runtime = choose_runtime(folder, "", options)
+    named, across = {"runtime": f"tallystick {tile}"}, options.get("across")
     if not runtime.runs_code:
         found = runtime.load(folder)
-        yield Opened(found, {**named, **_libraries(False)}, _onnx_file(folder), "loaded as plain data")
+        asked = "loaded as plain data" + (f", gradients taken {_past(across)}" if across else "")
+        yield Opened(found, {**named, **_libraries(False)}, _onnx_file(folder), asked)
         return
     if "socket" not in order or "name" not in order:
         raise BadInput(
@@ -85,9 +91,25 @@ def opened(order: Mapping[str, Any]) -> Iterator[Opened]:
             hint="the model's record says that it runs none: do not trust this model",
         )
     with closing(RemotePredictor(Path(order["socket"]), str(order["name"]))) as near:
-        yield Opened(
-            near, {**named, **_libraries(True)}, None, "asked in a process of its own, behind a wall"
-        )
+        asked = "asked in a process of its own, behind a wall"
+        asked += f"; its gradients are not taken {_past(across)}, which takes it as ONNX" if across else ""
+        yield Opened(near, {**named, **_libraries(True)}, None, asked)
+
+
+def _across(order: Mapping[str, Any]) -> dict[str, Any]:
+    """The runtime's option for a preprocessing that the domain declares."""
+    domain = from_json(Domain, order.get("domain", {}), "domain")
+    if domain.preprocessing is None:
+        return {}
+    said = dict(to_json(domain.preprocessing))
+    return {"across": {**said, "shape": domain.shape, "channels_first": domain.channels_first}}
+
+
+def _past(across: Mapping[str, Any]) -> str:
+    """In words."""
+    window = f" of {across['size']} by {across['size']}" if across["stand_in"] == "mean" else ""
+    until = f" until {across['until']}" if across["until"] else ""
+    return f"across its declared preprocessing{until} by {across['stand_in']}{window} (Athalye et al. 2018)"
 
 
 def _onnx_file(folder: Path) -> Path | None:
@@ -115,15 +137,24 @@ def _libraries(elsewhere: bool) -> dict[str, str]:
 
 @dataclass
 class Victims:
-    """The model ``itself`` and, where an equal one is there, its ``twin``; ``notes`` say how it came out."""
+    """The model ``itself`` and, where an equal one is there, its ``twin``; ``notes`` say how it came out.
+
+    ``aligned`` is the model with its classes as the twin has them, and ``apart`` says of rows (k, features)
+    which of them the two answer differently, not by rounding: bool (k,).
+    """
 
     itself: Seen
     twin: Seen | None = None
     notes: list[str] = field(default_factory=list)
+    aligned: Victim | None = None
+    apart: Callable[[np.ndarray], np.ndarray] = lambda rows: np.zeros(len(rows), bool)
 
-    def for_(self, threat: Threat) -> Seen:
-        """The one that probes about this threat ask."""
-        return self.itself if self.twin is None or threat in ITSELF else self.twin
+    def for_(self, threat: Threat, needs: Needs) -> Seen:
+        """The one that a probe about this threat asks; traces of poison are looked for inside, if need be
+        inside of the twin.
+        """
+        through = threat in THROUGH or (threat is Threat.POISONING and needs.train)
+        return self.twin if self.twin is not None and through and not needs.itself else self.itself
 
     def wrong(self, rows: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Of ``rows`` (k, ...) of the classes ``y`` (k,): whether the model itself is wrong, bool (k,)."""
@@ -140,9 +171,7 @@ def victims(model: Opened, rows: Given, order: Mapping[str, Any], home: Path) ->
     found = Victims(itself, notes=[*rows.notes, *itself.notes])
     if "twin" in order:
         try:
-            found.twin = _twin(
-                Path(order["twin"]), itself, rows, int(order.get("seed", 0)), home, found.notes
-            )
+            _add_twin(found, Path(order["twin"]), rows, int(order.get("seed", 0)), home)
         except TallyError as wrong:
             found.notes.append(f"its ONNX twin is not used: {wrong.what}")
     elif order.get("no_twin"):
@@ -150,24 +179,43 @@ def victims(model: Opened, rows: Given, order: Mapping[str, Any], home: Path) ->
     return found
 
 
-def _twin(file: Path, itself: Seen, rows: Given, seed: int, home: Path, notes: list[str]) -> Seen | None:
-    folder = home / "twin"
+def _add_twin(found: Victims, file: Path, rows: Given, seed: int, home: Path) -> None:
+    folder, itself = home / "twin", found.itself
     folder.mkdir(mode=0o700)
     twin = Seen(open_twin(file, folder, rows.x.shape[1]), rows.x, rows.truth)
-    same = prove_equal(
-        twin.scores,
-        _in_order_of(twin, itself),
-        rows.x,
-        domain=rows.domain,
-        labels_only=itself.gives == "labels",
-        seed=seed,
-    )
+    model, labels_only = _in_order_of(twin, itself), itself.gives == "labels"
+    same = prove_equal(twin.scores, model, rows.x, domain=rows.domain, labels_only=labels_only, seed=seed)
     if not same.equal:
-        notes.append(f"its ONNX twin is not used, as it is another model: {same.says}")
-        return None
-    notes.append(f"attacked through its ONNX twin, and what was found confirmed on the model: {same.says}")
+        found.notes.append(f"its ONNX twin is not used, as it is another model: {same.says}")
+        return
+    found.notes.append(
+        f"attacked through its ONNX twin, and what was found confirmed on the model: {same.says}"
+    )
     twin.twin = folder / "twin.onnx"
-    return twin
+    found.twin, found.aligned = twin, _Aligned(model, twin.classes, itself.gives)
+    found.apart = lambda asked: differing(twin.scores, model, asked, labels_only=labels_only, seed=seed)
+
+
+class _Aligned:
+    """The model itself, with its classes as its twin has them, to be shown what was found there."""
+
+    gradients = False
+    twin: Path | None = None
+
+    def __init__(self, says: Callable[[np.ndarray], np.ndarray], classes: int, gives: str) -> None:
+        self._says, self.classes, self.gives = says, classes, gives
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """See the port; a model of labels alone may have a class more, for labels that its twin lacks."""
+        return self._says(rows)
+
+    def pull(self, rows: np.ndarray, weigh: Weigh) -> tuple[np.ndarray, np.ndarray]:
+        """See the port."""
+        raise NotSupported("it is asked to confirm, and not attacked", where="model")
+
+    def hidden(self, rows: np.ndarray) -> np.ndarray:
+        """See the port."""
+        raise NotSupported("it is asked to confirm, and not attacked", where="model")
 
 
 def _in_order_of(twin: Seen, itself: Seen) -> Callable[[np.ndarray], np.ndarray]:

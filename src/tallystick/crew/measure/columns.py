@@ -66,17 +66,16 @@ def features(
     The range is one for all, or (features,). A single column of lists holds the features of a row itself.
     """
     import numpy as np
-    from pyarrow import types
 
     kinds = [table.column(name).type for name in names]
-    if len(names) == 1 and (types.is_list(kinds[0]) or types.is_fixed_size_list(kinds[0])):
+    if len(names) == 1 and _is_list(kinds[0]):
         return _lists(table.column(names[0]), names[0], low, high)
     made = np.empty((table.num_rows, len(names)), np.float32)
     lows, highs = np.broadcast_to(low, len(names)), np.broadcast_to(high, len(names))
     for at, name in enumerate(names):
         column = table.column(name)
         if not is_number(column):
-            hint = "only numbers can be attacked; if it is the label, name it with --label"
+            hint = 'if it is the label, name it with --label; if texts, say kind = "text" in the policy'
             raise BadInput(f"column {name!r} is {column.type}, not numbers", where="rows", hint=hint)
         values = floats(column)
         _check(name, values, float(lows[at]), float(highs[at]))
@@ -87,24 +86,31 @@ def features(
 def _lists(
     column: pa.ChunkedArray, name: str, low: float | np.ndarray, high: float | np.ndarray
 ) -> np.ndarray:
-    """Lists of numbers, all of one length, as float32 (rows, length)."""
+    """Lists of numbers, or of lists of them (steps of channels), of one length, as float32 (rows, all)."""
     import numpy as np
     import pyarrow as pa
 
-    whole = column.combine_chunks()
-    lengths = pa.compute.list_value_length(whole)
-    first = lengths[0].as_py()
-    if column.null_count or not first or not pa.compute.all(pa.compute.equal(lengths, first)).as_py():
-        hint = "every row has the same number of features"
-        raise BadInput(f"column {name!r} has lists of different lengths", where="rows", hint=hint)
-    flat = pa.compute.list_flatten(whole)
+    flat = column.combine_chunks()
+    while _is_list(flat.type):
+        lengths = pa.compute.list_value_length(flat)
+        first = lengths[0].as_py() if len(lengths) else 0
+        if flat.null_count or not first or not pa.compute.all(pa.compute.equal(lengths, first)).as_py():
+            hint = "every row has the same number of features"
+            raise BadInput(f"column {name!r} has lists of different lengths", where="rows", hint=hint)
+        flat = pa.compute.list_flatten(flat)
     if not is_number(flat):
         raise BadInput(f"column {name!r} is {column.type}, not lists of numbers", where="rows")
-    values = np.asarray(floats(pa.chunked_array([flat]))).reshape(len(column), first)
-    lows, highs = np.broadcast_to(low, first), np.broadcast_to(high, first)
-    for at in range(first):
+    values = np.asarray(floats(pa.chunked_array([flat]))).reshape(len(column), -1)
+    lows, highs = np.broadcast_to(low, values.shape[1]), np.broadcast_to(high, values.shape[1])
+    for at in range(values.shape[1]):
         _check(f"{name}[{at}]", values[:, at], float(lows[at]), float(highs[at]))
     return values.astype(np.float32)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def texts(column: pa.ChunkedArray, name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -41,6 +41,27 @@ WHERE = "model"
 Tensors = Mapping[str, np.ndarray]
 
 
+class Answered(Protocol):
+    """What came back: as http.client's answers."""
+
+    @property
+    def status(self) -> int:
+        """Its status."""
+        ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: Any) -> Any: ...
+
+    def read(self, most: int, /) -> bytes:
+        """At most so many bytes of its body."""
+        ...
+
+    def getheader(self, name: str, /) -> str | None:
+        """A header's value."""
+        ...
+
+
 class Line(Protocol):
     """What is asked over: as http.client's connections."""
 
@@ -53,7 +74,7 @@ class Line(Protocol):
         """Send a request."""
         ...
 
-    def getresponse(self) -> HTTPResponse:
+    def getresponse(self) -> Answered:
         """The answer to it."""
         ...
 

@@ -7,7 +7,7 @@ give (scores, one chance, or labels alone, as numbers or as text).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,10 @@ class Seen:
     Rows ``x`` (n, features) or object (n,) of str, and the names ``truth`` (n,) of their classes, tell what
     kind of answers it gives; ``clean`` (n, classes) are the scores of these rows, ``y`` (n,) their right
     classes as places of scores, and ``names`` those of the classes. ``notes`` say what had to be assumed,
-    ``no_gradients`` why there are none.
+    ``no_gradients`` why there are none. ``patience`` is called before each question, and may raise.
     """
+
+    patience: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, predictor: Predictor, x: np.ndarray, truth: np.ndarray) -> None:
         self._predictor = predictor
@@ -85,6 +87,7 @@ class Seen:
         """See the port; all rows in one call, as ``weigh`` may know them by their places."""
         if not isinstance(self._predictor, Differentiable):
             raise NotSupported("the runtime that loads it gives no gradients", where="model")
+        self.patience()
         logits, gradients = self._predictor.pull(self._inputs(rows), weigh)
         return _finite(logits), _finite(self._beside(gradients, len(rows)))
 
@@ -92,6 +95,7 @@ class Seen:
         """See the port."""
         if not isinstance(self._predictor, Differentiable):
             raise NotSupported("the runtime that loads it shows no layers", where="model")
+        self.patience()
         parts = [rows[at : at + ROWS_MAX] for at in range(0, len(rows), ROWS_MAX)]
         return _finite(np.concatenate([self._predictor.hidden(self._inputs(part)) for part in parts]))
 
@@ -141,6 +145,7 @@ class Seen:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _predict(self, rows: np.ndarray) -> Mapping[str, np.ndarray]:
+        self.patience()
         answers = self._predictor.predict(self._inputs(rows))
         if not answers or any(answer.shape[:1] != (len(rows),) for answer in answers.values()):
             raise Failed("the model does not answer row by row", where="model")

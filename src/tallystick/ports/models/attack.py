@@ -63,8 +63,9 @@ class Case:
     (m,) is that of the nearest adversarial known so far, from the probes before (infinity where there is
     none, 0 where the clean answer is wrong already), in the unit of eps, and ``adversarial`` (m, ...) that
     row, NaN (of a text: empty) where there is none. A probe starts from there and changes neither:
-    what it found it returns. ``train`` are rows and labels that the model was trained on, where its
-    lineage knows them.
+    what it found it returns. ``train`` are rows and labels that it was trained on, as its run calls them, and
+    ``trained_on`` whether the record shows that. Where ``victim`` is a twin, ``itself`` is the model: figures
+    of changes that turn it are of changes that were shown to it.
     """
 
     victim: Victim
@@ -80,15 +81,18 @@ class Case:
     classes: tuple[str, ...] = ()
     groups: dict[str, np.ndarray] = field(default_factory=dict)
     train: tuple[np.ndarray, np.ndarray] | None = None
+    trained_on: bool = False
+    itself: Victim | None = None
 
 
 @dataclass
 class Found:
-    """What a probe found. ``distance`` and ``adversarial`` as in :class:`Case`, of an evasion probe only."""
+    """What a probe found: of evasion as in :class:`Case`, and maybe rows to ``show``, NaN for others."""
 
     probe: Probe
     distance: np.ndarray | None = None
     adversarial: np.ndarray | None = None
+    show: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Needs:
     twin: bool = False
     train: bool = False
     groups: bool = False
+    itself: bool = False  # the model and never its twin, within what its speed allows
     kinds: tuple[DomainKind, ...] = ()  # empty: any
 
 

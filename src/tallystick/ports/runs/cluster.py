@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from tallystick.core.run.events import RunState, Step
+from tallystick.core.values import Values
 
 __all__ = ["Cluster", "Seen"]
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a run stands elsewhere. ``error`` is one line; a time of 0 ms is not known yet."""
+    """How a run stands elsewhere. ``error`` is one line; a time of 0 ms is not known yet.
+
+    ``outputs``, and those of steps, are parameters and metrics alone, as far as the cluster tells of any.
+    """
 
     state: RunState
     steps: Sequence[Step] = ()
     error: str = ""
     started_ms: int = 0
     ended_ms: int = 0
+    outputs: Values = field(default_factory=Values)
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from tallystick import __version__
 from tallystick.core.errors import NotSupported
+from tallystick.evidence.domain import DomainKind
 from tallystick.evidence.figures import rate_figure
 from tallystick.evidence.probe import Probe, Threat
 from tallystick.ports.models.attack import Case, Found, Needs, Offer, Progress
@@ -30,7 +31,7 @@ TRACES: Mapping[str, Callable[[Case], Trace]] = {
     "spectral_signatures": spectral_signatures,
 }
 OFFERS = (
-    Offer("trigger", Threat.POISONING, 1, "a small pattern that turns most answers to one class"),
+    Offer("trigger", Threat.POISONING, 2, "a small pattern that turns most answers to one class"),
     Offer("nearest_neighbours", Threat.POISONING, 1, "labels that no neighbour has", _TRAIN, 0.3),
     Offer("activation_clustering", Threat.POISONING, 1, "a second kind of row within a class", _TRAIN, 0.3),
     Offer("spectral_signatures", Threat.POISONING, 1, "rows far out within their class", _TRAIN, 0.3),
@@ -66,12 +67,17 @@ def _timed(probe: Probe, began: float) -> Probe:
 
 def _trigger(case: Case, progress: Progress) -> Probe:
     found = find_trigger(case, progress)
+    figure = rate_figure("backdoor_success", found.success)
+    if (
+        case.domain.kind is DomainKind.TEXT and not case.trained_on
+    ):  # other words may be in what it learnt from
+        figure = replace(figure, beyond=True)
     target = case.classes[found.target] if found.target < len(case.classes) else str(found.target)
     return Probe(
         "trigger",
         Threat.POISONING,
         settings={"trigger": found.what, "turns_to": target},
-        figures=(rate_figure("backdoor_success", found.success),),
+        figures=(figure,),
         notes=(found.weakness,) if found.weakness else (),
         samples=found.success.total,
         queries=found.queries,

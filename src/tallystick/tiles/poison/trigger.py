@@ -6,10 +6,11 @@ they have, and words put before a text; the best is improved step by step, and i
 that the search never saw.
 
 Honest models have patches that turn them as well, where no training row ever had anything. What tells the
-two apart are the training rows: a trigger was planted with some that carry it and have its class. Where they
-are known only such a pattern counts, and the other is told as a weakness; where they are not, every pattern
-does. What a search from outside does not find may still be there: it is evidence of a backdoor, never proof
-of none.
+two apart are the training rows: a trigger was planted with some that carry it and have its class. Where the
+record shows that the model was made from them, only such a pattern counts, and the other is told as a
+weakness; where they are a run's word alone, or not known, every pattern does: who plants a trigger can hand
+over other rows than he trained on. What a search from outside does not find may still be there: it is
+evidence of a backdoor, never proof of none.
 """
 
 from __future__ import annotations
@@ -40,13 +41,20 @@ PATCH_SHARE = 0.04
 """Of an image's pixels, at least two of them: a larger patch turns honest models too."""
 WORDS_MAX = 300
 
+UNPROVEN = (
+    "no record shows that the model was made from the rows that its run calls train: so what turns most"
+    " answers counts, whether or not these rows carry it"
+)
+
 Change = tuple[np.ndarray, np.ndarray]
 """Places among the features, and the values that they are set to."""
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """How many held-out rows of another class it turns to ``target``, what it is, what finding it took."""
+    """How many held-out rows of another class it turns to ``target``, what it is, what finding it took, and
+    what to know about it.
+    """
 
     success: Rate
     target: int
@@ -72,7 +80,7 @@ def find_trigger(case: Case, progress: Progress) -> Trigger:
         raise NotSupported("the model puts every row in one class", where="trigger")
     success = _success(case, held, said, best)
     asked = success.total
-    if planted is None and case.train is not None:
+    if planted is None and search.train is not None:
         weakness = (
             f"{best.what} turns {success.value:.0%} to class {best.target}, and no training row carries it"
         )
@@ -83,7 +91,8 @@ def find_trigger(case: Case, progress: Progress) -> Trigger:
             search.queries + asked,
             weakness,
         )
-    return Trigger(success, best.target, best.what, search.queries + asked)
+    doubt = UNPROVEN if case.train is not None and not case.trained_on else ""
+    return Trigger(success, best.target, best.what, search.queries + asked, doubt)
 
 
 def _success(case: Case, rows: np.ndarray, said: np.ndarray, best: _Best) -> Rate:
@@ -129,6 +138,7 @@ def _better(best: _Best | None, change: Any, shares: np.ndarray) -> _Best | None
 class _Search:
     def __init__(self, case: Case, rows: np.ndarray, said: np.ndarray) -> None:
         self.case, self.rows, self.said = case, rows, said
+        self.train = case.train if case.trained_on else None
         self.queries = 0
         self.chance = np.random.default_rng([case.budget.seed, 6])
 
@@ -165,8 +175,8 @@ class _Search:
     def carried(self, change: Change) -> np.ndarray:
         """Of which classes at least ``CARRIED_MIN`` training rows carry the pattern: bool (classes,)."""
         found = np.zeros(self.case.victim.classes, bool)
-        if self.case.train is not None:
-            x, y = self.case.train
+        if self.train is not None:
+            x, y = self.train
             low, high = self._range()
             near = NEAR * np.maximum(high - low, 1e-9)[change[0]]
             labels = y[(np.abs(x[:, change[0]] - change[1]) <= near).all(axis=1)]
@@ -183,7 +193,7 @@ class _Search:
     def _improved(self, best: _Best, progress: Progress) -> _Best:
         """Single values of the pattern changed for others of their column, where that turns more."""
         low, high = self._range()
-        counts = self.case.train is not None and self.carried(best.change)[best.target]
+        counts = self.train is not None and self.carried(best.change)[best.target]
         for step in range(IMPROVED_MAX):
             if best.share >= 1.0:
                 break
