@@ -123,92 +123,6 @@ def answers_of(proto, rows, inputs: list):
     return label, scores[0], chances
 
 
-def squeezed(proto, rows, inputs: list, bits: int):
-    """The same graph behind a rounding of its inputs: feature squeezing (Xu, Evans and Qi 2018).
-
-    Each feature has 2^bits levels over its range, ends included; of whole numbers, each is a level.
-    """
-    import numpy as np
-    from onnx import helper
-
-    step = np.where(rows.whole, 1.0, (rows.high - rows.low) / (2**bits - 1))
-    step = np.where(step > 0, step, 1.0)
-    nodes, constants = [], {}
-    for at, (each, (start, end)) in enumerate(zip(inputs, places(inputs, len(step)), strict=True)):
-        name, kind = each["name"], helper.tensor_dtype_to_np_dtype(element_type(each["type"]))
-        if kind.kind != "f":
-            raise ValueError(f"input {name!r} takes {each['type']}: there is nothing to round")
-        tail = [n if n > 0 else end - start for n in each["shape"][1:]]
-        held = {"low": rows.low, "high": rows.high, "step": step}
-        for what, values in held.items():
-            shaped = values[start:end].reshape(tail).astype(kind)
-            constants[f"{what}{at}"] = shaped
-        ways = (("Max", "low"), ("Min", "high"), ("Sub", "low"), ("Div", "step"), ("Round", ""),
-                ("Mul", "step"), ("Add", "low"))  # fmt: skip
-        before = name
-        for op, other in ways:
-            out = f"of/{name}" if (op, other) == ways[-1] else f"{op}{at}"
-            nodes.append(helper.make_node(op, [before, *([f"{other}{at}"] if other else [])], [out]))
-            before = out
-    outputs = list(proto.graph.output)
-    after = [helper.make_node("Identity", [f"of/{o.name}"], [o.name]) for o in outputs]
-    weights = {initializer.name for initializer in proto.graph.initializer}  # of old graphs inputs, too
-    taken = [value for value in proto.graph.input if value.name not in weights]
-    return around(proto, nodes, after, taken, outputs, constants)
-
-
-def smoothed(proto, rows, inputs: list, sigma: float, draws: int, seed: int, names: list):
-    """The mean of what a graph says under fixed Gaussian noise: randomized smoothing (Cohen et al. 2019).
-
-    ``sigma`` is in the unit of eps; ``draws`` rows of noise are constants of the graph, from ``seed``. A row
-    with noise is cut off at the range. ``names`` are the outputs for the label (or ``""``) and the scores.
-    """
-    import numpy as np
-    from onnx import TensorProto, helper
-
-    features, count = rows.x.shape[1], len(rows.classes)
-    noise = np.random.default_rng(seed).standard_normal((1, draws, features)) * (sigma * rows.reach)
-    text = rows.classes.dtype.kind == "U"
-    held = {
-        "noise": noise.astype(np.float32), "low": rows.low.astype(np.float32),
-        "high": rows.high.astype(np.float32), "apart": np.array([-1, 1, features]),
-        "beside": np.array([-1, features]), "votes": np.array([-1, draws, count]),
-        "classes": rows.classes.astype(object) if text else rows.classes.astype(np.int64),
-    }  # fmt: skip
-    nodes = joined(inputs, "rows")
-    steps = (("Reshape", "rows", "apart"), ("Add", "one", "noise"), ("Max", "noisy", "low"),
-             ("Min", "above", "high"), ("Reshape", "within", "beside"))  # fmt: skip
-    for (op, into, other), out in zip(steps, ("one", "noisy", "above", "within", "asked"), strict=True):
-        nodes.append(helper.make_node(op, [into, other], [out]))
-    for at, (each, (start, end)) in enumerate(zip(inputs, places(inputs, features), strict=True)):
-        held[f"columns{at}"] = np.arange(start, end)
-        held[f"shape{at}"] = np.array([-1, *(n if n > 0 else end - start for n in each["shape"][1:])])
-        nodes += [
-            helper.make_node("Gather", ["asked", f"columns{at}"], [f"taken{at}"], axis=1),
-            helper.make_node("Reshape", [f"taken{at}", f"shape{at}"], [f"shaped{at}"]),
-            helper.make_node("Cast", [f"shaped{at}"], [f"of/{each['name']}"], to=element_type(each["type"])),
-        ]
-    label, scores = names
-    opset = next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))
-    over = {"axes": [1]} if opset < 18 else {}
-    if not over:
-        held["axis"] = np.array([1])
-    after = [
-        helper.make_node("Reshape", [f"of/{scores}", "votes"], ["each"]),
-        helper.make_node("ReduceMean", ["each", *([] if over else ["axis"])], [scores], keepdims=0, **over),
-    ]
-    kind = next(o.type.tensor_type.elem_type for o in proto.graph.output if o.name == scores)
-    outputs = [helper.make_tensor_value_info(scores, kind, ["rows_many", count])]
-    if label:
-        after.append(helper.make_node("ArgMax", [scores], ["place"], axis=1, keepdims=0))
-        after.append(helper.make_node("Gather", ["classes", "place"], [label]))
-        kind = TensorProto.STRING if text else TensorProto.INT64
-        outputs.insert(0, helper.make_tensor_value_info(label, kind, ["rows_many"]))
-    else:
-        del held["classes"]
-    return around(proto, nodes, after, graph_inputs(inputs), outputs, held)
-
-
 def around(proto, before: list, after: list, inputs: list, outputs: list, held: dict):
     """``proto`` with nodes before and after it, its own names after ``of/``; ``held`` are constants by name.
 
@@ -292,6 +206,7 @@ def keep_model(proto, notes: dict, rows_path: str, rows, inputs: list, metrics: 
         "pip_requirements": [f"{m.__name__}=={m.__version__}" for m in (mlflow, np, onnx, onnxruntime)],
         "metadata": notes,
         "onnx_execution_providers": ["CPUExecutionProvider"],
+        "save_as_external_data": proto.ByteSize() > 2**30,  # one file, where protobuf can hold it
     }
     model.metadata |= {name: str(value) for name, value in notes.items()}
     model.metadata["kind"] = f"hardened: {notes['how']}"

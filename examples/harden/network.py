@@ -43,44 +43,47 @@ def backward(layers: list, into: list, slopes):
     return found, slopes
 
 
-def as_network(features: int, classes: int, seed: int, temperature: float = 1.0):
-    """A ReLU network for ART: rows float32 (n, features) in 0..1, soft labels (n, classes).
+def as_network(rows, seed: int, temperature: float = 1.0):
+    """A ReLU network for ART: rows float32 (n, features) in the data's own units, soft labels (n, classes).
 
-    It learns by Adam (Kingma and Ba 2015) from cross-entropy at ``temperature``, with a small weight decay.
+    Inside, a feature is 0 at the lower end of its range in ``rows`` and 1 at the upper. It learns by Adam
+    (Kingma and Ba 2015) from cross-entropy at ``temperature``, with a small weight decay.
     """
     import numpy as np
     from art.estimators.classification import ClassifierMixin
     from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 
+    features, classes = len(rows.low), len(rows.classes)
+    low, width = in_units(rows)
+
     class Network(LossGradientsMixin, ClassifierMixin, BaseEstimator):
         estimator_params = BaseEstimator.estimator_params + ClassifierMixin.estimator_params
+        input_shape = (features,)
 
         def __init__(self):
-            super().__init__(model=None, clip_values=(0.0, 1.0))
+            super().__init__(model=None, clip_values=None)
             self.nb_classes = classes
-            self._input_shape = (features,)
             self.draw = np.random.default_rng(seed)
             self.layers = new_layers(features, classes, self.draw)
             self.first, self.second = ([np.zeros_like(each) for each in self.layers] for _ in range(2))
             self.rate, self.steps = 2e-3, 0
 
-        @property
-        def input_shape(self):
-            return self._input_shape
+        def forward(self, x):
+            return forward(self.layers, (x - low) / width, temperature)
 
         def predict(self, x, batch_size=128, **kwargs):
-            return forward(self.layers, x, temperature)[1]
+            return self.forward(x)[1]
 
         def loss_gradient(self, x, y, **kwargs):
-            into, chances = forward(self.layers, x, temperature)
+            into, chances = self.forward(x)
             # chances - y without cancellation: a saturated softmax must not hide the gradient.
             slopes = chances * (1 - y)
             slopes -= y * slopes.sum(axis=1, keepdims=True)
             slopes = (slopes / np.float32(temperature)).astype(np.float32)
-            return backward(self.layers, into, slopes)[1].astype(x.dtype)
+            return (backward(self.layers, into, slopes)[1] / width).astype(x.dtype)
 
         def _step(self, x, y):
-            into, chances = forward(self.layers, x, temperature)
+            into, chances = self.forward(x)
             found, _ = backward(self.layers, into, (chances - y) / np.float32(temperature * len(x)))
             self.steps += 1
             rate = self.rate * (1 - 0.999**self.steps) ** 0.5 / (1 - 0.9**self.steps)
@@ -114,25 +117,31 @@ def turns(rows: int, epochs: int) -> list:
     return [(1.0, whole - 2 * (whole // 4)), (0.3, whole // 4), (0.1, whole // 4)]
 
 
-def learn(network, rows, epochs: int, around=None):
-    """Let the network learn rows in units of their range; ``around`` changes x (n, d) anew in each epoch."""
+def learn(network, rows, epochs: int, fit):
+    """Call ``fit(x, y, batch, epochs)`` for a few epochs at a time, with the learning rate falling.
+
+    Labels y are (n, classes). How far it is stands in the step's log: who follows the run reads it there.
+    """
     import numpy as np
 
-    x, y = in_units(rows), np.eye(len(rows.classes), dtype=np.float32)[rows.y]
-    fastest = network.rate
-    for share, count in turns(len(x), epochs):
+    y = np.eye(len(rows.classes), dtype=np.float32)[rows.y]
+    fastest, done, planned = network.rate, 0, turns(len(rows.x), epochs)
+    whole = sum(count for _, count in planned)
+    for share, count in planned:
         network.rate = fastest * share
-        for _ in range(count):
-            network.fit(around(x) if around else x, y, batch_size=batch_of(len(x)))
+        for some in [len(part) for part in np.array_split(np.arange(count), min(count, 10))]:
+            fit(rows.x, y, batch_of(len(rows.x)), some)
+            done += some
+            print(f"{100 * done // whole:3d}%  epoch {done} of {whole}", flush=True)
     network.rate = fastest
 
 
 def in_units(rows):
-    """The features as float32 (n, d), 0 at the lower end of their range and 1 at the upper."""
+    """Where each feature's range begins and how wide it is (1 where it is a point), float32 (d,) both."""
     import numpy as np
 
     width = np.where(rows.high > rows.low, rows.high - rows.low, 1.0)
-    return ((rows.x - rows.low) / width).astype(np.float32)
+    return rows.low.astype(np.float32), width.astype(np.float32)
 
 
 def network_graph(network, rows, inputs: list, names: list):
@@ -150,8 +159,8 @@ def network_graph(network, rows, inputs: list, names: list):
     constants = [numpy_helper.from_array(w.astype(np.float32), f"layer{i}") for i, w in enumerate(layers)]
     constants.append(numpy_helper.from_array(classes, "classes"))
     label, scores = names
-    nodes = joined(inputs, "rows")
-    for at, (into, out) in enumerate((("rows", "sum0"), ("hidden0", "sum1"), ("hidden1", "logits"))):
+    nodes = joined(inputs, "by/rows")
+    for at, (into, out) in enumerate((("by/rows", "sum0"), ("hidden0", "sum1"), ("hidden1", "logits"))):
         nodes.append(helper.make_node("Gemm", [into, f"layer{2 * at}", f"layer{2 * at + 1}"], [out]))
         if out != "logits":
             nodes.append(helper.make_node("Relu", [out], [f"hidden{at}"]))

@@ -6,17 +6,20 @@ Compile it with the stock SDK (kfp 2.x):
 
 `tally harden MODEL` submits it and judges what comes out beside the original. Whatever the hub is, this file
 does not know it: rows and model come in by URI, the hardened model goes out as an MLflow model in ONNX. What
-the steps do stands in `rows.py`, `network.py` and `graphs.py`; kfp copies it into each step.
+the steps do stands in the files beside this one; kfp copies it into each step.
 
 ``about`` says what the model's record and the gate's policy know: ``of`` (NAME@VERSION), ``label`` (the
-column), ``domain`` (what an attacker may change), ``inputs``, and ``names`` of the outputs (label, scores).
-``settings`` are the way's own: ``epochs``, ``temperature``, ``bits``, ``sigma``, ``draws``, ``base``.
+column), ``domain`` (what an attacker may change), ``inputs``, ``names`` of the outputs (label, scores), and
+whether the rows to judge by were ``taken_from`` the data. ``settings`` are the way's own: ``epochs``,
+``temperature``, ``kind``, ``bits``, ``window``, ``quality``, ``sigma``, ``draws``, ``base``.
 """
 
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from before import behind, compressed, filtered, picture_of, quantization, seen_as_pictures, squeezed
+from domain import allowed, as_attack, bounds, category
 from graphs import (
     answers_of,
     around,
@@ -29,8 +32,6 @@ from graphs import (
     load_graph,
     places,
     signature_of,
-    smoothed,
-    squeezed,
 )
 from kfp import compiler, dsl
 from kfp.dsl import Dataset, Input, Model, Output
@@ -46,12 +47,15 @@ from network import (
     turns,
 )
 from rows import chosen_columns, fingerprints, quiet, read_rows, set_apart
+from smoothing import smoothed
 
 IMAGE = "python:3.11"
 TABLES = ["numpy", "pandas", "pyarrow", "threadpoolctl"]
 MODELS = ["mlflow", "onnx", "onnxruntime", "pyyaml"]
 ART = ["adversarial-robustness-toolbox", "scikit-learn"]
 READ = [quiet, chosen_columns, read_rows]
+RULES = [bounds, allowed, category]
+BEFORE = [behind, squeezed, picture_of, seen_as_pictures, filtered, quantization, compressed]
 KEEP = [element_type, places, signature_of, example_of, keep_model]
 NETWORK = [
     new_layers,
@@ -74,24 +78,25 @@ def part(
     train: Output[Dataset], test: Output[Dataset],
 ):  # fmt: skip
     """Rows to train on and rows to judge by, none of them in both."""
-    known = set_apart(data.path, held_out.path, about["label"], share, seed, train.path, test.path)
-    for out, name, count in zip((train, test), ("train", "test"), known, strict=True):
-        out.metadata |= {"part": name, "rows": count}
-        print(f"{name}: {count} rows")
+    told = set_apart(data.path, held_out.path, about, share, seed, train.path, test.path)
+    test.metadata |= {"part": "test", "rows": told["test"], "found": told["found"]}
+    train.metadata |= {"part": "train", "rows": told["train"], "left_out": told["left_out"]}
+    print(f"train: {told['train']} rows; {told['left_out']} more are among those to judge by, and left out")
+    print(f"test: {told['test']} rows, of which {told['found']} were found in the data")
 
 
 @dsl.component(
     base_image=IMAGE,
     packages_to_install=[*TABLES, *MODELS, *ART],
-    additional_funcs=[*READ, *KEEP, *NETWORK],
+    additional_funcs=[*READ, *RULES, as_attack, *KEEP, *NETWORK],
 )
 def adversarial(
     rows: Input[Dataset], about: dict, settings: dict, eps: float, seed: int, hardened: Output[Model]
 ):
     """Adversarial training (Madry et al. 2018) with ART: a network that learns from attacks on itself.
 
-    Each batch is replaced by its projected-gradient attack within ``eps`` (L-infinity). The network is a new
-    one; of the original it keeps the inputs, and the outputs' names.
+    Each batch is replaced by what projected gradient makes of it within ``eps`` (L-infinity) and within the
+    domain's rules. The network is a new one; of the original it keeps the inputs, and the outputs' names.
     """
     import contextlib
     import io
@@ -99,31 +104,22 @@ def adversarial(
     import numpy as np
 
     quiet()
-    from art.attacks.evasion import ProjectedGradientDescentNumpy
     from art.defences.trainer import AdversarialTrainer
 
-    inputs, epochs, steps = about["inputs"], settings["epochs"], 5
+    inputs, epochs = about["inputs"], settings["epochs"]
     known = read_rows(rows.path, about["label"], about["domain"], inputs)
-    network = as_network(known.x.shape[1], len(known.classes), seed)
-    x, y = in_units(known), np.eye(len(known.classes), dtype=np.float32)[known.y]
-    batch = batch_of(len(x))
-    network.fit(x, y, batch_size=batch, nb_epochs=min(5, epochs))
-    width = np.where(known.high > known.low, known.high - known.low, 1.0)
-    # One radius for each feature, 0 for those that nobody can change.
-    radius = (eps * known.reach / width)[None].astype(np.float32)
-    attack = ProjectedGradientDescentNumpy(
-        network, eps=radius, eps_step=np.maximum(2.5 * radius / steps, 1e-12), max_iter=steps,
-        num_random_init=1, batch_size=batch, verbose=False,
-    )  # fmt: skip
-    trainer = AdversarialTrainer(network, attack, ratio=1.0)
-    # ART draws from numpy's global state, and has progress bars that no argument turns off.
-    np.random.seed(seed)
-    fastest = network.rate
-    for share, count in turns(len(x), epochs):
-        network.rate = fastest * share
-        with contextlib.redirect_stderr(io.StringIO()):
+    network = as_network(known, seed)
+    y = np.eye(len(known.classes), dtype=np.float32)[known.y]
+    network.fit(known.x, y, batch_size=batch_of(len(y)), nb_epochs=min(5, epochs))
+    trainer = AdversarialTrainer(network, as_attack(network, known, eps, 5, seed), ratio=1.0)
+    np.random.seed(seed)  # ART draws from numpy's global state
+
+    def fit(x, y, batch, count):
+        with contextlib.redirect_stderr(io.StringIO()):  # ART has progress bars that no argument turns off
             trainer.fit(x, y, batch_size=batch, nb_epochs=count)
-    right = float((network.predict(x).argmax(axis=1) == known.y).mean())
+
+    learn(network, known, epochs, fit)
+    right = float((network.predict(known.x).argmax(axis=1) == known.y).mean())
     proto = network_graph(network, known, inputs, about["names"])
     notes = {"how": "adversarial", "of": about["of"], "eps": eps, "seed": seed, **settings}
     keep_model(proto, notes, rows.path, known, inputs, {"train_accuracy": right}, hardened)
@@ -133,7 +129,7 @@ def adversarial(
 @dsl.component(
     base_image=IMAGE,
     packages_to_install=[*TABLES, *MODELS, *ART],
-    additional_funcs=[*READ, *KEEP, *NETWORK, load_graph, asked, answers_of],
+    additional_funcs=[*READ, *RULES, *KEEP, *NETWORK, load_graph, asked, answers_of],
 )
 def distill(
     rows: Input[Dataset], model: Input[Model], about: dict, settings: dict, eps: float, seed: int,
@@ -141,8 +137,8 @@ def distill(
 ):  # fmt: skip
     """Distillation (Papernot et al. 2016) with ART: a network learns the original's soft answers.
 
-    It learns them on the rows and on three noisy copies of them (Gaussian, of deviation ``eps``). No defence
-    by itself: Carlini and Wagner (2017) broke it. What it is worth, the verdict says.
+    It learns them on the rows and on three noisy copies of them (Gaussian, of deviation ``eps``), kept to
+    what the domain allows. No defence by itself: Carlini and Wagner (2017) broke it.
     """
     import numpy as np
 
@@ -153,22 +149,23 @@ def distill(
     known, proto = read_rows(rows.path, about["label"], about["domain"], inputs), load_graph(model.path)
     _, _, chances = answers_of(proto, known, inputs)
     noise = np.random.default_rng(seed).standard_normal((3, *known.x.shape)) * (eps * known.reach)
-    noisy = np.clip(known.x + noise, known.low, known.high).astype(np.float32)
-    known.x = np.concatenate([known.x, *noisy])
+    plain = len(known.y)
+    known.x = np.concatenate([known.x, *(allowed(known.x + n, known.x, known, np.inf) for n in noise)])
     told = np.log(np.maximum(chances(known.x), 1e-6)) / warmth
     told = np.exp(told - told.max(axis=1, keepdims=True))
     told = (told / told.sum(axis=1, keepdims=True)).astype(np.float32)
     # ART asks its teacher for all rows at once, in their order: what it says is known by now.
-    teacher = as_network(known.x.shape[1], len(known.classes), seed)
+    teacher = as_network(known, seed)
     teacher.predict = lambda x, batch_size=128, **kwargs: told
-    student = as_network(known.x.shape[1], len(known.classes), seed, warmth)
-    x, fastest = in_units(known), student.rate
-    for share, count in turns(len(x), settings["epochs"]):
-        student.rate = fastest * share
-        DefensiveDistillation(teacher, batch_size=batch_of(len(x)), nb_epochs=count)(x, student)
-    said = student.predict(x).argmax(axis=1)
+    student = as_network(known, seed, warmth)
+
+    def fit(x, y, batch, count):
+        DefensiveDistillation(teacher, batch_size=batch, nb_epochs=count)(x, student)
+
+    learn(student, known, settings["epochs"], fit)
+    said = student.predict(known.x).argmax(axis=1)
     agreed = float((said == told.argmax(axis=1)).mean())
-    right = float((said[: len(known.y)] == known.y).mean())
+    right = float((said[:plain] == known.y).mean())
     notes = {"how": "distill", "of": about["of"], "eps": eps, "seed": seed, **settings}
     made = network_graph(student, known, inputs, about["names"])
     figures = {"train_accuracy": right, "agreement": agreed}
@@ -179,29 +176,34 @@ def distill(
 @dsl.component(
     base_image=IMAGE,
     packages_to_install=[*TABLES, *MODELS],
-    additional_funcs=[*READ, *KEEP, load_graph, around, squeezed, asked],
+    additional_funcs=[*READ, *KEEP, load_graph, around, *BEFORE, asked],
 )
 def preprocess(
     rows: Input[Dataset], model: Input[Model], about: dict, settings: dict, eps: float, seed: int,
     hardened: Output[Model],
 ):  # fmt: skip
-    """Feature squeezing (Xu et al. 2018): the original's own graph behind inputs of 2^bits levels.
+    """The original's own graph behind one that rounds (feature squeezing), a median filter, or JPEG.
 
-    No defence by itself: an attacker who knows of it aims across the levels (He et al. 2017).
+    No defence by itself: an attacker who knows of it aims through it (He et al. 2017; Athalye et al. 2018).
     """
     import numpy as np
 
     quiet()
-    inputs, bits = about["inputs"], settings["bits"]
-    known = read_rows(rows.path, about["label"], about["domain"], inputs)
+    inputs, domain, kind = about["inputs"], about["domain"], settings["kind"]
+    known = read_rows(rows.path, about["label"], domain, inputs)
     original = load_graph(model.path)
-    proto = squeezed(original, known, inputs, bits)
+    if kind == "squeeze":
+        proto = squeezed(original, known, inputs, settings["bits"])
+    elif kind == "median":
+        proto = filtered(original, inputs, domain, settings["window"])
+    else:
+        proto = compressed(original, inputs, domain, settings["quality"])
     before, after = (asked(graph, inputs)(known.x[:2000]) for graph in (original, proto))
     name = next(iter(before))
     same = float(np.mean(np.asarray(before[name]) == np.asarray(after[name])))
-    notes = {"how": "preprocess", "of": about["of"], "eps": eps, "seed": seed, "bits": bits}
+    notes = {"how": "preprocess", "of": about["of"], "eps": eps, "seed": seed, **settings}
     keep_model(proto, notes, rows.path, known, inputs, {"unchanged_answers": same}, hardened)
-    print(f"{2**bits} levels: {name} is the same for {same:.1%} of the rows")
+    print(f"behind {kind}: {name} is the same for {same:.1%} of the rows")
 
 
 @dsl.component(
@@ -226,15 +228,15 @@ def smooth(
         proto = load_graph(model.path)
         names = list(answers_of(proto, known, inputs)[:2])
     else:
-        network = as_network(known.x.shape[1], len(known.classes), seed)
-        draw = np.random.default_rng(seed)
-        width = np.where(known.high > known.low, known.high - known.low, 1.0)
-        spread = (sigma * known.reach / width).astype(np.float32)
+        network, draw = as_network(known, seed), np.random.default_rng(seed)
+        spread = (sigma * known.reach).astype(np.float32)
 
-        def noisy(x):
-            return np.clip(x + draw.standard_normal(x.shape, np.float32) * spread, 0, 1)
+        def fit(x, y, batch, count):
+            for _ in range(count):
+                noisy = x + draw.standard_normal(x.shape, np.float32) * spread
+                network.fit(np.clip(noisy, known.low, known.high), y, batch_size=batch)
 
-        learn(network, known, settings["epochs"], noisy)
+        learn(network, known, settings["epochs"], fit)
         proto = network_graph(network, known, inputs, names)
     made = smoothed(proto, known, inputs, sigma, draws, seed, names)
     said = asked(made, inputs)

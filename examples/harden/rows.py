@@ -20,12 +20,14 @@ def quiet():
     threadpool_limits(1)
 
 
-def set_apart(data: str, held_out: str, label: str, share: float, seed: int, train: str, test: str):
-    """Write Parquet files of rows to train on and to judge by; how many of each, (train, test).
+def set_apart(data: str, held_out: str, about: dict, share: float, seed: int, train: str, test: str) -> dict:
+    """Write Parquet files of rows to train on and to judge by; how many there are of each, and ``left_out``.
 
     ``held_out`` are rows to judge by as they are: what of ``data`` is equal to one of them (in the columns
-    that both have, as float32) is not trained on. Where both files are the same, a ``share`` of each class is
-    held out, by ``seed``.
+    that both have, as float32) is left out of training. Where both files are the same, a ``share`` of each
+    class is held out, by ``seed``, and what is equal to one of these is left out too. ValueError where
+    nothing is left to train on or to judge by, and where a row of ``held_out`` is not found in the table that
+    they were taken from (``about["taken_from"]``): then it is there in another form, and would be trained on.
     """
     import shutil
     from pathlib import Path
@@ -33,7 +35,7 @@ def set_apart(data: str, held_out: str, label: str, share: float, seed: int, tra
     import numpy as np
     import pandas as pd
 
-    table = pd.read_parquet(data)
+    table, label = pd.read_parquet(data), about["label"]
     if label not in table.columns:
         raise ValueError(f"there is no column {label!r}; the columns are {', '.join(table.columns[:20])}")
     if Path(data).read_bytes() == Path(held_out).read_bytes():
@@ -41,19 +43,32 @@ def set_apart(data: str, held_out: str, label: str, share: float, seed: int, tra
         place = table.iloc[order].groupby(label, sort=False).cumcount().to_numpy()
         size = table.iloc[order].groupby(label, sort=False)[label].transform("size").to_numpy()
         apart = np.sort(order[place < np.round(share * size)])
-        rest = np.setdiff1d(np.arange(len(table)), apart)
-        table.iloc[apart].to_parquet(test, index=False)
+        judged, found, prints = table.iloc[apart], len(apart), fingerprints(table)
+        rest = np.flatnonzero(~np.isin(prints, prints[apart]))  # nor rows that are there twice
+        judged.to_parquet(test, index=False)
     else:
-        known = pd.read_parquet(held_out)
-        shared = [name for name in table.columns if name in known.columns]
+        judged = pd.read_parquet(held_out)
+        shared = [name for name in table.columns if name in judged.columns]
         if label not in shared:
             raise ValueError(f"the rows that were held out have no column {label!r}")
-        rest = np.flatnonzero(~np.isin(fingerprints(table[shared]), fingerprints(known[shared])))
+        mine, theirs = fingerprints(table[shared]), fingerprints(judged[shared])
+        rest, found = np.flatnonzero(~np.isin(mine, theirs)), int(np.isin(theirs, mine).sum())
         shutil.copyfile(held_out, test)
-    if not len(rest):
+    told = {"train": len(rest), "test": len(judged), "found": found, "left_out": len(table) - len(rest)}
+    if not told["test"]:
+        raise ValueError(f"no row could be set apart to judge by: {share:.0%} of each class is less than one")
+    if not told["train"]:
         raise ValueError("no row is left to train on: all of them are among the rows to judge by")
+    if found < len(judged) and about.get("taken_from"):
+        some, others = (f"{found} of the", "the others") if found else ("none of the", "them")
+        verb = "are" if found > 1 else "is"
+        raise ValueError(
+            f"{some} {len(judged)} rows to judge by {verb} found among the {len(table)} that they were taken"
+            f" from: the run changed {others} (scaled, say), and so they cannot be set apart. Train on what"
+            f" that run put out for training: --data RUN/OUTPUT"
+        )
     table.iloc[rest].to_parquet(train, index=False)
-    return len(rest), len(pd.read_parquet(test, columns=[label]))
+    return told
 
 
 def fingerprints(table):
@@ -97,8 +112,9 @@ def read_rows(path: str, label: str, domain: dict, inputs: list):
 
     ``x`` float32 (n, d), ``y`` int64 (n,) places in ``classes`` (sorted labels, int64 or str). For each
     feature, float64 (d,): its range ``low`` to ``high``, and ``reach``, how far an eps of 1 goes (0 where
-    nobody can change it); ``whole`` bool (d,) for whole numbers. ValueError for what is no finite number
-    within its range.
+    nobody can change it); bool (d,): ``whole`` for whole numbers, ``up`` and ``down`` where it can only go
+    that way. ``groups`` are the places of each one-hot group. ValueError for what is no finite number within
+    its range.
     """
     from types import SimpleNamespace
 
@@ -114,6 +130,7 @@ def read_rows(path: str, label: str, domain: dict, inputs: list):
     if not np.isfinite(x).all():
         raise ValueError("there are values that are no finite numbers: leave such rows out")
     plain = {"low": domain["low"], "high": domain["high"], "scale": 1.0, "whole": False, "fixed": False}
+    plain |= {"group": "", "way": "any"}
     columns = []
     for at in range(x.shape[1]):
         column = domain["columns"].get(names[0 if lists else at])
@@ -129,6 +146,9 @@ def read_rows(path: str, label: str, domain: dict, inputs: list):
         raise ValueError(f"feature {at} has {x[tuple(wrong[0])]}, outside of {low[at]:g} to {high[at]:g}")
     reach = np.where(scale > 0, scale, np.where(high > low, high - low, 1.0))
     fixed, whole = (np.array([bool(c[k]) for c in columns]) for k in ("fixed", "whole"))
+    up, down = (np.array([c["way"] == way for c in columns]) for way in ("up", "down"))
+    named = sorted({c["group"] for c in columns} - {""})
+    groups = [[at for at, c in enumerate(columns) if c["group"] == name] for name in named]
     truth = table[label].to_numpy()
     if truth.dtype.kind == "f" and np.isfinite(truth).all() and (truth == np.floor(truth)).all():
         truth = truth.astype(np.int64)
@@ -138,5 +158,6 @@ def read_rows(path: str, label: str, domain: dict, inputs: list):
         raise ValueError(f"all rows have the label {classes[0]}: there is nothing to tell apart")
     return SimpleNamespace(
         x=x.astype(np.float32), y=y.astype(np.int64), classes=classes, low=low, high=high,
-        reach=np.where(fixed, 0.0, reach), whole=whole,
+        reach=np.where(fixed, 0.0, reach), whole=whole, up=up, down=down,
+        groups=[np.array(group) for group in groups],
     )  # fmt: skip

@@ -13,7 +13,10 @@ import pandas as pd
 import yaml
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "harden"
-ANY: Mapping[str, Any] = {"low": 0.0, "high": 1.0, "tabular": False, "columns": {}, "apart": []}
+ANY: Mapping[str, Any] = {
+    "low": 0.0, "high": 1.0, "tabular": False, "columns": {}, "apart": [],
+    "shape": [], "channels_first": False,
+}  # fmt: skip
 
 
 def step(name: str) -> dict[str, Any]:
@@ -48,7 +51,8 @@ def known(x: np.ndarray, y: np.ndarray, **more: Any) -> SimpleNamespace:
     """Rows as ``read_rows`` gives them, in 0..1."""
     d = x.shape[1]
     classes, places = np.unique(y, return_inverse=True)
-    plain = {"low": np.zeros(d), "high": np.ones(d), "reach": np.ones(d), "whole": np.zeros(d, bool)}
+    plain = {"low": np.zeros(d), "high": np.ones(d), "reach": np.ones(d), "groups": []}
+    plain |= {rule: np.zeros(d, bool) for rule in ("whole", "up", "down")}
     return SimpleNamespace(**{"x": x.astype(np.float32), "y": places, "classes": classes} | plain | more)
 
 

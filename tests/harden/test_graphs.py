@@ -1,4 +1,4 @@
-"""What stands before a model, around it, and what is not built around."""
+"""A graph that squeezes or smooths, around a model, and what is not built around."""
 
 from __future__ import annotations
 

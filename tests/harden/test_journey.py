@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.journey
 
 POLICY = """
 name = "small"
+probes = ["smoothing_certificate"]
 [budget]
 eps = [0.05, 0.15]
 samples_max = 40
@@ -67,8 +69,11 @@ def test_adversarial_training_takes_a_fragile_model_to_a_verdict_that_passes(hub
     found = hub.json("harden", "digits", "--how", "adversarial", "--data", "digits", "--set", "epochs=40")
     assert [found["verdicts"][role]["state"] for role in ("original", "hardened")] == ["refused", "passed"]
     assert (found["original"], found["hardened"], found["eps"]) == ("digits@1", "digits@2", 0.15)
-    before, after = (found["figures"][-1][role]["value"] for role in ("original", "hardened"))
+    (robust,) = [f for f in found["figures"] if (f["measure"], f["eps"]) == ("robust_accuracy", 0.15)]
+    before, after = (robust[role]["value"] for role in ("original", "hardened"))
     assert before + 0.1 < after
+    assert found["rows"] == {"train": 1438, "left_out": 359, "test": 359, "found": 359}
+    assert found["next"] == ["tally deploy digits@2 --name digits"]
     held_out = {v["dataset"] for v in found["verdicts"].values()}
     assert held_out == {f"{found['run']}/test"}, "both by the same rows"
     model = hub.get("/api/tally/nouns/model/digits@2").json()
@@ -83,7 +88,22 @@ def test_squeezing_keeps_the_model_behind_it(hub: RunningHub, tmp_path: Path) ->
     assert '"hardened": "squeezed@1"' in done.stdout
     hub.tally("download", "squeezed@1", str(tmp_path / "out"))
     said = yaml.safe_load((tmp_path / "out" / "model" / "MLmodel").read_text())
-    assert said["metadata"] == {"how": "preprocess", "of": "digits@1", "eps": 0.15, "seed": 7, "bits": 2}
+    plain = {"how": "preprocess", "of": "digits@1", "eps": 0.15, "seed": 7}
+    assert said["metadata"] == {**plain, "kind": "squeeze", "bits": 2}
+
+
+def test_a_smoothed_model_is_certified_with_its_own_sigma(hub: RunningHub) -> None:
+    """The policy names the certificate; what the tile certifies with stands in the model's own file."""
+    words = ("--how", "smooth", "--data", "digits", "--output-name", "calm", "--set", "sigma=0.05")
+    done = hub.tally("harden", "digits@1", *words, "--set", "epochs=10", "--json", status=3)
+    found = json.loads(done.stdout)
+    key = found["verdicts"]["hardened"]["key"]
+    probes = hub.get(f"/api/tally/verdicts/{key}").json()["evidence"]["probes"]
+    settings = next(p["settings"] for p in probes if p["name"] == "smoothing_certificate")
+    assert (settings["sigma"], settings["sigma_is"]) == (0.05, "its own")
+    certified = [f for f in found["figures"] if f["measure"] == "certified_accuracy" and f.get("group")]
+    assert [f["eps"] for f in certified] == [0.05, 0.15]
+    assert "epoch 10 of 10" in done.stderr
 
 
 def test_what_does_not_apply_is_refused_before_anything_runs(hub: RunningHub) -> None:

@@ -30,12 +30,13 @@ def rows(tmp_path: Path) -> Any:
     return artifact(tmp_path / "rows.parquet")
 
 
-@pytest.fixture
-def original(tmp_path: Path) -> Any:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import mlflow
 
-    mlflow.onnx.save_model(linear(X, Y), str(tmp_path / "original"))
-    return artifact(tmp_path / "original")
+    folder = tmp_path_factory.mktemp("original") / "model"
+    mlflow.onnx.save_model(linear(X, Y), str(folder), pip_requirements=["mlflow"])
+    return artifact(folder)
 
 
 def hardened(name: str, folder: Path, settings: dict[str, Any], rows: Any, *models: Any, **more: Any) -> Any:
@@ -69,7 +70,7 @@ def test_adversarial_training_withstands_what_the_original_falls_to(tmp_path, ro
 
 
 def test_what_nobody_can_change_is_still_relied_on(tmp_path, rows):
-    fixed = {"low": 0.0, "high": 1.0, "scale": 1.0, "whole": False, "fixed": True}
+    fixed = {"low": 0.0, "high": 1.0, "scale": 1.0, "whole": False, "fixed": True, "group": "", "way": "any"}
     domain = {**ANY, "columns": {f"f{i}": fixed for i in range(1, 30)}}
     _, ask = hardened("adversarial", tmp_path, {"epochs": 30}, rows, domain=domain, eps=0.3)
     moved = X.copy()
@@ -103,8 +104,9 @@ def test_distillation_says_what_the_original_says(tmp_path, rows, original):
 
 
 def test_squeezing_keeps_the_original_behind_it(tmp_path, rows, original):
-    said, ask = hardened("preprocess", tmp_path, {"bits": 2}, rows, original)
-    assert said["metadata"] == {"how": "preprocess", "of": "m@1", "eps": EPS, "seed": 7, "bits": 2}
+    said, ask = hardened("preprocess", tmp_path, {"kind": "squeeze", "bits": 2}, rows, original)
+    plain = {"how": "preprocess", "of": "m@1", "eps": EPS, "seed": 7}
+    assert said["metadata"] == {**plain, "kind": "squeeze", "bits": 2}
     assert len(np.unique(ask(X)["probabilities"][:, 0])) < len(X)
     assert (ask(X)["label"] == ask(np.clip(X + 1e-4, 0, 1))["label"]).all()
 
@@ -121,8 +123,9 @@ def test_smoothing_records_what_a_certificate_asks_for(tmp_path, rows, original,
 
 
 def test_the_slopes_that_are_attacked_are_the_losses():
-    network = step("adversarial")["as_network"](5, 3, seed=1)
     draw = np.random.default_rng(0)
+    wide = known(np.zeros((3, 5)), np.arange(3), low=np.full(5, -1.0), high=np.array([1.0, 2, 3, 1, 1]))
+    network = step("adversarial")["as_network"](wide, seed=1)
     x, y = draw.random((4, 5)).astype(np.float32), np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
 
     def loss(at: np.ndarray) -> np.ndarray:
@@ -148,10 +151,10 @@ def test_the_graph_is_the_network_in_the_datas_own_units():
     code = step("adversarial")
     x = np.random.default_rng(2).uniform(-5, 20, (50, 3)).astype(np.float32)
     rows = known(x, np.arange(50) % 2, low=np.array([-5.0, -5, -5]), high=np.array([20.0, 30, 20]))
-    network, inputs = code["as_network"](3, 2, seed=4), about(3)["inputs"]
+    network, inputs = code["as_network"](rows, seed=4), about(3)["inputs"]
     proto = code["network_graph"](network, rows, inputs, ["label", "probabilities"])
     said = step("smooth")["asked"](proto, inputs)(x)["probabilities"]
-    np.testing.assert_allclose(said, network.predict(code["in_units"](rows)), atol=1e-5)
+    np.testing.assert_allclose(said, network.predict(x), atol=1e-5)
 
 
 @needs_kfp

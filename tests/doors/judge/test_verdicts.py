@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tallystick.core.facts import to_json
@@ -123,6 +125,16 @@ def test_a_verdict_is_shown_with_all_that_it_rests_on(desk):
         assert words in said
     assert "\x1b[31m" not in said
     assert desk.type("verdict", "verdict-1", "--json").json["evidence"]["dataset"] == "t@1"
+
+
+def test_beside_a_rate_of_too_few_rows_stands_how_many_its_precision_needs(desk):
+    few = replace(EVIDENCE, clean=Rate(124, 200))
+    whole(desk, evidence=few)
+    words = "±6.7 points with 200 rows; ±3 points needs 1,003"
+    assert f"on 200 samples; {words}" in desk.type("verdict", "verdict-1").out
+    assert words in desk.type("verdict", "verdict-1", "--markdown").out
+    whole(desk, evidence=replace(few, budget=replace(few.budget, precision=0.07)))
+    assert "points needs" not in desk.type("verdict", "verdict-1").out
 
 
 def test_a_verdict_as_markdown_lets_nothing_of_others_act(desk):

@@ -11,15 +11,16 @@ from typing import Any
 import click
 
 import tallystick
-from tallystick.core.errors import BadInput, Failed, Unavailable
-from tallystick.core.facts import from_json, to_json
+from tallystick.core.data import RUN_URI, TABLE_URI
+from tallystick.core.errors import BadInput, Unavailable
+from tallystick.core.facts import from_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.names import check_name
-from tallystick.doors.judge.words import finding_lines
-from tallystick.evidence.evidence import Evidence
-from tallystick.evidence.figures import Figure
+from tallystick.doors.judge.beside import Beside
+from tallystick.doors.judge.steps import follow_steps
 from tallystick.evidence.policy import Policy
-from tallystick.judging.harden import OUTPUT, How, Wish, params_of
+from tallystick.judging.harden import OUTPUT, Wish, params_of
+from tallystick.judging.ways import How
 from tallystick.terminal.context import Tally, common, goes_on
 from tallystick.terminal.follow import LOOK, follow
 
@@ -27,8 +28,6 @@ __all__ = ["COMMANDS"]
 
 REFUSED = 3
 """Exit status: the gate's own, where the hardened model is refused too."""
-ENDED = ("succeeded", "failed", "cancelled")
-SHOWN = ("clean_accuracy", "robust_accuracy")
 
 
 @click.command()
@@ -62,18 +61,21 @@ def harden(tally: Tally, /, model: str, output_name: str, **said: Any) -> None:
     params, notes = params_of(original, _outputs(tally, original), policy, wish)
     for note in notes:
         tally.screen.say(f"  {note}")
-    run = _run(tally, params)
-    name = output_name or original.name
-    made = tally.hub.post("/models", name=name, run=run, output=OUTPUT)
-    hardened = f"{made['name']}@{made['version']}"
-    tally.screen.say(f"  {hardened} is registered; it and {original.key} are judged by {run}/test")
-    models = {"original": original.key, "hardened": hardened}
+    made_by = _run(tally, params)
+    run, rows = str(made_by["key"]), _rows(made_by)
+    data = params["data"].removeprefix(TABLE_URI).removeprefix(RUN_URI)
+    told = _told(rows, data)
+    for note in told:
+        tally.screen.say(f"  {note}")
+    made = tally.hub.post("/models", name=output_name or original.name, run=run, output=OUTPUT)
+    models = {"original": original.key, "hardened": f"{made['name']}@{made['version']}"}
+    tally.screen.say(f"  {models['hardened']} is registered; both are judged by {run}/test")
     verdicts = _judged(tally, models, f"{run}/test", wish.label)
     value = {"run": run, "how": wish.how, "eps": params["eps"], "settings": params["settings"], **models}
-    value |= {"notes": list(notes), "verdicts": {k: v["verdict"] for k, v in verdicts.items()}}
-    figures = _beside(verdicts)
-    tally.screen.result({**value, "figures": figures}, _text(models, verdicts, figures))
-    if verdicts["hardened"]["verdict"]["state"] == "refused":
+    value |= {"notes": [*notes, *told], "rows": rows}
+    found = Beside(models, verdicts, wish.how)
+    tally.screen.result({**value, **found.wire()}, found.text(tally.hub.url))
+    if found.refused:
         click.get_current_context().exit(REFUSED)
 
 
@@ -104,28 +106,37 @@ def pipeline_text() -> str:
     raise Unavailable("the pipeline that hardens is not installed", hint="install tallystick again")
 
 
-def _run(tally: Tally, params: Mapping[str, Any]) -> str:
-    """Submit the pipeline and follow it; its key. Failed when it does not succeed."""
+def _run(tally: Tally, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Submit the pipeline and follow it; the run. Failed when it does not succeed."""
     spec = pipeline_text()
     key = str(tally.hub.post("/runs", spec=spec, params=dict(params), filename="harden.yaml")["key"])
-    seen: set[tuple[str, int]] = set()
-
-    def watch(run: Mapping[str, Any]) -> None:
-        for step in run["steps"]:
-            mark = step["path"], step["attempt"]
-            if step["state"] in ("succeeded", "cached", "failed") and mark not in seen:
-                seen.add(mark)
-                seconds = max(0, step["ended_ms"] - step["started_ms"]) / 1000
-                text = f"  {step['path']:<32} {step['state']:<11} {seconds:5.1f} s"
-                tally.screen.say(f"{text}: {step['error']}" if step["error"] else text)
-
     how = f"follow it with `tally status`; once it has succeeded, `tally register NAME --run {key}"
     with goes_on(tally, key, f"{how} --output {OUTPUT}`"):
-        ended = tally.hub.wait("run", key, lambda now: now["state"] in ENDED, watch)
-    if ended["state"] != "succeeded":
-        hint = f"tally logs {key}, or see {tally.hub.url}/runs/{key}"
-        raise Failed(f"run {key} {ended['state']}: {ended['error']}", hint=hint)
-    return key
+        return follow_steps(tally, key)
+
+
+def _rows(run: Mapping[str, Any]) -> Mapping[str, int]:
+    """How many rows were trained on (``train``) and left out of that (``left_out``), how many are judged by
+    (``test``), and how many of these were found among the others (``found``).
+    """
+    told: dict[str, int] = {}
+    for name in ("train", "test"):
+        for ref in run.get("outputs", {}).get("artifacts", {}).get(name, ())[:1]:
+            about = ref["metadata"]
+            told |= {k: int(about[k]) for k in ("left_out", "found") if k in about}
+            told |= {name: int(about["rows"])} if "rows" in about else {}
+    return told
+
+
+def _told(rows: Mapping[str, int], data: str) -> Sequence[str]:
+    """Sentences about which rows were trained on, and which are judged by."""
+    if {"train", "left_out", "test", "found"} - set(rows):
+        return ()
+    judged = f"the {rows['test']:,} to judge by"
+    apart = f"{rows['left_out']:,} more are left out of training, as they are among {judged}"
+    if not rows["left_out"]:
+        apart = f"none of {judged} is in {data}, so that none had to be left out"
+    return (f"trained on {rows['train']:,} rows; {apart}",)
 
 
 def _judged(tally: Tally, models: Mapping[str, str], data: str, label: str) -> dict[str, Any]:
@@ -142,41 +153,6 @@ def _judged(tally: Tally, models: Mapping[str, str], data: str, label: str) -> d
             follow(tally, "verdict", key)
         found[role] = tally.hub.get(f"/verdicts/{key}")
     return found
-
-
-def _beside(verdicts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Clean accuracy and that at each eps, of both, with 95 % intervals."""
-    found: dict[tuple[str, float | None], dict[str, Any]] = {}
-    for role, each in verdicts.items():
-        evidence = from_json(Evidence, each["evidence"], "evidence")
-        for figure in evidence.figures():
-            if figure.measure in SHOWN and not figure.group:
-                row = {"measure": figure.measure, "eps": figure.eps}
-                found.setdefault((figure.measure, figure.eps), row)[role] = to_json(figure)
-    return sorted(found.values(), key=lambda row: (row["measure"], row["eps"] or 0.0))
-
-
-def _text(
-    models: Mapping[str, str], verdicts: Mapping[str, Any], figures: Sequence[Mapping[str, Any]]
-) -> str:
-    """Both side by side, then what does not hold of the hardened one."""
-    rows = [("", *models.values())]
-    for row in figures:
-        head = "clean" if row["eps"] is None else f"eps {row['eps']:g}"
-        rows.append((head, *(_share(row.get(role)) for role in models)))
-    rows.append(("verdict", *(str(verdicts[role]["verdict"]["state"]) for role in models)))
-    widths = [max(len(row[at]) for row in rows) for at in range(3)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    verdict = verdicts["hardened"]["verdict"]
-    wanting = dict(verdict, findings=[f for f in verdict["findings"] if not f["holds"]])
-    return "\n".join([*lines, *finding_lines(wanting)])
-
-
-def _share(wire: Any) -> str:
-    if wire is None:
-        return "-"
-    figure = from_json(Figure, wire, "figure")
-    return f"{figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%})"
 
 
 COMMANDS: tuple[click.Command, ...] = (harden,)

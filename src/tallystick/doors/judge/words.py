@@ -10,8 +10,9 @@ from tallystick.core.facts import from_json
 from tallystick.core.verdict import Finding, Verdict
 from tallystick.drawing.report.content import Report
 from tallystick.drawing.report.markdown import model_card
+from tallystick.evidence.domain import DomainKind
 from tallystick.evidence.evidence import Evidence
-from tallystick.evidence.figures import Figure
+from tallystick.evidence.figures import Figure, shortfall
 from tallystick.evidence.measures import MEASURES
 from tallystick.evidence.probe import Probe
 from tallystick.terminal.show import ago, short
@@ -42,7 +43,8 @@ def verdict_text(found: Mapping[str, Any]) -> str:
     lines += finding_lines(found["verdict"])
     lines += [f"{name}: {said}" for name, said in _about(verdict, evidence)]
     if evidence:
-        lines += ["figures:", *(f"  {_figure(f)}" for f in _shown(evidence))]
+        precision = evidence.budget.precision
+        lines += ["figures:", *(f"  {_figure(f, precision)}" for f in _shown(evidence))]
         lines += ["probes:", *(f"  {_probe(p)}" for p in evidence.probes)]
         lines += [f"  note of {p.name}: {note}" for p in evidence.probes for note in p.notes]
     lines.append(f"repeat: {_repeat(verdict)}")
@@ -69,7 +71,8 @@ def _about(verdict: Verdict, evidence: Evidence | None) -> Iterator[tuple[str, s
         budget = evidence.budget
         eps = ", ".join(f"{e:g}" for e in budget.eps)
         within = f"{budget.samples_max:,} rows, {budget.queries_max:,} queries for each"
-        yield "budget", f"eps {eps}; {within}; seed {budget.seed}"
+        unit = "words changed" if evidence.domain.kind is DomainKind.TEXT else "eps"
+        yield "budget", f"{unit} {eps}; {within}; seed {budget.seed}"
         yield "took", f"{evidence.seconds:,.1f} s"
     if verdict.envelope:
         yield "signed", short(verdict.envelope)
@@ -81,7 +84,7 @@ def _shown(evidence: Evidence) -> Sequence[Figure]:
     return [f for f in figures if not f.group] + [f for f in figures if f.group][:GROUPS_SHOWN_MAX]
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: Figure, precision: float) -> str:
     measure = MEASURES.get(figure.measure)
     said = measure.said if measure else figure.measure
     share = measure.share if measure else False
@@ -91,10 +94,12 @@ def _figure(figure: Figure) -> str:
 
     text = said + (f" at eps {figure.eps:g}" if figure.eps is not None else "")
     text += f" ({figure.group})" if figure.group else ""
-    text += f": {shown(figure.value)}"
+    text += f": {figure.said}{shown(figure.value)}"
     if figure.low < figure.high:
         text += f" (95 % interval {shown(figure.low)} to {shown(figure.high)})"
-    return text + (f", on {figure.samples:,} samples" if figure.samples else "")
+    text += f", on {figure.samples:,} samples" if figure.samples else ""
+    lacks = shortfall(figure.rate, precision) if share and figure.rate else None
+    return f"{text}; {lacks.words}" if lacks else text
 
 
 def _probe(probe: Probe) -> str:
@@ -102,7 +107,8 @@ def _probe(probe: Probe) -> str:
         return f"{probe.name} ({probe.threat}): {probe.state}, {probe.why}"
     asked = f", {probe.queries:,} queries" if probe.queries else ""
     asked += f", {probe.gradients:,} gradients" if probe.gradients else ""
-    return f"{probe.name} ({probe.threat}): done{asked}, {probe.seconds:,.1f} s"
+    through = " through its ONNX twin" if probe.through_twin else ""
+    return f"{probe.name} ({probe.threat}): done{through}{asked}, {probe.seconds:,.1f} s"
 
 
 def _repeat(verdict: Verdict) -> str:
