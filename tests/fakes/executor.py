@@ -70,6 +70,8 @@ class FakeExecutor:
     async def run(self, job: Job, on_log: Callable[[str], None]) -> Outcome:
         if job.component.name not in self._table:
             raise NotFound("no such callable in the fake's table", where=job.component.name)
+        if job.kept:
+            await job.kept.wait()
         self.ran.append(job.key)
         loop = asyncio.get_running_loop()
         lines: list[str] = []

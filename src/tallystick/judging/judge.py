@@ -10,13 +10,15 @@ from tallystick.core.errors import BadInput, TallyError
 from tallystick.core.facts import to_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.verdict import PRODUCTION, Verdict, VerdictState, expired
+from tallystick.evidence.address import ModelAddress
 from tallystick.evidence.evidence import Evidence
 from tallystick.evidence.papers.statement import PAYLOAD_TYPE, verdict_statement
 from tallystick.evidence.policy import Policy
 from tallystick.evidence.weigh import figures_of, weigh
 from tallystick.hub.house import House
-from tallystick.hub.house.rows import Rows, rows_for_judging, rows_of
+from tallystick.hub.house.rows import Rows, rows_of
 from tallystick.judging.gather import gather, gather_endpoint, threats_of
+from tallystick.judging.rows import rows_for_judging
 from tallystick.judging.weighed import evidence_of, keep_json, with_supply
 
 __all__ = [
@@ -144,6 +146,7 @@ async def begin_endpoint(
     """
     if not data:
         raise BadInput("say on which rows to judge an endpoint", where="data", hint="--data TABLE")
+    address = str(ModelAddress.parse(address))
     rows = await rows_of(house, data)
     verdict = Verdict(
         key=house.new_key("verdict"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tallystick.core.errors import Damaged
@@ -41,10 +42,14 @@ async def evidence_of(artifacts: Artifacts, verdict: Verdict) -> Evidence | None
     if not verdict.evidence_digest:
         return None
     path = await artifacts.path_of(verdict.evidence_digest)
+    return await asyncio.to_thread(_read, path, verdict.key)  # it may be long
+
+
+def _read(path: Path, key: str) -> Evidence:
     try:
-        return from_json(Evidence, json.loads(await asyncio.to_thread(path.read_text, "utf-8")), "evidence")
+        return from_json(Evidence, json.loads(path.read_text("utf-8")), "evidence")
     except ValueError:
-        raise Damaged("the evidence is not JSON", where=verdict.key) from None
+        raise Damaged("the evidence is not JSON", where=key) from None
 
 
 async def keep_json(house: House, value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 __all__ = [
     "DatasetInput",
     "Experiment",
+    "Held",
     "LoggedModel",
     "LoggedModelMetric",
     "ModelOutput",
@@ -159,6 +160,17 @@ class ModelVersion(NamedTuple):
     storage_location: str | None
     tags: Pairs
     aliases: list[str]
+
+
+class Held(NamedTuple):
+    """A version of a registered model, once for each alias that it has; ``alias`` is None without one."""
+
+    name: str
+    version: int
+    alias: str | None
+    stage: str | None
+    source: str | None
+    storage_location: str | None
 
 
 class RegisteredModel(NamedTuple):

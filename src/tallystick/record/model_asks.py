@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tallystick.record.asks import Items, Read, Write
-from tallystick.record.entries import LoggedModel, ModelVersion, Page, RegisteredModel
+from tallystick.record.entries import Held, LoggedModel, ModelVersion, Page, RegisteredModel
 
 __all__ = [
     "CreateLoggedModel",
@@ -14,6 +14,7 @@ __all__ = [
     "GetLoggedModel",
     "GetModelVersion",
     "GetRegisteredModel",
+    "HeldVersions",
     "LogModelParams",
     "SearchLoggedModels",
     "SetModelTags",
@@ -103,3 +104,8 @@ class GetModelVersion(Read[ModelVersion]):
     name: str
     version: int = 0
     alias: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldVersions(Read[list[Held]]):
+    """All versions that have an alias, or a stage other than None, whatever their models' names."""

@@ -49,7 +49,9 @@ DEFAULT = "the default policy"
 
 @dataclass
 class Built:
-    """A house with what keeps it going; ``rejudging`` is when what serves is judged again, and the label."""
+    """A house with what keeps it going; ``rejudging`` is when what serves is judged again, and the label,
+    ``environments`` the tile that builds them.
+    """
 
     house: House
     settler: Settler
@@ -58,6 +60,7 @@ class Built:
     away: Away
     calendar: Calendar
     rejudging: tuple[str, str] = ("", "")
+    environments: object = None
     settling: Sequence[asyncio.Task[None]] = ()
 
     async def begin(self) -> None:
@@ -178,6 +181,7 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
         limits=Limits(
             steps_at_once=settings.steps_at_once,
             judge_cpu_s=settings.judge_cpu_s,
+            probe_s=float(settings.probe_s),
             memory_mib=settings.memory_mib,
             start_s=float(settings.start_s),
             infer_bytes_max=settings.infer_mib_max * 2**20,
@@ -191,7 +195,9 @@ def build(settings: Settings, home: Path, database: Database) -> Built:
     away = Away(place, settings)
     house.clusters = away.cluster
     calendar = _calendar(settings, place)
-    return Built(house, Settler(house), sandboxes, mlflow, away, calendar, (settings.rejudge, settings.label))
+    rejudging = settings.rejudge, settings.label
+    kept = parts["environments"]
+    return Built(house, Settler(house), sandboxes, mlflow, away, calendar, rejudging, kept)
 
 
 def _drift(settings: Settings) -> DriftLimits:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tallystick.doors.cli.main import run
 from tallystick.doors.judge import COMMANDS as JUDGE
+from tallystick.doors.store import COMMANDS as STORE
 from tallystick.doors.vouch import vouch_commands
 from tallystick.settings import WITH_PARENT, Settings
 from tallystick.tour.demo import COMMANDS
@@ -40,4 +41,4 @@ def _bring(
 
 def main() -> None:
     """Run the command line; never returns."""
-    run(_serve, _bring, (*COMMANDS, *JUDGE, *vouch_commands(open_signing, inspect)))
+    run(_serve, _bring, (*COMMANDS, *JUDGE, *STORE, *vouch_commands(open_signing, inspect)))

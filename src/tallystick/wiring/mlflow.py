@@ -16,11 +16,14 @@ from starlette.types import ASGIApp
 from tallystick.core.errors import BadInput, TallyError
 from tallystick.doors.mlflow.artifacts import artifact_routes
 from tallystick.doors.mlflow.gate import RegistryGate
+from tallystick.doors.mlflow.holders import Holders
 from tallystick.doors.mlflow.proxy import mlflow_routes
 from tallystick.doors.mlflow.relay import error_answer
 from tallystick.doors.tracking.front import NativeFront
 from tallystick.doors.tracking.lane import Lane
+from tallystick.evidence.policy import Gate
 from tallystick.hub.house import House
+from tallystick.judging.seals import Seals
 from tallystick.ports.clock import Clock
 from tallystick.ports.files import Files
 from tallystick.ports.tile import Place
@@ -94,12 +97,20 @@ class Mlflow:
             return app
         return NativeFront(app, self.lane, error_answer)
 
-    def routes(self, house: House) -> list[BaseRoute]:
+    def seals(self, house: House) -> Seals:
+        """What keeps the files of versions in production as they are: one for all doors."""
+
+        def gate() -> Gate:
+            return house.policy.gate
+
+        return Seals(gate, Holders(self.child, gate, self.tracking).held)
+
+    def routes(self, house: House, seals: Seals) -> list[BaseRoute]:
         """To be put after all others; ``house`` has the gate before MLflow's registry."""
         if not self.child:
             return []
-        own = artifact_routes(self.files, self.settings.workspaces)
-        return [*own, *mlflow_routes(self.child, self.lane, RegistryGate(house, self.child))]
+        own = artifact_routes(self.files, seals, self.settings.workspaces)
+        return [*own, *mlflow_routes(self.child, self.lane, RegistryGate(house, self.child, seals))]
 
     def facts(self, home: Path) -> Mapping[str, Any]:
         """What ``tally status`` says of it; a function is asked each time."""

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 from tallystick import __version__
 from tallystick.core.errors import BadInput, Conflict, Refused, TallyError, Unavailable
 from tallystick.core.pipeline.spec import Pipeline
-from tallystick.doors.api import artifacts, compare, schedules, studies
+from tallystick.doors.api import artifacts, compare, environments, schedules, studies
 from tallystick.doors.api.app import api_routes
 from tallystick.doors.console import View, console_missing, console_routes
 from tallystick.doors.kfp.reader import read_pipeline
@@ -150,8 +150,9 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
         following=built.calendar.following,
         expired=partial(expired_now, house),
     )
+    seals = built.mlflow.seals(house)
     if built.mlflow.child:  # only MLflow's own tile has a server for MLflow's door
-        house.step_door = step_doors(built.mlflow.child, home / "run", built.mlflow.lane)
+        house.step_door = step_doors(built.mlflow.child, home / "run", built.mlflow.lane, seals)
     lines = Lines()
     routes = [
         *_tallys(settings, built, facts),
@@ -160,7 +161,7 @@ def _doors(settings: Settings, built: Built, home: Path, port: int, url: str) ->
             house.routes, house.traffic, house.clock, body_bytes_max=settings.infer_mib_max * MIB, lines=lines
         ),
         *console_routes(view),
-        *built.mlflow.routes(house),
+        *built.mlflow.routes(house, seals),
     ]
     names = {
         "127.0.0.1",
@@ -184,8 +185,9 @@ def _tallys(settings: Settings, built: Built, facts: dict[str, Any]) -> list[Bas
     house, read = built.house, read_pipeline
     return [
         *api_routes(house, VerbHands(house, settings.label), read, facts),
-        *artifacts.routes(house),
+        *artifacts.routes(house, int(facts["upload_bytes_max"])),
         *compare.routes(house, read),
+        *environments.routes(built.environments),
         *schedules.routes(house, read, built.calendar),
         *studies.routes(house, TrialHands(house, built.mlflow.tracking), read),
     ]

@@ -22,6 +22,7 @@ from tallystick.core.errors import Unavailable
 from tallystick.doors.mlflow.proxy import Native
 from tallystick.doors.mlflow.relay import MlflowServer
 from tallystick.doors.mlflow.step import step_app
+from tallystick.judging.seals import Seals
 from tallystick.ports.executor import Door
 from tallystick.wiring.protocol import BoundedHttp
 
@@ -35,7 +36,7 @@ _FOLDER = re.compile(r"[0-9a-f]{8}")
 
 
 def step_doors(
-    child: MlflowServer, run: Path, lane: Native | None = None
+    child: MlflowServer, run: Path, lane: Native | None = None, seals: Seals | None = None
 ) -> Callable[[str], AbstractAsyncContextManager[Door]]:
     """What opens a door for a step, named by its run and path (``run-1 train``), its socket under ``run``.
 
@@ -46,13 +47,16 @@ def step_doors(
     for left in run.iterdir() if run.is_dir() else ():
         if _FOLDER.fullmatch(left.name):
             shutil.rmtree(left, ignore_errors=True)
-    return lambda key: _opened(child, run, key, lane)
+    return lambda key: _opened(child, run, key, lane, seals)
 
 
 @contextlib.asynccontextmanager
-async def _opened(child: MlflowServer, run: Path, key: str, lane: Native | None) -> AsyncIterator[Door]:
+async def _opened(
+    child: MlflowServer, run: Path, key: str, lane: Native | None, seals: Seals | None
+) -> AsyncIterator[Door]:
     name, _, path = key.partition(" ")
-    door = _StepDoor(lambda: step_app(child, {"tally.run": name, "tally.step": path}, lane=lane), run)
+    tags = {"tally.run": name, "tally.step": path}
+    door = _StepDoor(lambda: step_app(child, tags, lane=lane, seals=seals), run)
     try:
         yield door
     finally:

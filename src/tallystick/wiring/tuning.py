@@ -14,6 +14,7 @@ from typing import Any
 from tallystick.core.errors import Failed, TallyError, TookTooLong
 from tallystick.core.facts import to_json
 from tallystick.core.run.events import Run, RunState
+from tallystick.core.run.options import KUBEFLOW
 from tallystick.core.study import Kind, Study, Trial
 from tallystick.core.wall import Wall
 from tallystick.hub.execute import cancel
@@ -143,7 +144,10 @@ class TrialHands:
         run = await self.house.find("run", trial.run, Run)
         if run is None:
             pipeline, spec = await pipeline_of(self.house, study.spec_digest)
-            options = replace(study.options, parent_record=study.record_id)
+            away = study.options.on == KUBEFLOW  # there it has an experiment of the study's name
+            options = replace(
+                study.options, parent_record=study.record_id, experiment=study.name if away else ""
+            )
             given = {**study.params, **trial.params}
             run = await planned(self.house, pipeline, spec, given, options, key=trial.run)
         if not run.state.ended and run.key not in self.house.tasks:

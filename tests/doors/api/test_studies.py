@@ -14,6 +14,7 @@ from tallystick.core.values import Values
 from tallystick.doors.api.studies import routes
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import make_house, until
+from tests.fakes.runs.cluster import FakeCluster
 from tests.fakes.runs.tuner import FakeTuner
 from tests.hub.runs.steps import side_by_side
 
@@ -129,8 +130,9 @@ async def test_it_says_where_its_trials_are_done(api, house):
 @pytest.mark.parametrize(
     ("options", "where", "what"),
     [
-        ({"on": "kubeflow", "host": "http://localhost:1"}, "on", "is not seen here"),
-        ({"on": "kubeflow"}, "on", "is not seen here"),
+        ({"on": "kubeflow"}, "host", "a host goes with kubeflow"),
+        ({"on": "kubeflow", "host": "http://localhost:1"}, "http://localhost:1", "hands nothing to clusters"),
+        ({"on": "kubeflow", "host": "http://localhost:1", "seed": 3}, "http://localhost:1", "hands nothing"),
         ({"on": "mars"}, "on", "there is no executor 'mars'"),
         ({"on": "choosy"}, "task a", "not mine"),
         ({"experiment": "mine"}, "options", "below the study"),
@@ -146,6 +148,22 @@ async def test_where_they_cannot_be_done_is_refused_before_anything_is_written(
     said = answer.json()
     assert (said["where"], what in said["what"]) == (where, True)
     assert not house.ledger.facts
+
+
+async def test_on_a_kubeflow(api, house):
+    cluster = FakeCluster()
+    house.clusters = {"http://localhost:1": cluster}.__getitem__
+    options = {"on": "kubeflow", "host": "http://localhost:1"}
+    for more, what in (
+        ({"pruner": "median"}, "a pruner reads what steps log to MLflow here"),
+        ({"options": {**options, "seed": 3}}, "Kubeflow knows nothing of a seed"),
+    ):
+        answer = await api.post("/studies", json={**BODY, "options": options, **more})
+        assert (answer.status_code, what in answer.json()["what"]) == (501, True), answer.json()
+    assert not house.ledger.facts
+    study = (await api.post("/studies", json={**BODY, "options": options})).json()
+    assert study["options"]["host"] == "http://localhost:1"
+    await until(lambda: study["key"] not in house.tasks)
 
 
 async def test_what_no_trial_could_import_is_refused_before_anything_is_written(api, house):

@@ -71,6 +71,7 @@ class House:
         """Run ``code`` with the stock client; what it prints last, as JSON."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "ignore", "-c", code),
+            cwd=self.home,
             env={
                 "PATH": os.defpath,
                 "HOME": str(self.home),

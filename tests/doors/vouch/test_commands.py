@@ -112,13 +112,6 @@ def attestation_wire(desk, model):
     return to_json(attestation(desk, model))
 
 
-def test_sigstore_is_not_done_by_a_hub_that_calls_nobody(desk, model):
-    said = desk.type("sign", model.key, "--sigstore")
-    assert said.status == 2
-    assert "model_signing sign sigstore" in said.err
-    assert attestation(desk, model) is None
-
-
 def test_a_bill_is_printed_as_json(desk, model):
     said = desk.type("bom", model.key)
     assert said.status == 0

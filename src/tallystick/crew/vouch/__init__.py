@@ -3,6 +3,9 @@
 Order: ``folder`` (the model), ``signature`` (the file), ``key`` (a public key as PEM). Result: ``version`` of
 ``model-signing``. Refused words are the library's own. What is verified here is verified in
 :mod:`tallystick.evidence.papers.oms` as well: two readers that know nothing of each other must agree.
+
+With ``do`` (``sign`` or ``identity``) it signs or verifies with Sigstore's identities instead of keys
+(:mod:`tallystick.crew.vouch.identity`).
 """
 
 from __future__ import annotations
@@ -22,6 +25,14 @@ __all__ = ["main"]
 def main(desk: Desk) -> Mapping[str, Any]:
     """Failed with the library's words where it says no; MissingTile where it is not installed."""
     order = desk.order
+    if "do" in order:
+        from tallystick.crew.vouch import identity
+
+        what = {"sign": identity.sign, "identity": identity.verify}.get(str(order["do"]))
+        needs = {"sign": {"folder", "signature", "cache"}, "identity": {"bundle", "identities", "cache"}}
+        if what is None or not needs[str(order["do"])] <= order.keys():
+            raise BadInput("the order is none", where="crew/vouch")
+        return what(order)
     if not {"folder", "signature", "key"} <= order.keys():
         raise BadInput("the order lacks 'folder', 'signature' or 'key'", where="crew/vouch")
     try:

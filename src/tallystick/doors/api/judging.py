@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import tomllib
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
-from tallystick.core.errors import BadInput, Conflict, NotFound
+from tallystick.core.errors import Conflict
 from tallystick.core.facts import to_json
 from tallystick.core.model import ModelRef
 from tallystick.core.verdict import PRODUCTION, Verdict
+from tallystick.doors.api.trial import POLICY_BODY_BYTES_MAX, TESTED_MAX, Trials
 from tallystick.doors.api.wire import answer, flag, json_body, text
-from tallystick.evidence.evidence import Evidence
-from tallystick.evidence.policy import Policy
-from tallystick.evidence.weigh import weigh
 from tallystick.hub.house import House
 from tallystick.hub.register import admit
 from tallystick.judging.gather import cancel_gathering, threats_of
@@ -33,15 +28,12 @@ from tallystick.routines.attest import attested
 
 __all__ = ["routes"]
 
-POLICY_CHARS_MAX = 1_000_000
-TESTED_MAX = 1000
-"""Verdicts, newest first, whose evidence a policy is tried on."""
-
 
 class _Judging:
     def __init__(self, house: House, label: str) -> None:
         self.house = house
         self.label = label
+        self.trials = Trials(house)
 
     async def judge(self, request: Request) -> Any:
         body = await json_body(request)
@@ -69,12 +61,13 @@ class _Judging:
         return await self.house.get("verdict", key, Verdict)
 
     async def whole(self, request: Request) -> Any:
-        """A verdict with its evidence, and why it counts no more, where it does not."""
+        """A verdict with its evidence, which rates are ``imprecise``, and why it counts no more."""
         verdict = await self.house.get("verdict", str(request.path_params["key"]), Verdict)
         evidence = await evidence_of(self.house.artifacts, verdict)
         return {
             "verdict": to_json(verdict),
             "evidence": to_json(evidence),
+            "imprecise": to_json(list(evidence.shortfalls())) if evidence else [],
             "expired": await expired_now(self.house, verdict) if verdict.reached else "",
         }
 
@@ -91,50 +84,7 @@ class _Judging:
 
     async def try_policy(self, request: Request) -> Any:
         """Weigh the evidence of past verdicts under another policy; nothing is recorded."""
-        said = text(await json_body(request), "text")
-        if len(said) > POLICY_CHARS_MAX:
-            raise BadInput(f"a policy is at most {POLICY_CHARS_MAX} characters", where="policy")
-        try:
-            wire = await asyncio.to_thread(tomllib.loads, said)
-        except tomllib.TOMLDecodeError as wrong:
-            raise BadInput(f"is not TOML: {wrong}", where="policy") from wrong
-        except RecursionError:
-            raise BadInput("is nested too deep", where="policy") from None
-        policy = Policy.parse(wire, self.house.clock.now_ms())
-        rows, unread = [], 0
-        for verdict in await self.house.all("verdict", Verdict, TESTED_MAX):
-            if not verdict.reached:
-                continue
-            try:
-                evidence = await evidence_of(self.house.artifacts, verdict)
-            except NotFound:
-                evidence = None
-            if evidence is None:
-                unread += 1
-            else:
-                rows.append(_tried(policy, verdict, evidence, self.house.clock.now_ms()))
-        about = {"name": policy.name, "digest": policy.digest, "in_force": policy == self.house.policy}
-        changed = sum(row["changes"] for row in rows)
-        return {**about, "verdicts": rows, "changed": changed, "without_evidence": unread}
-
-
-def _tried(policy: Policy, verdict: Verdict, evidence: Evidence, at_ms: int) -> Mapping[str, Any]:
-    """What a policy says of evidence that was gathered before, beside what was said then."""
-    stage = policy.stage_of(verdict.model, verdict.stage or PRODUCTION, verdict.tenant)
-    state, findings = weigh(policy, evidence, at_ms, verdict.model, stage, verdict.tenant)
-    before = {f.rule: f.holds or bool(f.exception) for f in verdict.findings}
-    after = {f.rule: f.holds or bool(f.exception) for f in findings}
-    return {
-        "verdict": verdict.key,
-        "model": verdict.model,
-        "policy": verdict.policy,
-        "before": verdict.state,
-        "after": state,
-        "changes": state != verdict.state,
-        "rules": [f.text for f in findings if before.get(f.rule) != after[f.rule]],
-        "dropped": sorted(before.keys() - after.keys()),
-        "findings": to_json(findings),
-    }
+        return await self.trials.tried(text(await json_body(request, POLICY_BODY_BYTES_MAX), "text"))
 
 
 def routes(house: House, label: str) -> list[BaseRoute]:

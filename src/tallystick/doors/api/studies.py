@@ -124,12 +124,11 @@ def _named(where: str, filename: str) -> str:
 
 
 def _options(body: Mapping[str, Any]) -> RunOptions:
-    """How each trial is to be done; NotSupported where nobody would learn what came of it."""
-    said = body.get("options")
-    if isinstance(said, Mapping) and said.get("on") == KUBEFLOW:
-        what = "what a cluster's steps put out is not seen here, and a trial's metric is among it"
-        raise NotSupported(what, where="on", hint="--on ray, or leave it out")
+    """How each trial is to be done; NotSupported where nobody would learn how it fares on the way."""
     options = options_in(body)
+    if options.on == KUBEFLOW and text(body, "pruner", "none") != "none":
+        what = "a pruner reads what steps log to MLflow here, and steps on a Kubeflow cannot"
+        raise NotSupported(what, where="pruner", hint="leave it out")
     if options.experiment or options.parent_record:
         raise BadInput("a study's trials are filed below the study", where="options")
     return options

@@ -81,19 +81,19 @@ def _defect(wrong: Exception) -> Failed:
     )
 
 
-async def json_body(request: Request) -> Mapping[str, Any]:
-    """The request's body, a JSON object of at most ``BODY_BYTES_MAX``.
+async def json_body(request: Request, bytes_max: int | None = None) -> Mapping[str, Any]:
+    """The request's body, a JSON object of at most ``bytes_max`` (``BODY_BYTES_MAX``).
 
     The content type must say JSON: a web page of another origin cannot send that without asking first.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise BadInput("the content type must be application/json", where="body")
     chunks: list[bytes] = []
-    size = 0
+    size, limit = 0, BODY_BYTES_MAX if bytes_max is None else bytes_max
     async for chunk in request.stream():
         size += len(chunk)
-        if size > BODY_BYTES_MAX:
-            raise TooLarge(f"the body is over {BODY_BYTES_MAX} bytes", where="body")
+        if size > limit:
+            raise TooLarge(f"the body is over {limit} bytes", where="body")
         chunks.append(chunk)
     try:
         body = json.loads(b"".join(chunks))

@@ -9,6 +9,9 @@ Beside what MLflow's own server does, a client may
   ``Upload-Offset: N``, the bytes that are kept; then ``PUT`` with ``Content-Range: bytes N-LAST/TOTAL`` and
   the rest as its body (``bytes */TOTAL`` and no body, where N is TOTAL already).
 
+Refused is what would change the files of a version that stands in production
+(:mod:`tallystick.judging.seals`).
+
 Whatever is not here, multipart uploads for one, goes to MLflow's own server.
 """
 
@@ -38,6 +41,7 @@ from tallystick.doors.mlflow.conditions import (
 )
 from tallystick.doors.mlflow.paths import UPLOAD_BYTES_MAX, target_of
 from tallystick.doors.mlflow.relay import check_origin, guarded
+from tallystick.judging.seals import Seals
 from tallystick.ports.files import FileInfo, Files
 
 __all__ = ["STALLED_S", "artifact_routes"]
@@ -53,13 +57,13 @@ _TRIES = 3
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-def artifact_routes(files: Files, workspaces: bool = False) -> list[BaseRoute]:
+def artifact_routes(files: Files, seals: Seals, workspaces: bool = False) -> list[BaseRoute]:
     """To be put before ``mlflow_routes``, which takes what these leave.
 
     These leave what belongs to a workspace other than the default one: MLflow's own server refuses it where
     ``workspaces`` are off, and where they are on it knows which there are and keeps them apart.
     """
-    door = _Artifacts(files)
+    door = _Artifacts(files, seals)
     kind = _DefaultRoute if workspaces else _PlainRoute
     lists = [] if workspaces else [kind(base, _said(door.list), methods=["GET", "HEAD"]) for base in _BASES]
     methods = ["GET", "HEAD", "PUT", "DELETE"]
@@ -105,8 +109,9 @@ def _said(handle: _Handler) -> _Handler:
 class _Artifacts:
     """The routes' handlers."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, seals: Seals) -> None:
         self._files = files
+        self._seals = seals
 
     async def list(self, request: Request) -> Response:
         """What is right below a folder, as MLflow's own server says it."""
@@ -133,7 +138,8 @@ class _Artifacts:
 
     async def _delete(self, path: str) -> Response:
         with suppress(NotFound):  # as MLflow has it: what is wanted is so
-            await self._files.delete(path)
+            async with self._seals.landing(path, removes=True):
+                await self._files.delete(path)
         return _json({})
 
     async def _get(self, request: Request, path: str) -> Response:
@@ -181,17 +187,25 @@ class _Artifacts:
         size = rest.offset + rest.length if rest else int(length) if length.isdigit() else 0
         if size > UPLOAD_BYTES_MAX:
             raise _too_large(path)
-        body = _body(request, path, rest)
+        await self._seals.check(path)  # before it is sent in vain; and again when it is whole
         try:
-            async with aclosing(body):
+            async with AsyncExitStack() as landing:
+                whole = self._seals.landing(path)
+                body = _body(request, path, rest, lambda: landing.enter_async_context(whole))
+                landing.push_async_callback(body.aclose)
                 info = await self._files.put(path, body, sha256=digest, offset=rest.offset if rest else 0)
         except ClientDisconnect:
             return Response(None, 400)  # nobody reads it
         return Response(None, 200, {"etag": f'"{info.etag}"'})
 
 
-async def _body(request: Request, path: str, rest: Rest | None) -> AsyncGenerator[bytes]:
-    """The request's body; an error when it stalls, is too long, or is not as long as it said."""
+async def _body(
+    request: Request, path: str, rest: Rest | None, whole: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[bytes]:
+    """The request's body; an error when it stalls, is too long, or is not as long as it said.
+
+    ``whole`` is awaited when all of it is there, before whoever takes it knows that.
+    """
     seen, stream = 0, aiter(request.stream())
     while True:
         try:
@@ -208,6 +222,7 @@ async def _body(request: Request, path: str, rest: Rest | None) -> AsyncGenerato
             yield chunk
     if rest and seen != rest.length:
         raise BadInput(f"the body has {seen} bytes, not {rest.length}", where=path[:200])
+    await whole()
 
 
 class _Download(StreamingResponse):

@@ -2,7 +2,8 @@
 
 A call that could move one is read here whole, as MLflow reads it, and sent on written anew: what MLflow takes
 from it is what was weighed. Calls that make, rename or remove a model or a version wait for each other, model
-by model, so that none can exchange what a verdict is about between the question and the answer.
+by model, so that none can exchange what a verdict is about between the question and the answer; nor can
+whoever writes files (:mod:`tallystick.judging.seals`).
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from tallystick.core.errors import BadInput, Refused, TooLarge, Unavailable
 from tallystick.core.model import ModelRef
 from tallystick.core.verdict import PRODUCTION
 from tallystick.doors.mlflow.bodies import SHORT_BYTES, body_of, turns_of
-from tallystick.doors.mlflow.paths import Target
+from tallystick.doors.mlflow.paths import Target, folder_of
 from tallystick.doors.mlflow.relay import MlflowServer, ask
+from tallystick.doors.mlflow.writes import Writes
 from tallystick.hub.house import House
 from tallystick.hub.register import admit
 from tallystick.judging.deploy import check_files, let_in
+from tallystick.judging.seals import Seals
 
 __all__ = ["RegistryGate"]
 
@@ -54,6 +57,7 @@ class RegistryGate:
 
     house: House
     child: MlflowServer
+    seals: Seals
 
     async def passed(self, request: Request, target: Target, relay: Relay) -> Response:
         """What ``relay`` answers to the request, once nothing stands against it.
@@ -62,13 +66,23 @@ class RegistryGate:
         own answer where it does not know the version. What is no matter of the gate goes on as it came.
         """
         found = _PATH.fullmatch(target.path)
-        if not found or request.method in _READS:
+        if request.method in _READS:
             return await relay(request)
-        call, said = found[1].lower(), _understood(await self._body(request, target))
+
+        async def read() -> tuple[Request, Any]:
+            said = _understood(await self._body(request, target))
+            return _anew(request, said), said
+
+        if not found:
+            return await Writes(self.child, self.seals).passed(request, target, relay, read)
+        _, said = await read()
         body = said if isinstance(said, dict) else {}
-        async with self._alone(body):
-            answer = await self._weighed(request, call, body)
-            return answer or await relay(_anew(request, said))
+        async with self._alone(body), contextlib.AsyncExitStack() as closed:
+            answer = await self._weighed(request, found[1].lower(), body, closed)
+            try:
+                return answer or await relay(_anew(request, said))
+            finally:
+                self.seals.changed()
 
     async def _body(self, request: Request, target: Target) -> bytes:
         async with body_of(request, target, turns_of(self.child), lambda: None) as body:
@@ -85,22 +99,29 @@ class RegistryGate:
                 await held.enter_async_context(self.house.lock("registry", str(row)))
             yield
 
-    async def _weighed(self, request: Request, call: str, body: dict[str, Any]) -> Response | None:
-        """None where the call may go on, or what MLflow says of a version that is not there."""
+    async def _weighed(
+        self, request: Request, call: str, body: dict[str, Any], closed: contextlib.AsyncExitStack
+    ) -> Response | None:
+        """None where the call may go on, or what MLflow says of a version that is not there.
+
+        ``closed`` keeps the folder of a version that is let in as it is until the call is done.
+        """
         gate = self.house.policy.gate
         if call == "registered-models/alias" and request.method != "DELETE":
             if gate.asks_alias(_text(body, "alias")):
-                return await self._let_in(request, body, PRODUCTION)
+                return await self._let_in(request, body, PRODUCTION, closed)
         elif call == "model-versions/transition-stage":
             if stage := gate.asks_stage(_text(body, "stage")):
-                return await self._let_in(request, body, stage)
+                return await self._let_in(request, body, stage, closed)
         elif call == "registered-models/rename":
             return await self._renamed(request, body)
         elif call.endswith("/create"):
             self._check_made(body)
         return None
 
-    async def _let_in(self, request: Request, body: dict[str, Any], stage: str) -> Response | None:
+    async def _let_in(
+        self, request: Request, body: dict[str, Any], stage: str, closed: contextlib.AsyncExitStack
+    ) -> Response | None:
         name, version = _text(body, "name"), _version(body)
         self._check_workspace(request)
         known = await self._asked(request, "model-versions/get", name=name, version=str(version))
@@ -108,8 +129,15 @@ class RegistryGate:
             return known
         if known["model_version"].get("source") in _PROMPT_SOURCES:
             return None
+        kept = await self._asked(request, "model-versions/get-download-uri", name=name, version=str(version))
+        if isinstance(kept, Response):
+            return kept
+        uri = str(kept.get("artifact_uri", ""))
+        if folder := folder_of(uri):
+            await closed.enter_async_context(self.seals.closed(folder, f"{name}@{version}"))
         model = await admit(self.house, ModelRef(name, version))
         await let_in(self.house, model, stage)
+        _check_fixed(uri, name)
         await check_files(self.house, model)
         return None
 
@@ -189,6 +217,22 @@ def _version(body: dict[str, Any]) -> int:
         raise BadInput("a version is a number from 1 on", where="version")
     body["version"] = str(version)
     return version
+
+
+def _check_fixed(uri: str, name: str) -> None:
+    """Refused for an address that is resolved anew at every download, or that some client reads otherwise."""
+    if uri.startswith("runs:"):
+        raise Refused(
+            f"what {uri[:200]} means is looked up at every download, so its files can be others each time",
+            where="gate",
+            hint=f"register it so that it is looked up once: mlflow.register_model({uri[:200]!r}, {name!r})",
+        )
+    if not folder_of(uri) and uri.startswith("mlflow-artifacts:"):
+        raise Refused(
+            f"{uri[:200]!r} can be read in more than one way",
+            where="gate",
+            hint="register the model from the address of its run, or of the logged model",
+        )
 
 
 def _texts_in(value: Any) -> list[str]:

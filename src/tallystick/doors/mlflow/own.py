@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from tallystick.core.errors import BadInput, Conflict, Refused, TooLarge
+from tallystick.doors.mlflow.paths import folder_of
 
 __all__ = ["MADE_MAX", "NODES_MAX", "RESERVED", "Own"]
 
@@ -52,7 +52,7 @@ class Own:
             self._keep(str(info["artifact_uri"]), str(info["model_id"]))
 
     def _keep(self, uri: str, model_id: str) -> None:
-        if folder := _folder(uri):
+        if folder := folder_of(uri):
             self._folders[folder] = model_id
 
     def body(self, call: str, body: dict[str, Any], path_model: str = "") -> dict[str, Any]:
@@ -132,15 +132,6 @@ def _not_own(what: str) -> Refused:
         where=what,
         hint="it logs to runs, models and experiments that it made itself; others it may read",
     )
-
-
-def _folder(uri: str) -> str:
-    """The folder of an artifact address among the hub's own artifacts; empty for any other."""
-    parts = urlsplit(uri)
-    folder = parts.path.strip("/")
-    plain = parts.scheme == "mlflow-artifacts" and not (parts.netloc or parts.query or parts.fragment)
-    odd = any(mark in folder for mark in "%\\") or any(p in ("", ".", "..") for p in folder.split("/"))
-    return folder if plain and not odd else ""
 
 
 def _fields(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from tallystick.core.errors import BadInput, Refused
 
-__all__ = ["BODY_BYTES_MAX", "UPLOAD_BYTES_MAX", "Target", "check_open", "target_of"]
+__all__ = ["BODY_BYTES_MAX", "UPLOAD_BYTES_MAX", "Target", "check_open", "folder_of", "target_of"]
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """Of a call: MLflow keeps a body in memory whole."""
@@ -84,6 +84,15 @@ def _unclear() -> BadInput:
         where="MLflow door",
         hint="use plain segments: no '..', '//', backslash, encoded slash, or anything encoded twice",
     )
+
+
+def folder_of(uri: str) -> str:
+    """The folder of an artifact address among the hub's own artifacts; empty for any other."""
+    parts = urlsplit(uri)
+    folder = parts.path.strip("/")
+    plain = parts.scheme == "mlflow-artifacts" and not (parts.netloc or parts.query or parts.fragment)
+    odd = any(mark in folder for mark in "%\\") or any(p in ("", ".", "..") for p in folder.split("/"))
+    return folder if plain and not odd else ""
 
 
 def check_open(target: Target) -> None:

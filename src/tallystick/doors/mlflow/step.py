@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from tallystick.doors.mlflow.own import Own
 from tallystick.doors.mlflow.paths import Target, target_of
 from tallystick.doors.mlflow.proxy import METHODS, Native, relaying
 from tallystick.doors.mlflow.relay import MlflowServer, ask, guarded, relay
+from tallystick.judging.seals import Seals
 
 __all__ = ["STEP_BODY_BYTES_MAX", "step_app"]
 
@@ -59,6 +61,7 @@ def step_app(
     tags: Mapping[str, str] | None = None,
     own: Own | None = None,
     lane: Native | None = None,
+    seals: Seals | None = None,
 ) -> Starlette:
     """MLflow for one step of a pipeline, which runs somebody's code; ``tags`` are put on what it makes.
 
@@ -67,9 +70,9 @@ def step_app(
     runs, logged models until they are finished, their artifacts below the address that MLflow
     answered, tags of experiments. Runs can be made in any experiment, and experiments without a
     location. All else is refused: nothing is registered, aliased or deleted. What is allowed is answered
-    by ``lane`` where that can, and by MLflow's own server otherwise.
+    by ``lane`` where that can, and by MLflow's own server otherwise. What ``seals`` are on stays as it is.
     """
-    door = _Door(child, own or Own(tags or {}), lane)
+    door = _Door(child, own or Own(tags or {}), lane, seals)
 
     async def step(request: Request) -> Response:
         return await guarded(request, lambda: door.answer(request))
@@ -78,9 +81,10 @@ def step_app(
 
 
 class _Door:
-    def __init__(self, child: MlflowServer, own: Own, lane: Native | None) -> None:
+    def __init__(self, child: MlflowServer, own: Own, lane: Native | None, seals: Seals | None) -> None:
         self._child = child
         self._lane = lane
+        self._seals = seals
         self._own = own
         self._bodies = asyncio.Semaphore(BODIES_MAX)
 
@@ -132,15 +136,20 @@ class _Door:
         return await ask(self._child, method, target, sent, relaying(self._lane, method, target))
 
     async def _upload(self, request: Request, target: Target) -> Response:
-        model_id = self._own.model_of(target.path.removeprefix(_FILES + "/"))
+        path = target.path.removeprefix(_FILES + "/")
+        model_id = self._own.model_of(path)
         if not model_id:
-            return await relay(self._child, request, target)
+            return await self._landed(request, target, path)
         self._own.begin_upload(model_id)
         try:
             await self._check_unfinished(model_id)
-            return await relay(self._child, request, target)
+            return await self._landed(request, target, path)
         finally:
             self._own.end_upload(model_id)
+
+    async def _landed(self, request: Request, target: Target, path: str) -> Response:
+        async with self._seals.landing(path) if self._seals else contextlib.nullcontext():
+            return await relay(self._child, request, target)
 
     async def _check_unfinished(self, model_id: str) -> None:
         """Refuse to change a logged model that is finished: whoever loads it relies on its files."""

@@ -1,13 +1,16 @@
 """The hub's side of the Open Inference Protocol: raw bytes in, raw bytes out, and a record of each.
 
 A body is never looked into here. What is not addressed to a model is answered at once; the rest goes
-to the process that serves the endpoint.
+to the process that serves the endpoint. That process answers a judge as well, who may ask for gradients
+(``.../pull``); so what it is asked is written here, from the protocol's own paths and nothing else: from
+outside no gradient is to be had, however a path is spelt.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -52,8 +55,8 @@ def oip_routes(
         Route("/v2", door.server),
         Route("/v2/health/live", door.health),
         Route("/v2/health/ready", door.health),
-        *(Route(model + rest, door.infer, methods=["POST"]) for rest in infer),
-        *(Route(model + rest, door.about) for rest in facts),
+        *(Route(model + rest, partial(door.infer, model + rest), methods=["POST"]) for rest in infer),
+        *(Route(model + rest, partial(door.about, model + rest)) for rest in facts),
         Route("/v2/{rest:path}", door.nothing, methods=ANY),
     ]
 
@@ -83,15 +86,15 @@ class _Door:
             return _json({"error": "infer is asked by POST"}, 405)
         return _error(NotFound("the protocol has no such path", where=request.url.path[:200]))
 
-    async def about(self, request: Request) -> Response:
+    async def about(self, path: str, request: Request) -> Response:
         """A model's metadata, or whether it is ready: as its process says."""
         try:
             live = self.routes.find(request.path_params["name"])
-            return _response(await self._ask(request, live, "GET", b""))
+            return _response(await self._ask(request, live, b"GET " + _path(path, request), b""))
         except TallyError as wrong:
             return _error(wrong)
 
-    async def infer(self, request: Request) -> Response:
+    async def infer(self, path: str, request: Request) -> Response:
         """Hand a request to the model and record it, whatever comes of it."""
         name: str = request.path_params["name"]
         try:
@@ -103,7 +106,7 @@ class _Door:
         try:
             body = await self._body(request)
             json_bytes = _json_bytes(request, body)
-            response = _response(await self._ask(request, live, "POST", body))
+            response = _response(await self._ask(request, live, b"POST " + _path(path, request), body))
             status = response.status_code
             return response
         except TallyError as wrong:
@@ -135,28 +138,32 @@ class _Door:
             parts.append(part)
         return b"".join(parts)
 
-    async def _ask(self, request: Request, live: Live, method: str, body: bytes) -> Reply:
+    async def _ask(self, request: Request, live: Live, what: bytes, body: bytes) -> Reply:
         """The process's answer. One that ended as its successor took over is not the client's concern:
         what it never answered is asked again, of the successor, once.
         """
         name: str = request.path_params["name"]
         try:
-            return await self._ask_once(request, live, method, body)
+            return await self._ask_once(request, live, what, body)
         except Unavailable:
             now = self.routes.find(name)
             if now == live:
                 raise
-        return await self._ask_once(request, now, method, body)
+        return await self._ask_once(request, now, what, body)
 
-    async def _ask_once(self, request: Request, live: Live, method: str, body: bytes) -> Reply:
-        path: bytes = request.scope.get("raw_path") or quote(request.url.path).encode()
+    async def _ask_once(self, request: Request, live: Live, what: bytes, body: bytes) -> Reply:
         # One of each: where a client sends a header twice, the model must see what was recorded.
         passed = [(key, request.headers[key]) for key in PASSED_IN if key in request.headers]
-        head = [b"%s %s HTTP/1.1" % (method.encode(), path), b"host: model"]
+        head = [what + b" HTTP/1.1", b"host: model"]
         head += [b"%s: %s" % (key.encode(), value.encode("latin-1")) for key, value in passed]
         head += [b"content-length: %d" % len(body), b"", body]
         line = self.lines.to(request.path_params["name"], live)
         return await line.ask(b"\r\n".join(head))
+
+
+def _path(path: str, request: Request) -> bytes:
+    """One of the protocol's paths with this request's names in it, as it is asked of the model's process."""
+    return path.format(**{k: quote(v, safe="") for k, v in request.path_params.items()}).encode()
 
 
 def _json_bytes(request: Request, body: bytes) -> int:

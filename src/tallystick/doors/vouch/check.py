@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,19 +28,40 @@ from tallystick.evidence.papers.tree import Member, check_same, tree_digest
 from tallystick.evidence.supply import Inspected, Standing
 from tallystick.ports.models.signing import Key, Signing
 
-__all__ = ["BOM", "MODEL", "PROVENANCE_FILE", "VERDICT_FILE", "Check", "Checked", "check_download"]
+__all__ = [
+    "BOM", "MODEL", "PROVENANCE_FILE", "SIGSTORE_FILE", "VERDICT_FILE", "Check", "Checked", "Identified",
+    "Others", "check_download",
+]  # fmt: skip
 
 MODEL = "model"
 PROVENANCE_FILE = "provenance.json"
 BOM = "bom.json"
 VERDICT_FILE = "verdict.json"
-KNOWN = (MODEL, SIGNATURE_FILE, PROVENANCE_FILE, BOM, VERDICT_FILE)
+SIGSTORE_FILE = "model.sigstore.json"
+"""A second ``model.sig``, signed by an identity: the provenance names the digest of the first."""
+KNOWN = (MODEL, SIGNATURE_FILE, PROVENANCE_FILE, BOM, VERDICT_FILE, SIGSTORE_FILE)
 NAMED_MAX = 3
 MIB = 2**20
 
 Inspect = Callable[[Path], Inspected]
 Stock = Callable[[Path, Path, Key], str]
 """What OpenSSF's own library says: its version where it agrees."""
+
+
+Identified = Callable[[Path], tuple[str, str, bytes]]
+"""Who signed a bundle of Sigstore's, in words; the type of what is in it, and that itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """Other people's readers, in processes of their own.
+
+    ``stock`` has OpenSSF's own library say what it makes of ``model.sig``. ``identified`` looks at what an
+    identity signed with Sigstore, which must be there then; without, one that is there is said to be unseen.
+    """
+
+    stock: Stock | None = None
+    identified: Identified | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +106,16 @@ def check_download(
     *,
     inspect: Inspect | None = None,
     verdict: bool = True,
-    stock: Stock | None = None,
+    others: Others | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Checked:
     """Look at everything in ``folder`` as `tally download` lays it out, in order; what fails stays said.
 
     ``inspect`` looks at the files as they are, with nothing loaded. ``verdict`` False does without one, for a
-    model that was never judged. ``stock`` has OpenSSF's own library say what it makes of ``model.sig``.
-    ``at_ms`` is the time by which a verdict expires. Nothing is written.
+    model that was never judged. ``others`` say what they make of the signatures. ``at_ms`` is the time by
+    which a verdict expires. Nothing is written.
     """
-    return _Checking(folder, signing, at_ms, progress).all(inspect, verdict, stock)
+    return _Checking(folder, signing, at_ms, progress).all(inspect, verdict, others or Others())
 
 
 class _Checking:
@@ -104,13 +126,19 @@ class _Checking:
         self.signer: Key | None = None
         self.named: Mapping[str, str] = {}
 
-    def all(self, inspect: Inspect | None, verdict: bool, stock: Stock | None) -> Checked:
+    def all(self, inspect: Inspect | None, verdict: bool, others: Others) -> Checked:
+        stock, see = others.stock, others.identified
         self._step("files", self._files)
         sure = self.found.ok and self._step("provenance", self._provenance)
         for name, look in (("signature", self._signature), ("bom", self._bom)):
             self._step(name, look) if sure else self._unseen(name)
         if stock:
             self._step("stock", lambda: self._stock(stock)) if sure else self._unseen("stock")
+        if see:
+            self._step("sigstore", lambda: self._sigstore(see)) if self.members else self._unseen("sigstore")
+        elif (self.folder / SIGSTORE_FILE).exists():
+            text = "nobody's identity is trusted here: --identity WHO --issuer URL, or tally trust identity"
+            self.found.checks.append(Check("sigstore", None, text))
         if verdict:
             self._step("verdict", self._verdict) if self.members else self._unseen("verdict")
         if inspect and self.members:
@@ -121,7 +149,7 @@ class _Checking:
         try:
             self.found.checks.append(Check(name, True, _sayable(look())))
         except TallyError as wrong:
-            where = f"{wrong.where}: " if wrong.where else ""
+            where = f"{wrong.where}: " if wrong.where and wrong.where not in wrong.what else ""
             self.found.checks.append(Check(name, False, _sayable(where + wrong.what)))
         except OSError as wrong:
             self.found.checks.append(Check(name, False, f"it cannot be read: {wrong.strerror}"))
@@ -143,7 +171,10 @@ class _Checking:
         """A signed statement of the download, and the trusted key that signed it."""
         raw = read_paper(self.folder, name, ENVELOPE_BYTES_MAX)
         envelope = bundle_envelope(raw) if name == SIGNATURE_FILE else raw
-        signed = self.signing.verify(envelope)
+        try:
+            signed = self.signing.verify(envelope)
+        except TallyError as wrong:  # of the paper it says what is wrong, and here is known which that is
+            raise type(wrong)(wrong.what, where=name, hint=wrong.hint) from None
         return statement_of(signed.payload, signed.payload_type, kinds, name), signed.key
 
     def _provenance(self) -> str:
@@ -195,6 +226,20 @@ class _Checking:
         _, key = self._read(SIGNATURE_FILE, (SIGNATURE,))
         return f"model_signing {stock(self.folder / MODEL, self.folder / SIGNATURE_FILE, key)} agrees"
 
+    def _sigstore(self, identified: Identified) -> str:
+        """The other signature: as the first, its statement is about each file, by content."""
+        raw = read_paper(self.folder, SIGSTORE_FILE, ENVELOPE_BYTES_MAX)
+        with tempfile.TemporaryDirectory(prefix="tally-verify-") as temp:
+            copy = Path(temp) / SIGSTORE_FILE  # what was read once is what is looked at
+            copy.write_bytes(raw)
+            words, kind, payload = identified(copy)
+        statement = statement_of(payload, kind, (SIGNATURE,), SIGSTORE_FILE)
+        try:
+            check_signature(statement, self.members)
+        except Refused as wrong:
+            raise Refused(wrong.what, where=wrong.where.replace(SIGNATURE_FILE, SIGSTORE_FILE)) from None
+        return words
+
     def _bom(self) -> str:
         raw = read_paper(self.folder, BOM, ENVELOPE_BYTES_MAX)
         if digest_of(raw) != self.named.get(BOM, ""):
@@ -211,7 +256,8 @@ class _Checking:
         try:
             statement, key = self._read(VERDICT_FILE, (VERDICT,))
         except NotFound as wrong:
-            raise NotFound("it was not judged", where=VERDICT_FILE, hint="tally judge MODEL") from wrong
+            text = f"there is no {VERDICT_FILE}: it was not judged, or that paper was taken away"
+            raise NotFound(text, hint="tally judge MODEL") from wrong
         model = check_verdict(statement, self.found.tree, self.at_ms, VERDICT_FILE)
         if self.found.model and model != self.found.model:
             raise Refused(f"it is about {model[:100]}, not {self.found.model[:100]}", where=VERDICT_FILE)

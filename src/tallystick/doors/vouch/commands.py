@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -17,10 +19,19 @@ from rich.progress import DownloadColumn, Progress, TextColumn
 from tallystick.core.data import TRAINING, TableRef
 from tallystick.core.errors import BadInput, NotSupported, Unavailable
 from tallystick.core.model import ModelRef
-from tallystick.doors.vouch.check import Checked, Inspect, check_download
+from tallystick.doors.vouch.check import (
+    MODEL,
+    SIGSTORE_FILE,
+    Checked,
+    Identified,
+    Inspect,
+    Others,
+    check_download,
+)
 from tallystick.doors.vouch.download import download
+from tallystick.doors.vouch.identities import Identity, identities_in, one_identity
 from tallystick.doors.vouch.keys import OpenSigning, keys_for, read_key
-from tallystick.doors.vouch.stock import ask_stock
+from tallystick.doors.vouch.stock import ask_stock, vouched
 from tallystick.ports.models.signing import Signing
 from tallystick.terminal.client import Hub
 from tallystick.terminal.context import Tally, common
@@ -31,6 +42,12 @@ __all__ = ["all_commands"]
 WRONG = 1
 """Exit status of a check that found something wrong."""
 STATEMENT_TYPE = "application/vnd.in-toto+json"
+trusting = click.option(
+    "--trust-config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The client trust config of a Sigstore of your own (default: the public one).",
+)
 MARKS = {True: "ok", False: "WRONG", None: "-"}
 
 
@@ -89,15 +106,21 @@ def verify_command(open_signing: OpenSigning, inspect: Inspect | None) -> click.
         help="Have OpenSSF's own library verify model.sig too; name its key with --key.",
     )
     @click.option("--without-verdict", is_flag=True, help="Do not ask for a verdict that passed.")
+    @click.option(
+        "--identity", default="", metavar="WHO", help="It must be signed by them with Sigstore too."
+    )
+    @click.option("--issuer", default="", metavar="URL", help="Who vouches that it is WHO.")
+    @trusting
     @common
     @click.pass_obj
-    def run(tally: Tally, what: str, keys: tuple[Path, ...], stock: bool, without_verdict: bool) -> None:
+    def run(tally: Tally, /, what: str, stock: bool, without_verdict: bool, **said: Any) -> None:
         """Check a download (`tally download`) by nothing but its files and public keys; nothing is loaded.
 
         It needs no hub, no network and no home. For a MODEL, its download is fetched first and then thrown
         away. Exit status 1, with the first reason, where anything is wrong, missing or too much.
         """
-        signing = keys_for(tally, keys, open_signing)
+        who, trust = one_identity(said["identity"], said["issuer"]), said["trust_config"]
+        signing = keys_for(tally, said["keys"], open_signing)
         with _folder(tally, what) as folder, _counting(tally, "reading") as progress:
             found = check_download(
                 folder,
@@ -105,12 +128,17 @@ def verify_command(open_signing: OpenSigning, inspect: Inspect | None) -> click.
                 time.time_ns() // 1_000_000,
                 inspect=inspect,
                 verdict=not without_verdict,
-                stock=ask_stock if stock else None,
+                others=Others(ask_stock if stock else None, _identified(who or _known(tally, folder), trust)),
                 progress=progress,
             )
         _tell(tally, found)
 
     return run
+
+
+def _known(tally: Tally, folder: Path) -> Sequence[Identity]:
+    """Whose identity is trusted here; of a download that nobody signed so, nobody's is asked for."""
+    return identities_in(Path(tally.home)) if (folder / SIGSTORE_FILE).exists() else ()
 
 
 @contextmanager
@@ -163,27 +191,71 @@ def sign_command(open_signing: OpenSigning) -> click.Command:
         type=click.Path(path_type=Path),
         help="Sign with this private key of yours instead of the hub's; it never leaves this machine.",
     )
-    @click.option("--sigstore", is_flag=True, help="Sign with an identity of Sigstore's; needs its services.")
+    @click.option(
+        "--sigstore", is_flag=True, help="Sign a download (DIR) with an identity; needs the network."
+    )
+    @click.option(
+        "--identity-token",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="A file with that identity's OIDC token (default: SIGSTORE_ID_TOKEN, or what the CI gives).",
+    )
+    @trusting
     @common
     @click.pass_obj
-    def run(tally: Tally, model: str, key: Path | None, sigstore: bool) -> None:
+    def run(
+        tally: Tally,
+        model: str,
+        key: Path | None,
+        sigstore: bool,
+        identity_token: Path | None,
+        trust_config: Path | None,
+    ) -> None:
         """Vouch for MODEL: say that its files are what they should be, for one that came without a run.
 
         Models that a pipeline run made here are signed by themselves. Whose files may run code as they are
         loaded is admitted only once somebody has vouched for it.
         """
-        if sigstore:
-            raise NotSupported(
-                "the hub calls nobody, and Sigstore's signatures are made by its services on the network",
-                where="--sigstore",
-                hint=f"tally download {model} DIR, then: model_signing sign sigstore DIR/model",
-            )
+        if sigstore or identity_token:
+            if key:
+                raise BadInput(
+                    "sign with a key or with an identity", where="--sigstore", hint="twice, for both"
+                )
+            tally.screen.result(*_signed_by_identity(Path(model), identity_token, trust_config))
+            return
         found = _signed_by(tally, model, open_signing(Path(), private=read_key(key))) if key else None
         found = found or tally.hub.post("/attestations", model=model)
         words = f"not on record: {', '.join(found['missing'])}" if found["missing"] else "lineage complete"
         tally.screen.result(found, f"{found['model']} is signed by {short(found['signer'])}; {words}")
 
     return run
+
+
+def _signed_by_identity(folder: Path, token: Path | None, trust: Path | None) -> tuple[Any, str]:
+    """Sign a download with an identity of Sigstore's, and look at what came of it."""
+    if not (folder / MODEL).is_dir():
+        hint = f"tally download {shlex.quote(str(folder))} DIR, then: tally sign DIR --sigstore"
+        raise BadInput("an identity signs a download, on this machine", where=str(folder)[:200], hint=hint)
+    said = read_key(token).strip() if token else os.environ.get("SIGSTORE_ID_TOKEN", "")
+    order = {"do": "sign", "folder": str((folder / MODEL).absolute()), "token": said}
+    order["signature"] = str((folder / SIGSTORE_FILE).absolute())
+    found = vouched({**order, "trust": str(trust.absolute()) if trust else ""})
+    words = f"{folder} is signed by {found['identity']}, as {found['issuer']} says: {SIGSTORE_FILE}"
+    return found, words
+
+
+def _identified(identities: Sequence[Identity], trust: Path | None) -> Identified | None:
+    """What looks at a signature of Sigstore's, offline; None where nobody's identity is trusted."""
+    if not identities:
+        return None
+
+    def look(bundle: Path) -> tuple[str, str, bytes]:
+        order = {"do": "identity", "bundle": str(bundle), "trust": str(trust.absolute()) if trust else ""}
+        said = vouched({**order, "identities": [[i.who, i.issuer] for i in identities]})
+        words = f"signed by {said['identity']}, as {said['issuer']} says; Sigstore {said['version']}"
+        return words, str(said["payload_type"]), base64.b64decode(said["payload"])
+
+    return look
 
 
 def _signed_by(tally: Tally, model: str, person: Signing) -> Any:

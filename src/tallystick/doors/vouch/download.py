@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tallystick.core.errors import Conflict, Damaged, Unavailable
+from tallystick.core.errors import Conflict, Unavailable
 from tallystick.doors.vouch.check import BOM, MODEL, PROVENANCE_FILE, VERDICT_FILE
 from tallystick.evidence.papers.oms import SIGNATURE_FILE
+from tallystick.terminal.artifacts import write_artifact
 from tallystick.terminal.client import Hub
 
 __all__ = ["download"]
@@ -35,25 +34,8 @@ def download(hub: Hub, model: str, folder: Path, progress: Callable[[int], None]
             whole = Path(temp) / "whole"
             whole.mkdir(mode=0o755)
             for name, digest in wanted.items():
-                _fetch(hub, digest, Path(temp), whole / name, progress)
+                write_artifact(hub, digest, Path(temp), whole / name, progress)
             whole.rename(folder)
     except OSError as wrong:
         raise Unavailable(f"cannot be written: {wrong.strerror}", where=str(folder)) from wrong
     return said
-
-
-def _fetch(hub: Hub, digest: str, temp: Path, dest: Path, progress: Callable[[int], None]) -> None:
-    """One artifact: it comes as a tar with one entry, ``it``."""
-    file, out = temp / "it.tar", temp / "out"
-    hub.fetch(digest, file, progress)
-    try:
-        with tarfile.open(file, "r:") as tar:
-            for entry in tar:
-                if not (entry.isreg() or entry.isdir()) or entry.name.partition("/")[0] != "it":
-                    raise Damaged("the hub sent something else than files", where=dest.name)
-                tar.extract(entry, out, filter="data")
-    except tarfile.TarError as wrong:
-        raise Damaged(f"what the hub sent cannot be read: {wrong}", where=dest.name) from wrong
-    (out / "it").rename(dest)
-    file.unlink()
-    shutil.rmtree(out)

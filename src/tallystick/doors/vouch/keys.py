@@ -11,6 +11,7 @@ import click
 
 from tallystick.core.errors import NotFound, Refused, Unavailable
 from tallystick.core.facts import to_json
+from tallystick.doors.vouch.identities import identities_in, identity_command, no_longer
 from tallystick.ports.models.signing import Signing
 from tallystick.terminal.client import given_url, hub_of, path_part
 from tallystick.terminal.context import Tally, check_file, common
@@ -66,6 +67,7 @@ def trust_command(open_signing: OpenSigning) -> click.Command:
     trust.add_command(_list(open_signing))
     trust.add_command(_remove(open_signing))
     trust.add_command(_show(open_signing))
+    trust.add_command(identity_command())
     return trust
 
 
@@ -102,10 +104,15 @@ def _remove(open_signing: OpenSigning) -> click.Command:
     @click.pass_obj
     def remove(tally: Tally, name: str) -> None:
         """Trust NAME no longer; what it signed before counts no more either."""
-        if here := _here(tally, open_signing):
-            here.distrust(name)
-        else:
-            tally.hub.post(f"/keys/{path_part(name)}/remove")
+        was_an_identity = no_longer(Path(tally.home), name)
+        try:  # a key may have the same name: nobody of it is trusted after this
+            if here := _here(tally, open_signing):
+                here.distrust(name)
+            else:
+                tally.hub.post(f"/keys/{path_part(name)}/remove")
+        except NotFound:
+            if not was_an_identity:
+                raise
         tally.screen.result({"name": name}, f"{name} is trusted no longer")
 
     return remove
@@ -119,7 +126,10 @@ def _list(open_signing: OpenSigning) -> click.Command:
         """The hub's own keys, then those that it trusts."""
         keys = _keys(tally, open_signing)
         rows = [[k["name"], k["kind"], short(k["id"]), _since(k)] for k in keys]
-        tally.screen.table(keys, ("key", "kind", "id", ""), rows, "there is no key yet")
+        known = [{"name": i.name, "kind": "identity", "id": i.who, "issuer": i.issuer}
+                 for i in identities_in(Path(tally.home))]  # fmt: skip
+        rows += [[i["name"], i["kind"], i["id"], f"as {i['issuer']} says"] for i in known]
+        tally.screen.table([*keys, *known], ("key", "kind", "id", ""), rows, "there is no key yet")
 
     return show_all
 

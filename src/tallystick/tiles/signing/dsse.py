@@ -124,12 +124,7 @@ class DsseSigning:
             for public, key in sorted(known, key=lambda pair: pair[1].id != signature.key_id):
                 if verifies(public, signature.value, message):
                     return Signed(read.payload_type, read.payload, key)
-        said = ", ".join(ascii(s.key_id)[1:-1][:80] for s in read.signatures if s.key_id) or "unnamed"
-        raise Refused(
-            f"no trusted key signed it as it is (signatures by: {said}; trusted keys: {len(known)})",
-            where="signature",
-            hint="tally trust add NAME FILE, once you know whose key it is",
-        )
+        raise _refused(read, [key for _, key in known])
 
     def _signed(self, kind: str, payload_type: str, payload: bytes) -> Envelope:
         private = self._ring.own(kind, make=True)
@@ -159,3 +154,17 @@ class DsseSigning:
             except BadInput:
                 continue
             yield public, describe(public, name, trusted_ms=at_ms)
+
+
+def _refused(read: Envelope, known: list[Key]) -> Refused:
+    """Whether it was changed or is a stranger's; what it names as its key is only its own word."""
+    said = {s.key_id for s in read.signatures if s.key_id}
+    if named := [key.name for key in known if key.id in said]:
+        why = f"it names {named[0]!r}, so it was changed since, or somebody else wrote that name on it"
+        return Refused(f"no trusted key signed it as it is: {why}", where="signature")
+    strange = ", ".join(ascii(name)[1:-1][:80] for name in sorted(said)) or "nobody"
+    return Refused(
+        f"no trusted key signed it as it is: it names {strange}, and {len(known)} other keys are trusted",
+        where="signature",
+        hint="tally trust add NAME FILE, once you know whose key it is",
+    )

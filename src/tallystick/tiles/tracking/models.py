@@ -5,6 +5,7 @@ from __future__ import annotations
 from tallystick.ports.database import Row, Session
 from tallystick.record.asks import NotPlain
 from tallystick.record.entries import (
+    Held,
     LoggedModel,
     LoggedModelMetric,
     ModelVersion,
@@ -15,12 +16,15 @@ from tallystick.record.model_asks import (
     GetLoggedModel,
     GetModelVersion,
     GetRegisteredModel,
+    HeldVersions,
     SearchLoggedModels,
 )
 from tallystick.tiles.tracking import sql
 from tallystick.tiles.tracking.runs import among, pairs
 
-__all__ = ["get_logged_model", "get_model_version", "get_registered_model", "search_logged_models"]
+__all__ = [
+    "get_logged_model", "get_model_version", "get_registered_model", "held_versions", "search_logged_models",
+]  # fmt: skip
 
 
 def get_logged_model(session: Session, ask: GetLoggedModel, workspace: str) -> LoggedModel:
@@ -77,6 +81,11 @@ def get_model_version(session: Session, ask: GetModelVersion, workspace: str) ->
         raise NotPlain
     (told,) = _tell_versions(session, found, workspace)
     return told._replace(aliases=[alias for alias, number in aliases if number == version])
+
+
+def held_versions(session: Session, _: HeldVersions, workspace: str) -> list[Held]:
+    """See :class:`HeldVersions`."""
+    return [Held._make(row) for row in session.rows(sql.HELD, [workspace])]
 
 
 def _tell_versions(session: Session, rows: list[Row], workspace: str) -> list[ModelVersion]:

@@ -31,6 +31,7 @@ _ANSWERS: dict[type[Read[Any]], Callable[[Session, Any, str], Any]] = {
     model_asks.SearchLoggedModels: models.search_logged_models,
     model_asks.GetRegisteredModel: models.get_registered_model,
     model_asks.GetModelVersion: models.get_model_version,
+    model_asks.HeldVersions: models.held_versions,
 }
 
 

@@ -303,5 +303,10 @@ VERSIONS_LATEST = """SELECT name, version, creation_time, last_updated_time, des
     WHERE workspace = ? AND name = ?
     AND (current_stage IS NULL OR current_stage <> 'Deleted_Internal')) AS placed
 WHERE place = 1"""
+HELD = """SELECT v.name, v.version, a.alias, v.current_stage, v.source, v.storage_location
+FROM model_versions v LEFT JOIN registered_model_aliases a
+    ON a.workspace = v.workspace AND a.name = v.name AND a.version = v.version
+WHERE v.workspace = ? AND (v.current_stage IS NULL OR v.current_stage <> 'Deleted_Internal')
+    AND (a.alias IS NOT NULL OR v.current_stage <> 'None')"""
 VERSION_TAGS = """SELECT version, key, value FROM model_version_tags
 WHERE workspace = ? AND name = ? AND {among}"""

@@ -12,6 +12,19 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from tallystick.evidence.policy import Gate
+from tallystick.judging.seals import Seals
+from tallystick.record.entries import Held
+
+
+def unsealed() -> Seals:
+    """Where no version stands in production."""
+
+    async def held() -> list[Held]:
+        return []
+
+    return Seals(Gate, held)
+
 
 async def relayed(request: Request) -> Response:
     """Stands where MLflow's own server does."""

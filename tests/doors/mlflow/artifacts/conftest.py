@@ -13,7 +13,7 @@ from starlette.routing import Route
 from tallystick.doors.mlflow.artifacts import artifact_routes
 from tallystick.ports.tile import Place
 from tallystick.tiles.files.local import LocalFiles, open_tile
-from tests.doors.mlflow.artifacts.asking import relayed
+from tests.doors.mlflow.artifacts.asking import relayed, unsealed
 from tests.doors.mlflow.house import served
 
 
@@ -32,7 +32,7 @@ async def files(root: Path) -> AsyncIterator[LocalFiles]:
 @pytest.fixture
 async def url(files: LocalFiles) -> AsyncIterator[str]:
     rest = Route("/{rest:path}", relayed, methods=["GET", "HEAD", "PUT", "DELETE", "POST"])
-    async with served(Starlette(routes=[*artifact_routes(files), rest])) as url:
+    async with served(Starlette(routes=[*artifact_routes(files, unsealed()), rest])) as url:
         yield url
 
 

@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 from tallystick.doors.mlflow.artifacts import artifact_routes
 from tallystick.ports.tile import Place
 from tallystick.tiles.files.local import open_tile
+from tests.doors.mlflow.artifacts.asking import unsealed
 from tests.doors.mlflow.house import FILES, MIB, served
 
 SERVER = """
@@ -35,6 +36,7 @@ from starlette.routing import Route
 from tallystick.doors.mlflow.artifacts import artifact_routes
 from tallystick.ports.tile import Place
 from tallystick.tiles.files.local import open_tile
+from tests.doors.mlflow.artifacts.asking import unsealed
 
 async def peak(request):
     return PlainTextResponse(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
@@ -46,7 +48,7 @@ class Announced(uvicorn.Server):
 
 async def main():
     files = open_tile(Place(Path(sys.argv[1])))
-    app = Starlette(routes=[Route("/peak", peak), *artifact_routes(files)])
+    app = Starlette(routes=[Route("/peak", peak), *artifact_routes(files, unsealed())])
     await Announced(uvicorn.Config(app, port=0, log_level="critical", lifespan="off")).serve()
 
 asyncio.run(main())
@@ -84,7 +86,7 @@ def server(tmp_path: Path) -> Iterator[Served]:
 @pytest.fixture
 async def url(tmp_path: Path) -> AsyncIterator[str]:
     files = open_tile(Place(tmp_path / "home"))
-    async with served(Starlette(routes=artifact_routes(files))) as url:
+    async with served(Starlette(routes=artifact_routes(files, unsealed()))) as url:
         yield url
     await files.close()
 

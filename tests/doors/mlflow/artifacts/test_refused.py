@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from tallystick.doors.mlflow.artifacts import artifact_routes
 from tallystick.tiles.files.local import LocalFiles
-from tests.doors.mlflow.artifacts.asking import below, relayed, spoken
+from tests.doors.mlflow.artifacts.asking import below, relayed, spoken, unsealed
 from tests.doors.mlflow.house import FILES, served
 
 TRAVERSALS = [
@@ -94,7 +94,7 @@ async def test_what_is_not_ours_is_left_to_mlflow(http: httpx.AsyncClient) -> No
 
 async def test_with_workspaces_ours_is_the_default_one(files: LocalFiles) -> None:
     rest = Route("/{rest:path}", relayed, methods=["GET", "HEAD", "PUT", "DELETE"])
-    app = Starlette(routes=[*artifact_routes(files, workspaces=True), rest])
+    app = Starlette(routes=[*artifact_routes(files, unsealed(), workspaces=True), rest])
     async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as http:
         for method, path, workspace, status in [
             ("PUT", f"{FILES}/1/a", "", 200),
