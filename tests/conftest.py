@@ -39,6 +39,8 @@ LONG = (
     "tiles/catalogue/test_rows", "client/test_metrics", "tiles/executor/test_executor",
     "crew/test_mlflow_places", "crew/test_judge_code", "journeys/test_kubeflow", "wiring/test_tuning",
     "doors/oip/test_door", "tiles/executor/test_zygote", "harden/test_steps", "corpus/test_honest",
+    "judging/test_kinds", "judging/test_endpoint_live", "tiles/ray/test_at_once",
+    "crew/judging/test_hostile_twin", "crew/judging/test_machine_twin", "harden/test_masks",
 )  # fmt: skip
 """The files that take more than some ten seconds, the longest first. A name that is gone does no harm."""
 
@@ -48,9 +50,14 @@ TOGETHER = ("tests/differential/", "tests/doors/oip/", "tests/tiles/tracking_rea
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One more than there are cores: a quarter of the time, a test waits for what it has started."""
+    """More than there are cores, as a test waits a third of its time for what it has started: two, or one.
+
+    A worker comes to hold 1.2 GB, and a test may start as much again: 3 GB for each.
+    """
     said = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
-    return None if said else len(os.sched_getaffinity(0)) + 1
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    cores = len(os.sched_getaffinity(0))
+    return None if said else cores + (2 if memory_gb >= 3 * (cores + 2) else 1)
 
 
 @pytest.hookimpl(optionalhook=True)
