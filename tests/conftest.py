@@ -50,14 +50,9 @@ TOGETHER = ("tests/differential/", "tests/doors/oip/", "tests/tiles/tracking_rea
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """More than there are cores, as a test waits a third of its time for what it has started: two, or one.
-
-    A worker comes to hold 1.2 GB, and a test may start as much again: 3 GB for each.
-    """
+    """One more than there are cores: a quarter of the time, a test waits for what it has started."""
     said = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    cores = len(os.sched_getaffinity(0))
-    return None if said else cores + (2 if memory_gb >= 3 * (cores + 2) else 1)
+    return None if said else len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
