@@ -74,6 +74,15 @@ class PlainSandbox:
         return Strength("plain", False, False, False, False)
 
     async def spawn(self, argv: Sequence[str], wall: Wall) -> Confined:
+        # A start is not to be broken off: what was forked by then would be nobody's, and outlive its loop.
+        starting = asyncio.ensure_future(self._start(argv, wall))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await (await starting).end(grace_s=0)
+            raise
+
+    async def _start(self, argv: Sequence[str], wall: Wall) -> _Plain:
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.PIPE,

@@ -16,6 +16,7 @@ from tallystick.core.wall import Wall
 from tallystick.ports.tile import Place
 from tallystick.proofs.sandbox import TREE, SandboxProof, marked
 from tallystick.tiles.sandbox import bubblewrap, process
+from tests.fakes.plain_sandbox import PlainSandbox
 from tests.tiles.conftest import WALLS
 
 SRC = str(Path(process.__file__).parents[3])
@@ -279,6 +280,19 @@ async def test_bubblewrap_reaches_the_network_when_the_wall_lets_it(open_sandbox
         )
         assert await confined.wait() == 0
         await confined.end()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_start_of_the_fake_that_is_cancelled_leaves_nobody_either(tmp_path, turns):
+    marker = uuid.uuid4().hex
+    argv = [sys.executable, "-I", "-c", "import time; time.sleep(600)", marker]
+    start = asyncio.create_task(PlainSandbox().spawn(argv, Wall(str(tmp_path))))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert marked(marker) == []
 
 
 def test_what_is_not_done_is_said():
