@@ -25,7 +25,7 @@ SETTINGS = {
     "listen_addresses": "",
     "max_connections": "100",
     "shared_buffers": "64MB",
-    "log_min_messages": "fatal",
+    "log_min_messages": "log",  # its end among them
     "autovacuum": "off",  # its workers hold databases that are to be dropped
 }
 
@@ -88,8 +88,21 @@ class PostgresServer:
             self._child = None
 
     def _say(self, statement: str) -> None:
-        with psycopg.connect(self.url_of("postgres", ""), autocommit=True) as connection:
-            connection.execute(statement.encode())
+        try:
+            with psycopg.connect(self.url_of("postgres", ""), autocommit=True) as connection:
+                connection.execute(statement.encode())
+        except psycopg.OperationalError as wrong:
+            wrong.add_note(self._state())
+            raise
+
+    def _state(self) -> str:
+        """What may say why it does not answer."""
+        status = self._child.poll() if self._child else "none was started"
+        postmaster = self.folder / "data" / "postmaster.pid"
+        running = postmaster.read_text().splitlines() if postmaster.exists() else "no postmaster.pid"
+        log = (self.folder / "log").read_text()[-4000:]
+        found = sorted(path.name for path in self.folder.iterdir())
+        return f"guard's status: {status}; {running}; {found}; log:\n{log}"
 
     def _wait(self) -> None:
         ready = [str(self._programs / "pg_isready"), "-q", "-h", str(self.folder), "-U", "postgres"]

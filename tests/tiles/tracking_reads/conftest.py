@@ -41,9 +41,8 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Both]:
     server = request.getfixturevalue("postgres")
-    url = server.create("reads")
+    url = server.create("reads")  # gone with the server
     yield from _both(url, PostgresqlSource(url), tmp_path_factory.mktemp("postgresql"))
-    server.drop("reads")
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
