@@ -20,7 +20,8 @@ from typing import Any
 
 __all__ = ["hub"]
 
-LOOK_S = 0.02
+LOOK_S = 0.1
+"""Between two looks at whether a run has ended. The hub says when that was, and is not to be kept from it."""
 START_S = 120.0
 PROGRAM = """program_path=$(mktemp -d)
 
