@@ -25,6 +25,7 @@ SETTINGS = {
     "listen_addresses": "",
     "max_connections": "100",
     "shared_buffers": "64MB",
+    "dynamic_shared_memory_type": "mmap",  # /dev/shm may be small, and others fill it
     "log_min_messages": "log",  # its end among them
     "autovacuum": "off",  # its workers hold databases that are to be dropped
 }
