@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 
 from tallystick.core.errors import BadInput
 
-__all__ = ["SAMPLES_MAX", "WORD_EDITS", "Budget", "Column", "Domain", "DomainKind", "Preprocessing"]
+__all__ = [
+    "SAMPLES_MAX", "WORD_EDITS", "Budget", "Column", "Domain", "DomainKind", "Preprocessing",
+    "one_hot_groups",
+]  # fmt: skip
 
 SAMPLES_MAX = 100_000
 QUERIES_MAX = 10_000_000
@@ -64,6 +67,18 @@ class Column:
     def span(self) -> float:
         """What a change of 1 in units of eps means for this column: ``scale``, or its range, or 1."""
         return self.scale or (self.high - self.low) or 1.0
+
+
+def one_hot_groups(columns: Sequence[Column]) -> dict[str, tuple[int, ...]]:
+    """Of each one-hot group the places in ``columns`` of those of it, rising; in order of their first ones.
+
+    Columns of no group are in none.
+    """
+    found: dict[str, list[int]] = {}
+    for at, column in enumerate(columns):
+        if column.one_hot:
+            found.setdefault(column.one_hot, []).append(at)
+    return {group: tuple(places) for group, places in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

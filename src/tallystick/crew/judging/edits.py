@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tallystick.crew.judging.measuring import spans
-from tallystick.evidence.domain import Column, Domain, DomainKind
+from tallystick.evidence.domain import Column, Domain, DomainKind, one_hot_groups
 from tallystick.evidence.probe import Change, Piece, Trace
 
 __all__ = ["changes", "fewer", "passage", "traces"]
@@ -100,7 +100,7 @@ def _number(name: str, column: Column | None, before: float, after: float) -> Ch
 
 
 def _category(group: str, columns: Sequence[Column], before: np.ndarray, after: np.ndarray) -> Change:
-    places = [at for at, column in enumerate(columns) if column.one_hot == group]
+    places = list(one_hot_groups(columns)[group])
 
     def chosen(row: np.ndarray) -> str:
         name = columns[places[int(row[places].argmax())]].name

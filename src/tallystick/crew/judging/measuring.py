@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tallystick.evidence.domain import Column, Domain, DomainKind
+from tallystick.evidence.domain import Column, Domain, DomainKind, one_hot_groups
 from tallystick.evidence.wording import LETTERS_MIN, Text, Wording, parted
 
 __all__ = ["allowed", "distances", "misspelt", "noisy", "prices", "spans", "tolerance"]
@@ -61,8 +61,7 @@ def allowed(domain: Domain, x: np.ndarray, changed: np.ndarray) -> np.ndarray:
     good = finite
     for at, column in enumerate(_columns(domain, x.shape[1])):
         good &= _column_allows(column, x[:, at], changed[:, at])
-    for group in {c.one_hot for c in domain.columns} - {""}:
-        places = [at for at, c in enumerate(domain.columns) if c.one_hot == group]
+    for places in map(list, one_hot_groups(domain.columns).values()):
         one = np.isin(changed[:, places], (0, 1)).all(axis=1) & (changed[:, places].sum(axis=1) == 1)
         good &= one | (changed[:, places] == x[:, places]).all(axis=1)
     return np.asarray(good)

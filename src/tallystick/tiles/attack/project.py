@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tallystick.evidence.domain import Domain
+from tallystick.evidence.domain import Domain, one_hot_groups
 
 __all__ = ["Space"]
 
@@ -37,10 +37,7 @@ class Space:
         self.fixed = np.array([c.immutable for c in self.columns])
         self._up = np.array([c.direction == "up" for c in self.columns])
         self._down = np.array([c.direction == "down" for c in self.columns])
-        self.groups = {
-            name: np.flatnonzero([c.one_hot == name for c in self.columns])
-            for name in dict.fromkeys(c.one_hot for c in self.columns if c.one_hot)
-        }
+        self.groups = {name: np.array(places) for name, places in one_hot_groups(self.columns).items()}
         self.plain = np.array([not c.one_hot for c in self.columns])
         self._floor, self._roof = self.low.astype(np.float32), self.high.astype(np.float32)
         self._ranges_only = not (self.whole | self.fixed | self._up | self._down | ~self.plain).any()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tallystick.evidence.domain import Domain, DomainKind
+from tallystick.evidence.domain import Domain, DomainKind, one_hot_groups
 
 __all__ = ["Box", "Choice"]
 
@@ -31,11 +31,7 @@ class Box:
             np.array([getattr(c, name) for c in columns], np.float64) for name in ("low", "high", "span")
         )
         self._whole = np.array([c.integer or bool(c.one_hot) for c in columns])
-        names = [c.one_hot for c in columns]
-        self.groups = tuple(
-            np.array([at for at, name in enumerate(names) if name == group])
-            for group in sorted(set(names) - {""})
-        )
+        self.groups = tuple(np.array(places) for _, places in sorted(one_hot_groups(columns).items()))
         self._fixed = np.array([c.immutable for c in columns])
         self._up = np.array([c.direction == "up" for c in columns])
         self._down = np.array([c.direction == "down" for c in columns])

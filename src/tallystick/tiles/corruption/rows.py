@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tallystick.evidence.domain import Domain
+from tallystick.evidence.domain import Domain, one_hot_groups
 from tallystick.tiles.corruption.images import Spoil
 
 __all__ = ["SERIES", "TABLES", "VECTORS", "kept_possible"]
@@ -168,16 +168,11 @@ def kept_possible(spoilt: np.ndarray, domain: Domain, features: Sequence[str]) -
     """
     places = {name: at for at, name in enumerate(features)}
     found = spoilt.copy()
-    groups: dict[str, list[int]] = {}
-    for column in domain.columns:
-        at = places.get(column.name)
-        if at is None:
-            continue
-        if column.one_hot:
-            groups.setdefault(column.one_hot, []).append(at)
-        elif column.integer:
-            found[:, at] = np.rint(found[:, at])
-    for columns in groups.values():
+    known = [column for column in domain.columns if column.name in places]
+    whole = [places[column.name] for column in known if column.integer and not column.one_hot]
+    found[:, whole] = np.rint(found[:, whole])
+    for group in one_hot_groups(known).values():
+        columns = [places[known[at].name] for at in group]
         block = spoilt[:, columns]
         single = (block == block.max(axis=1, keepdims=True)).argmax(axis=1)
         found[:, columns] = np.eye(len(columns), dtype=found.dtype)[single]

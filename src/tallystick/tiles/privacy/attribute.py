@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tallystick.core.errors import NotSupported
-from tallystick.evidence.domain import DomainKind
+from tallystick.evidence.domain import DomainKind, one_hot_groups
 from tallystick.evidence.figures import Z_95, Figure
 from tallystick.ports.models.attack import Case
 
@@ -38,25 +38,19 @@ class Hidden:
 
 def hidden_columns(case: Case, rows: np.ndarray) -> list[Hidden]:
     """Those with 2 to ``VALUES_MAX`` values: one-hot groups first, then whole numbers."""
-    at = {name: place for place, name in enumerate(case.features)}
-    groups: dict[str, list[int]] = {}
-    single: list[Hidden] = []
-    for column in case.domain.columns:
-        place = at.get(column.name)
-        if place is None:
-            continue
-        if column.one_hot:
-            groups.setdefault(column.one_hot, []).append(place)
-        elif column.integer:
-            values = np.unique(rows[:, place])
-            if 2 <= len(values) <= VALUES_MAX:
-                single.append(Hidden(column.name, (place,), values[:, None]))
-    several = [
-        Hidden(name, tuple(places), np.eye(len(places), dtype=np.float32))
-        for name, places in groups.items()
-        if 2 <= len(places) <= VALUES_MAX
+    places = {name: place for place, name in enumerate(case.features)}
+    known = [column for column in case.domain.columns if column.name in places]
+    found = [
+        Hidden(name, tuple(places[known[at].name] for at in group), np.eye(len(group), dtype=np.float32))
+        for name, group in one_hot_groups(known).items()
+        if 2 <= len(group) <= VALUES_MAX
     ]
-    return (several + single)[:COLUMNS_MAX]
+    for column in known:
+        if column.integer and not column.one_hot:
+            values = np.unique(rows[:, places[column.name]])
+            if 2 <= len(values) <= VALUES_MAX:
+                found.append(Hidden(column.name, (places[column.name],), values[:, None]))
+    return found[:COLUMNS_MAX]
 
 
 def infer_attributes(case: Case) -> tuple[list[Figure], int]:
