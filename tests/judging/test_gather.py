@@ -289,6 +289,15 @@ async def test_the_list_is_asked_for_once(house, model, monkeypatch):
     assert house.sandbox.started[0].order["list"]
 
 
+async def test_what_is_installed_is_looked_at_once_a_judgement(three, model, monkeypatch):
+    """So that what it finds is kept under the very state that its list of threats is of."""
+    looked = [INSTALLED, digest_of("installed meanwhile")]
+    monkeypatch.setattr("tallystick.judging.gather.fingerprint", lambda: looked.pop(0))
+    evidence = await gathered(three, model)
+    kept = await three.get("probe", evidence.probes[-1].key, Kept)
+    assert (kept.installed, len(looked)) == (INSTALLED, 1)
+
+
 async def test_a_list_that_is_none_is_an_error(house, model, monkeypatch):
     monkeypatch.setattr("tallystick.judging.gather.fingerprint", lambda: digest_of("else"))
 

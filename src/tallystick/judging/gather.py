@@ -37,10 +37,15 @@ LIST_CPU_S = 120
 
 async def threat_list(house: House) -> ThreatList:
     """All probes that the installed tiles offer; a worker is asked where another is installed now."""
+    return (await _listed(house))[0]
+
+
+async def _listed(house: House) -> tuple[ThreatList, str]:
+    """The list, and the fingerprint of what is installed, which it goes by."""
     installed = await asyncio.to_thread(fingerprint)
     known = await recall_threats(house, installed)
     if known is not None:
-        return known
+        return known, installed
     folder = house.folder("threats")
     wall = Wall(
         workdir=str(folder),
@@ -55,7 +60,7 @@ async def threat_list(house: House) -> ThreatList:
         await remove(folder)
     threats = from_json(ThreatList, said, "threats")
     await keep_threats(house, installed, threats)
-    return threats
+    return threats, installed
 
 
 async def threats_of(house: House, policy: Policy) -> str:
@@ -107,7 +112,7 @@ async def gather_endpoint(
 async def _sought(
     house: House, key: str, subject: Subject, rows: Rows, policy: Policy, label: str, train: Rows | None
 ) -> Sought:
-    threats = await threat_list(house)
+    threats, installed = await _listed(house)
     return Sought(
         house=house,
         key=key,
@@ -119,7 +124,7 @@ async def _sought(
         probes=_chosen(threats, policy, subject.model),
         engine=threats.engine,
         threats=threats.digest(policy.probes),
-        installed=await asyncio.to_thread(fingerprint),
+        installed=installed,
     )
 
 
