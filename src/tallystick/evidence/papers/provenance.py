@@ -112,10 +112,6 @@ class Provenance:
             _text(definition, "buildType", f"{where}.buildDefinition"),
         )
 
-    def byproduct(self, name: str) -> str:
-        """The digest of what came out under that name; empty where there is none."""
-        return next((d.digest for d in self.byproducts if d.name == name), "")
-
 
 def _object(wire: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(wire, Mapping):
