@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tallystick.core.errors import BadInput, Failed
+from tallystick.core.errors import BadInput, Failed, TookTooLong
 from tallystick.core.names import digest_of
+from tallystick.doors.vouch import stock
 from tallystick.doors.vouch.stock import ask_stock
 from tallystick.evidence.papers.oms import model_statement
 from tallystick.evidence.papers.tree import Member
@@ -49,6 +50,15 @@ def test_it_says_no_in_its_own_words(signing, model):
     signature.write_text("{}")
     with pytest.raises(Failed, match="it says no"):
         ask_stock(folder, signature, signing.keys()[1])
+
+
+def test_what_is_not_said_in_time_is_not_waited_for(signing, model, monkeypatch):
+    """No process says a word in no time; of large files it is waited for longer."""
+    monkeypatch.setattr(stock, "START_S", 0.0)
+    with pytest.raises(TookTooLong, match="it was not done within 0 s"):
+        ask_stock(*model, signing.keys()[1])
+    monkeypatch.setattr(stock, "BYTES_A_SECOND", 7 / 60)
+    assert ask_stock(*model, signing.keys()[1])
 
 
 def test_an_order_says_everything():

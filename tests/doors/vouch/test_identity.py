@@ -7,10 +7,15 @@ Sigstore of one's own, with every check of the library's in force.
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tallystick.doors.vouch import stock
 from tallystick.doors.vouch.check import SIGSTORE_FILE
 from tallystick.doors.vouch.files import members_in
 from tallystick.evidence.papers.oms import model_statement
@@ -163,6 +168,68 @@ def test_where_no_service_answers_it_says_which_and_what_to_do_instead(desk, dow
     said = desk.elsewhere(*words, "--trust-config", str(trust))
     assert said.status != 0
     assert "127.0.0.1 cannot be reached" in said.err.replace("\n", " ")
+    assert "tally sign MODEL --key mine.pem" in said.err.replace("\n", " ")
+    assert not (download / SIGSTORE_FILE).exists()
+
+
+class Silent(BaseHTTPRequestHandler):
+    """It says where to log in, and nothing to who asks for a certificate."""
+
+    server: SilentSigstore
+
+    def log_message(self, *_: object) -> None:
+        """No lines."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"authorization_endpoint": "", "token_endpoint": ""}')
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked.set()
+        if not self.rfile.read(1):
+            self.server.gone.set()
+
+
+class SilentSigstore(ThreadingHTTPServer):
+    """``asked`` once it was asked for a certificate, ``gone`` once whoever asked has hung up."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Silent)
+        self.asked, self.gone = threading.Event(), threading.Event()
+
+
+@contextmanager
+def silent_sigstore() -> Iterator[SilentSigstore]:
+    with SilentSigstore() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join(60)
+
+
+def test_a_service_that_never_answers_is_not_waited_for_for_ever(desk, download, tmp_path, monkeypatch):
+    """The library waits for a certificate without any limit of its own."""
+    (tmp_path / "token").write_text(token_of(ADA, ISSUER))
+    monkeypatch.setattr(stock, "SERVICES_S", 0.0)
+    with silent_sigstore() as silent:
+        (tmp_path / "trust.json").write_text(OwnSigstore(f"http://127.0.0.1:{silent.server_port}").config())
+        words = ("sign", str(download), "--sigstore", "--identity-token", str(tmp_path / "token"))
+        for limit_s in (4.0, 15.0, 60.0):  # the last for a machine that is too busy to get there before
+            monkeypatch.setattr(stock, "START_S", limit_s)
+            said = desk.elsewhere(*words, "--trust-config", str(tmp_path / "trust.json"))
+            if silent.asked.is_set():
+                break
+        assert silent.asked.is_set()
+        assert silent.gone.wait(60), "its process goes on"
+    assert said.status != 0
+    assert f"it was not done within {limit_s:.0f} s" in said.err.replace("\n", " ")
     assert "tally sign MODEL --key mine.pem" in said.err.replace("\n", " ")
     assert not (download / SIGSTORE_FILE).exists()
 
