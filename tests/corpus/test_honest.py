@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import cloudpickle
@@ -21,7 +18,7 @@ from tallystick.tiles.inspection.examine import Inquiry
 from tallystick.tiles.inspection.strict import Strict
 from tests.corpus.hostile import hdf5
 from tests.corpus.hostile.formats import small_onnx
-from tests.fakes.models import REPOSITORY
+from tests.fakes.machine.maker import run_maker
 
 PROGRAM = """
 import sys, warnings
@@ -71,9 +68,7 @@ except ImportError:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models as MLflow saves them, each in a folder whose name begins with what its files are."""
     folder = tmp_path_factory.mktemp("honest")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    argv = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder)]
-    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
+    run_maker("-c", PROGRAM, str(folder))
     return folder
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,8 @@ from tallystick.core.model import TensorSpec
 from tallystick.crew.inspect import main
 from tallystick.evidence.supply import Inspected, Standing
 from tests.crew.at_desk import done, send
-from tests.fakes.models import REPOSITORY, build
+from tests.fakes.machine.maker import run_maker
+from tests.fakes.models import build
 
 PROGRAM = """
 import sys
@@ -66,9 +64,7 @@ def models(tmp_path_factory) -> Path:
 def examples(tmp_path_factory) -> Path:
     """Models that MLflow saved with an input example: named (ONNX), frame and array (scikit-learn)."""
     folder = tmp_path_factory.mktemp("examples")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    argv = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(folder)]
-    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
+    run_maker("-c", PROGRAM, str(folder))
     return folder
 
 

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from tests.fakes.machine.maker import REPOSITORY, run_maker
 from tests.fakes.machine.once import once
 
 __all__ = ["REPOSITORY", "build"]
 
-REPOSITORY = Path(__file__).parents[2]
 QUICK = {"pip_requirements": ["mlflow"]}  # else MLflow starts a process for each model to find them out
 
 
@@ -26,9 +24,7 @@ def build(factory) -> Path:
 
 
 def _build(folder: Path) -> None:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    argv = [sys.executable, "-m", "tests.fakes.models", str(folder)]
-    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
+    run_maker("-m", "tests.fakes.models", str(folder))
 
 
 def forest(folder: Path) -> None:

@@ -17,7 +17,7 @@ TRAINED = 600
 STEPS, CHANNELS = 20, 2
 
 
-def windows(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def windows(count: int = 80, seed: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """float32 (count, steps, channels), and whether the first channel rises; the second says nothing."""
     draw = np.random.default_rng(seed)
     label = draw.integers(0, 2, count)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +21,7 @@ from tallystick.ports.tile import Place
 from tallystick.wiring.tiles import open_tile
 from tests.crew.at_desk import send
 from tests.crew.judging.orders import Told, digits, order, told
-from tests.fakes.models import REPOSITORY
+from tests.fakes.machine.maker import run_maker
 from tests.fakes.serving import finish, start
 
 EPS = (0.02, 0.03)
@@ -70,9 +67,7 @@ mlflow.sklearn.save_model(forest, sys.argv[1] + "/honest", signature=shape, pip_
 def models(tmp_path_factory) -> Path:
     """The model, an honest one that is otherwise the same, and the twin of the honest one."""
     folder = tmp_path_factory.mktemp("hostile")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    argv = [sys.executable, "-W", "ignore", "-c", MAKE, str(folder)]
-    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
+    run_maker("-c", MAKE, str(folder))
     send("twin", {"folder": str(folder / "honest"), "out": str(folder), "features": 64})
     return folder
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,7 @@ from tallystick.crew.judging.offers import list_threats, open_attacks
 from tallystick.evidence.domain import Column, Domain, DomainKind
 from tests.crew.at_desk import send
 from tests.crew.judging.orders import BUDGET, order, told
-from tests.fakes.models import REPOSITORY
+from tests.fakes.machine.maker import run_maker
 from tests.fakes.serving import finish, start
 
 pytestmark = pytest.mark.slow
@@ -49,9 +46,7 @@ def rows(classes: int) -> dict[str, np.ndarray]:
 def test_its_twin_says_what_it_says_and_has_gradients(tmp_path: Path, classes: int, kernel: str) -> None:
     """Of two classes too, whose scores skl2onnx gives the other way round if it is not asked otherwise."""
     model, twin = tmp_path / "model", tmp_path / "twin"
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    argv = [sys.executable, "-W", "ignore", "-c", MAKE, str(model), str(classes), kernel]
-    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
+    run_maker("-c", MAKE, str(model), str(classes), kernel)
     twin.mkdir()
     send("twin", {"folder": str(model), "out": str(twin), "features": 4})
     columns = rows(classes)

@@ -19,21 +19,10 @@ from tallystick.crew.judging.twins import prove_equal
 from tallystick.evidence.domain import Column, Domain, DomainKind
 from tallystick.evidence.probe import ProbeState
 from tests.crew.judging.orders import order, told, write
+from tests.judging.kinds import CHANNELS, STEPS, windows
 
-STEPS, CHANNELS = 20, 2
 SERIES = Domain(DomainKind.SERIES, (STEPS, CHANNELS))
 USED = ("pgd", "square", "hop_skip_jump", "corruptions")
-
-
-def windows(count: int = 80, seed: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (count, steps, channels): a small channel and a large one; labels are slopes of the first."""
-    draw = np.random.default_rng(seed)
-    label = draw.integers(0, 2, count)
-    slope = np.where(label, 1, -1) * draw.uniform(0.2, 1.5, count)
-    x = np.empty((count, STEPS, CHANNELS), np.float32)
-    x[:, :, 0] = 0.01 * (slope[:, None] * np.linspace(-1, 1, STEPS) + draw.normal(0, 0.3, (count, STEPS)))
-    x[:, :, 1] = 500 + 100 * draw.normal(0, 1, (count, STEPS))
-    return x, label.astype(np.int64)
 
 
 def lists(x: np.ndarray) -> pa.Array:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ from tallystick.core.facts import to_json
 from tallystick.evidence.domain import Column, Domain, DomainKind
 from tests.crew.at_desk import send
 from tests.crew.judging.orders import BUDGET, order, told, trouble
-from tests.fakes.models import REPOSITORY
+from tests.fakes.machine.maker import run_maker
 from tests.fakes.serving import finish, start
 
 WORDS = ("setosa", "versicolor", "virginica")
@@ -36,9 +33,7 @@ mlflow.sklearn.save_model(model, sys.argv[1], signature=signature, serialization
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("words") / "model"
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    argv = [sys.executable, "-W", "ignore", "-c", MAKE, str(folder)]
-    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=120, capture_output=True)
+    run_maker("-c", MAKE, str(folder))
     return folder
 
 

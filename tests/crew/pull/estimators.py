@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from tests.fakes.machine.maker import run_maker
 from tests.fakes.machine.once import once
 
 __all__ = ["build"]
-
-REPOSITORY = Path(__file__).parents[3]
 
 
 def build(factory) -> Path:
@@ -25,9 +22,7 @@ def build(factory) -> Path:
 
 
 def _build(folder: Path) -> None:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    argv = [sys.executable, "-W", "ignore", "-m", "tests.crew.pull.estimators", str(folder)]
-    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=300, capture_output=True)
+    run_maker("-m", "tests.crew.pull.estimators", str(folder), seconds=300)
 
 
 class Keyless:

@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tallystick.core.errors import Unavailable
 from tallystick.core.pipeline.spec import Param, ParamType, Resources
@@ -74,6 +77,18 @@ class Cluster:
                 if mark in path.read_bytes() and int(path.parent.name) != os.getpid():
                     found.append(int(path.parent.name))
         return found
+
+
+@contextlib.contextmanager
+def cluster_of(*nodes: str) -> Iterator[Cluster]:
+    """One of ``nodes`` (``NAME CPUS GPUS``), which Ray's clients in this process find meanwhile."""
+    with contextlib.closing(Cluster()) as cluster, pytest.MonkeyPatch.context() as patch:
+        for words in nodes:
+            cluster.tell(f"add {words}")
+        for name, value in cluster.env.items():
+            if name.startswith("RAY_"):
+                patch.setenv(name, value)
+        yield cluster
 
 
 class Opened:

@@ -21,7 +21,7 @@ from tallystick.tiles.ray.executor import open_tile
 from tallystick.tiles.sandbox import process
 from tests.fakes.executor import FakeExecutor
 from tests.fakes.house import make_house
-from tests.tiles.ray.parts import STRING, Cluster, Opened, step
+from tests.tiles.ray.parts import STRING, Opened, cluster_of, step
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 DEADLINE_S = 120
@@ -44,18 +44,8 @@ PARAMS = (
 
 @pytest.fixture(scope="module")
 def cluster():
-    cluster = Cluster()
-    patch = pytest.MonkeyPatch()
-    try:
-        for words in ("add one 1 0", "add two 2 0", "add four 4 0"):
-            cluster.tell(words)
-        for name, value in cluster.env.items():
-            if name.startswith("RAY_"):
-                patch.setenv(name, value)
+    with cluster_of("one 1 0", "two 2 0", "four 4 0") as cluster:
         yield cluster
-    finally:
-        patch.undo()
-        cluster.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -18,7 +18,7 @@ from tallystick.proofs.executor import ExecutorProof
 from tallystick.proofs.sandbox import marked
 from tallystick.tiles.sandbox import process
 from tests.fakes.steps import outcome, step
-from tests.tiles.ray.parts import STRING, Cluster, Opened, where
+from tests.tiles.ray.parts import STRING, Opened, cluster_of, where
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 DEADLINE_S = 60
@@ -31,18 +31,8 @@ while not pathlib.Path(go).exists(): time.sleep(0.02)
 
 @pytest.fixture(scope="module")
 def cluster():
-    cluster = Cluster()
-    patch = pytest.MonkeyPatch()
-    try:
-        for words in ("add one 1 0", "add two 2 2", "add four 4 0"):
-            cluster.tell(words)
-        for name, value in cluster.env.items():
-            if name.startswith("RAY_"):
-                patch.setenv(name, value)
+    with cluster_of("one 1 0", "two 2 2", "four 4 0") as cluster:
         yield cluster
-    finally:
-        patch.undo()
-        cluster.close()
 
 
 @pytest.fixture(scope="module")

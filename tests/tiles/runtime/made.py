@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,11 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from tests.fakes.machine.maker import run_maker
 from tests.fakes.machine.once import once
 
 __all__ = ["ENDS", "Net", "build", "exported"]
 
-REPOSITORY = Path(__file__).parents[3]
 QUICK = {"pip_requirements": ["mlflow"]}  # else MLflow starts a process for each model to find them out
 ENDS = {"plain": None, "softmax": nn.Softmax(1), "log_softmax": nn.LogSoftmax(1)}
 
@@ -82,9 +80,7 @@ def build(factory) -> Path:
 
 
 def _build(folder: Path) -> None:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    argv = [sys.executable, "-W", "ignore", "-m", "tests.tiles.runtime.made", str(folder)]
-    subprocess.run(argv, env=env, cwd=REPOSITORY, check=True, timeout=300, capture_output=True)
+    run_maker("-m", "tests.tiles.runtime.made", str(folder), seconds=300)
 
 
 def exported(module: nn.Module, x: torch.Tensor, file: Path) -> None:

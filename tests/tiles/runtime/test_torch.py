@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,8 @@ from tallystick.ports.models.runtime import Differentiable  # noqa: E402
 from tallystick.ports.tile import Place  # noqa: E402
 from tallystick.proofs.runtime import RuntimeProof  # noqa: E402
 from tallystick.tiles.torch.runtime import open_tile  # noqa: E402
-from tests.tiles.runtime.made import REPOSITORY, Net, build  # noqa: E402
+from tests.fakes.machine.maker import REPOSITORY  # noqa: E402
+from tests.tiles.runtime.made import Net, build  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +174,7 @@ def test_threads_have_a_range(tmp_path, threads):
 
 def test_finding_the_tile_does_not_import_torch():
     program = "import sys, tallystick.tiles.torch.runtime; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=Path(REPOSITORY), timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, timeout=60, check=True)
 
 
 @pytest.mark.parametrize("op", ["round", "floor", "ceil", "trunc"])
