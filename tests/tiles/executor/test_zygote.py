@@ -214,6 +214,21 @@ async def test_no_more_are_alive_than_were_asked_for(sandbox, tmp_path):
                 await asyncio.sleep(0.01)
 
 
+async def test_one_that_is_new_has_its_step_where_all_others_are_at_work(sandbox, tmp_path):
+    executor, begun = opened(sandbox, tmp_path, step_zygotes=1), asyncio.Event()
+    body = "import os, time\nprint('on')\nwhile not os.path.exists('enough'): time.sleep(0.01)"
+    job = Job("run/it", step(body), tmp_path / "work")
+    task = asyncio.create_task(executor.run(job, lambda _: begun.set()))
+    await asyncio.wait_for(begun.wait(), DEADLINE_S)
+    what = step("import sys\nthere = 'numpy' in sys.modules\nimport numpy\nreturn {'there': there}", **STRUCT)
+    for _ in range(3):
+        done = await outcome(executor, tmp_path, what)
+        assert (done.error, done.params.get("Output")) == ("", {"there": True})
+    (job.workdir / "enough").touch()
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await task).error == ""
+
+
 def parents(tmp_path):
     """By Python of the zygote's: its parent."""
     found = {}

@@ -94,9 +94,9 @@ class Zygotes:
         self.trouble = self.trouble if modules else ""
         for other in [z for z in self._alive if z.python == python and z.modules and z.modules <= modules]:
             self._retire(other)
+        self._settle(coming=1)
         fresh.used_at = time.monotonic()
         self._alive.append(fresh)
-        self._settle()
         return fresh
 
     def _note(self, python: Python, modules: frozenset[str], why: str) -> None:
@@ -107,11 +107,14 @@ class Zygotes:
         if not modules:
             self.trouble = why
 
-    def _settle(self) -> None:
-        """Let go of who has rested too long, and of the longest at rest while there are too many."""
+    def _settle(self, coming: int = 0) -> None:
+        """Let go of who has rested too long, and of the longest at rest while there are too many.
+
+        Those that are ``coming`` count, and are not at rest: one that is new has not had its step yet.
+        """
         now = time.monotonic()
         resting = sorted((z for z in self._alive if not z.running), key=lambda z: z.used_at)
-        many = len(self._alive) - self.alive_max
+        many = len(self._alive) + coming - self.alive_max
         for place, zygote in enumerate(resting):
             if place < many or now - zygote.used_at >= self.rest_s:
                 self._retire(zygote)
