@@ -177,6 +177,20 @@ def test_where_namespaces_are_forbidden_the_reason_is_said(tmp_path, monkeypatch
     assert "unprivileged_userns" in wrong.value.hint
 
 
+def test_a_trial_that_did_not_end_is_made_again(tmp_path, monkeypatch):
+    """A busy machine is not one without walls: only an answer is remembered."""
+    program = tmp_path / "bwrap"
+    program.write_text(f"#!/bin/sh\ntest -e {tmp_path}/free || exec sleep 600\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(bubblewrap, "TRIAL_SECONDS_MAX", 0.2)
+    with pytest.raises(Unavailable, match=r"it was not done after 0\.2 s"):
+        bubblewrap.open_tile(Place(tmp_path))
+    monkeypatch.setattr(bubblewrap, "TRIAL_SECONDS_MAX", 60)
+    (tmp_path / "free").touch()
+    bubblewrap.open_tile(Place(tmp_path))
+
+
 async def test_bubblewrap_names_the_path_that_is_missing(open_sandbox, tmp_path):
     sandbox = open_sandbox("bubblewrap")
     with pytest.raises(BadInput, match="/no/such"):
