@@ -29,7 +29,7 @@ from tallystick.tiles.executor.local import open_tile as open_executor
 from tallystick.tiles.sandbox import bubblewrap, process
 from tests.fakes.house import make_house
 
-__all__ = ["opened_house", "run_spec", "shown"]
+__all__ = ["content", "opened_house", "run_spec", "shown"]
 
 SAID = re.compile(r"^said: (.*)$", re.MULTILINE)
 
@@ -91,12 +91,12 @@ async def shown(house: House, run: Run) -> dict[str, Any]:
             said += SAID.findall(log) * step.attempt  # the last try's is kept, and the others said the same
     outputs: dict[str, Any] = dict(run.outputs.params)
     for name, refs in run.outputs.artifacts.items():
-        some = [await _content(house, ref) for ref in refs]
+        some = [await content(house, ref) for ref in refs]
         outputs[name] = some if len(some) > 1 else some[0]
     return {"state": str(run.state), "outputs": outputs, "said": sorted(said), "error": run.error}
 
 
-async def _content(house: House, ref: ArtifactRef) -> dict[str, Any]:
+async def content(house: House, ref: ArtifactRef) -> dict[str, Any]:
     """What is in an artifact, and what is said of it."""
     folder = house.folder("shown")
     path, metadata = folder / "it", dict(ref.metadata)

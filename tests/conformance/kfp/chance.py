@@ -1,7 +1,7 @@
 """What holds of golden pipelines in which chance decides, whichever way it went.
 
 Each rule gets what was seen of a run: by the paths of steps ``logs`` has what they said, and ``made`` their
-states and outputs.
+states and outputs, and ``artifacts``, as STEP:OUTPUT, what is in their metadata.
 """
 
 from __future__ import annotations
@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["Rule", "accuracy", "coin_and_number", "lucky_number", "nested_coins", "one_coin", "says_the_coin"]
+__all__ = [
+    "Rule",
+    "accuracies",
+    "accuracy",
+    "charts",
+    "coin_and_number",
+    "irises",
+    "lucky_number",
+    "nested_coins",
+    "one_coin",
+    "says_the_coin",
+]
 
 Rule = Callable[[Mapping[str, Any]], bool]
 
@@ -54,6 +65,29 @@ def accuracy(output: str) -> Rule:
     return lambda seen: 0 <= seen["outputs"][output]["metadata"]["accuracy"] <= 100
 
 
+def accuracies(*steps: str) -> Rule:
+    """Output ``metrics`` of each of these steps is metrics with an accuracy from 0 to 100."""
+    return lambda seen: all(0 <= _metadata(seen, f"{step}:metrics")["accuracy"] <= 100 for step in steps)
+
+
+def irises(seen: Mapping[str, Any]) -> bool:
+    """Of 53 flowers 39 are trained on, and each of them is predicted once."""
+    return _confused(seen, "train-model:metrics", ["Iris-Setosa", "Iris-Versicolour", "Iris-Virginica"]) == 39
+
+
+def charts(seen: Mapping[str, Any]) -> bool:
+    """A ROC curve goes up from (0, 0) to (1, 1); 105 of 150 irises are predicted, and mostly rightly."""
+    points = _metadata(seen, "wine-classification:metrics")["confidenceMetrics"]
+    curve = [(point["falsePositiveRate"], point["recall"]) for point in points]
+    irises_seen = _confused(seen, "iris-sgdclassifier:metrics", ["Setosa", "Versicolour", "Virginica"])
+    return (
+        curve == sorted(curve)
+        and (curve[0], curve[-1]) == ((0.0, 0.0), (1.0, 1.0))
+        and irises_seen == 105
+        and 90 <= _metadata(seen, "digit-classification:metrics")["accuracy"] <= 100
+    )
+
+
 def lucky_number(seen: Mapping[str, Any]) -> bool:
     """Each turn says twice what its number is, and in the end all three are said."""
     numbers = [seen["made"][f"for-loop-1[{turn}]/int-0-to-9999"][1]["Output"] for turn in range(3)]
@@ -66,6 +100,20 @@ def lucky_number(seen: Mapping[str, Any]) -> bool:
         if n != 5000 and [words for words in said if words] != [f"Got a {size} {kind} number!"] * 2:
             return False
     return True
+
+
+def _metadata(seen: Mapping[str, Any], artifact: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = seen["artifacts"][artifact]["metadata"]
+    return found
+
+
+def _confused(seen: Mapping[str, Any], artifact: str, names: list[str]) -> int:
+    """How many there are in a confusion matrix of these classes; -1 where it is of others."""
+    matrix = _metadata(seen, artifact)["confusionMatrix"]
+    rows = [line["row"] for line in matrix["rows"]]
+    if [one["displayName"] for one in matrix["annotationSpecs"]] != names or len(rows) != len(names):
+        return -1
+    return sum(map(sum, rows))
 
 
 def _coin(seen: Mapping[str, Any], step: str) -> str:

@@ -7,89 +7,21 @@ only what holds either way is written down.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from tests.conformance.kfp.chance import (
-    Rule,
+    accuracies,
     accuracy,
+    charts,
     coin_and_number,
+    irises,
     lucky_number,
     nested_coins,
     one_coin,
     says_the_coin,
 )
+from tests.conformance.kfp.wanted import Wanted, calls, file, gives, one_of, prints, words
 
-__all__ = ["WANTED", "Wanted", "one_of"]
-
-
-@dataclass(frozen=True)
-class one_of:  # noqa: N801  reason: it reads as what it says in the table
-    """Any of these."""
-
-    values: list[Any]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """How a run with ``params`` ends, its outputs, the states of steps, and what stands in their logs.
-
-    ``packages`` are what it needs installed, ``long`` says that it only waits for minutes. In ``params``,
-    ``{run NAME}`` stands for a run of the golden pipeline NAME, and ``{HOME}`` for a folder. ``program`` is
-    one that stands in no image and nowhere else: ``stand-in.sh`` takes its place, and notes its arguments.
-    ``walls`` off: steps are plain processes, which see the whole machine, as they do with kfp.local. With
-    ``no_gpus`` those that ask for a GPU run without. A step is named with its state, or with one of its
-    outputs. ``rule`` is what holds however chance decides.
-    """
-
-    state: str = "succeeded"
-    params: Mapping[str, Any] = field(default_factory=dict)
-    outputs: Mapping[str, Any] = field(default_factory=dict)
-    steps: Mapping[str, Any] = field(default_factory=dict)
-    logs: Mapping[str, str] = field(default_factory=dict)
-    packages: str = ""
-    long: bool = False
-    program: str = ""
-    walls: bool = True
-    no_gpus: bool = False
-    rule: Rule | None = None
-
-    @property
-    def words(self) -> str:
-        """What was compared."""
-        what = {"outputs": self.outputs, "steps": self.steps, "logs": self.logs}
-        found = [f"{len(value)} {name}" for name, value in what.items() if value]
-        found += ["a rule"] if self.rule else []
-        given = [f"with a stand-in for {self.program}"] if self.program else []
-        less = {"walls": not self.walls, "GPUs": self.no_gpus}
-        without = [f"without {name}" for name, is_so in less.items() if is_so]
-        return ", ".join([self.state, *found, *given, *without])
-
-
-def prints(**logs: str) -> Wanted:
-    """It succeeds, and its steps (with ``_`` for ``-``) say this."""
-    return Wanted(logs={name.replace("_", "-"): text for name, text in logs.items()})
-
-
-def gives(value: Any, /, **params: Any) -> Wanted:
-    """It succeeds with one output."""
-    return Wanted(params=params, outputs={"Output": value})
-
-
-def calls(program: str, outputs: Mapping[str, Any], /, **params: Any) -> Wanted:
-    """It calls a program that is nowhere; the outputs are the arguments that it must be given."""
-    return Wanted(params=params, outputs=outputs, program=program, walls=False)
-
-
-def words(*each: str) -> str:
-    """What the stand-in writes into every output."""
-    return "".join(f"{word}\n" for word in each)
-
-
-def file(text: str, **metadata: Any) -> dict[str, Any]:
-    """An artifact with this text."""
-    return {"text": text, "metadata": metadata}
-
+__all__ = ["WANTED"]
 
 CONFIGURED = words(
     "--epochs",
@@ -108,6 +40,18 @@ WORLD = "tally://runs/{run essential/pipeline_with_outputs}/Output"
 FOO = {"crust-comp": "foo"}
 HELLO = Wanted(logs={"echo": "hello world"})
 FAILS = {"exit-handler-1/fail-op": "failed", "print-op": "succeeded"}
+NOT_TOLD = "Pod annotation is None but is supposed to be None."
+TRAINED = (
+    "dataset_one_contents: message || dataset_two_contents: message || message: message || "
+    "input_bool: True, type <class 'bool'> || input_dict: {'A': 1, 'B': 2}, type <class 'dict'> || "
+    "input_list: ['a', 'b', 'c'], type <class 'list'> \n"
+)
+
+
+def all_of(prefix: str, *steps: str) -> Wanted:
+    """All these steps succeed: they compare by themselves what they are given, and make nothing."""
+    return Wanted(steps=dict.fromkeys((f"{prefix}{step}" for step in steps), "succeeded"))
+
 
 WANTED: Mapping[str, Wanted] = {
     "arguments_parameters": Wanted(params={"param2": "there"}, logs={"echo": "hello-there"}),
@@ -166,7 +110,9 @@ WANTED: Mapping[str, Wanted] = {
                              "metadata": {}}},
     ),
     "create_pod_metadata_complex": Wanted(  # one of its steps wants to be told what nobody tells it, anywhere
-        "failed", steps={"validate-no-pod-metadata": "failed"}
+        "failed",
+        steps={"validate-no-pod-metadata": "failed"},
+        logs={"validate-no-pod-metadata": NOT_TOLD},
     ),
     "critical/add_numbers": gives(12, a=5, b=7),
     "critical/artifact_cache": Wanted(logs=FOO),
@@ -204,15 +150,25 @@ WANTED: Mapping[str, Wanted] = {
     ),
     "critical/pipeline_with_placeholders": prints(print_all_placeholders="pipeline-with-placeholders, "),
     "critical/pipeline_with_pod_metadata": Wanted(
-        steps={"validate-no-pod-metadata": "succeeded", "validate-pod-metadata-task-d": "succeeded"}
+        steps={
+            "validate-no-pod-metadata": True,
+            **{f"validate-pod-metadata-task-{name}": True for name in "abcd"},
+        }
     ),
     "critical/pipeline_with_retry": Wanted(params={"a": 1.0, "b": 7.0}, steps={"add": 8.0}),
-    "critical/pipeline_with_submit_request": Wanted(),  # without MULTI_USER it asks nobody
+    "critical/pipeline_with_submit_request": all_of(  # without MULTI_USER they ask nobody
+        "submit-request", "", "-2"
+    ),
     "critical/pipeline_with_workspace": gives("Hello from workspace!"),
     "critical/producer_consumer_param_pipeline": prints(
         consumer="Hello world, this is an output parameter"
     ),
-    "critical/pythonic_artifacts_test_pipeline": Wanted(steps={"train-model": "succeeded"}),
+    "critical/pythonic_artifacts_test_pipeline": Wanted(
+        artifacts={
+            "gen-data:Output": file("some data", length=9),
+            "train-model:Output": file("model trained"),
+        }
+    ),
     "critical/two_step_pipeline_containerized": prints(component2="Hello KFP Containerized!"),
     "cross_loop_after_topology": Wanted(
         logs={"for-loop-10[1]/print-op-5": "five", "for-loop-12[1]/for-loop-14[1]/print-op-7": "seven"}
@@ -229,10 +185,22 @@ WANTED: Mapping[str, Wanted] = {
     "essential/concat_message": gives("Hello World!", message1="Hello ", message2="World!"),
     "essential/container_no_input": prints(container_no_input="hello world"),
     "essential/dict_input": Wanted(params={"struct": {"A": 1}}, logs={"dict-input": "{'A': 1}"}),
-    "essential/embedded_artifact": Wanted(steps={"read-embedded-artifact-dir": "succeeded"}),
-    "essential/iris_pipeline_compiled": Wanted(packages="pandas==2.2.0, scikit-learn==1.4.0"),
+    "essential/embedded_artifact": all_of("read-embedded-artifact-", "dir", "file"),
+    "essential/iris_pipeline_compiled": Wanted(
+        packages="pandas==2.2.0, scikit-learn==1.4.0",
+        artifacts={
+            "normalize-dataset:normalized_iris_dataset": file(None, state="Normalized"),
+            "train-model:model": file(None, framework="scikit-learn"),
+        },
+        rule=irises,
+    ),
     "essential/lightweight_python_functions_pipeline": Wanted(
-        params={"message": "message"}, steps={"train": "succeeded"}
+        params={"message": "message"},
+        artifacts={
+            "preprocess:output_dataset_one": file("message"),
+            "preprocess:output_dataset_two_path": file("message"),
+            "train:model": file("".join(f"Step {n}\n{TRAINED}\n=====\n" for n in range(100)), accuracy=0.9),
+        },
     ),
     "essential/lightweight_python_functions_with_outputs": Wanted(
         params={
@@ -242,7 +210,9 @@ WANTED: Mapping[str, Wanted] = {
     ),
     "essential/pipeline_with_after": prints(print_text="1st task", print_text_3="3rd task"),
     "essential/pipeline_with_condition": Wanted(rule=one_coin),
-    "essential/pipeline_with_metrics_outputs": Wanted(steps={"for-loop-2[1]/output-metrics-2": "succeeded"}),
+    "essential/pipeline_with_metrics_outputs": Wanted(
+        rule=accuracies("output-metrics", "for-loop-2[0]/output-metrics-2", "for-loop-2[1]/output-metrics-2")
+    ),
     "essential/pipeline_with_nested_conditions": Wanted(rule=nested_coins),
     "essential/pipeline_with_nested_conditions_yaml": Wanted(rule=coin_and_number),
     "essential/pipeline_with_outputs": gives(file("world\n")),
@@ -257,9 +227,22 @@ WANTED: Mapping[str, Wanted] = {
     "essential/placeholder_with_if_placeholder_none_input_value": prints(
         component_with_optional_inputs="--arg0 input0 --arg2 default value"
     ),
-    "failing/fail_v2": Wanted("failed", steps={"fail": "failed"}),
-    "failing/pipeline_with_exit_handler": Wanted("failed", steps=FAILS),
-    "failing/pipeline_with_multiple_exit_handlers": Wanted("failed", steps=FAILS),
+    "failing/fail_v2": Wanted("failed", logs={"fail": "SystemExit: 1"}),
+    "failing/pipeline_with_exit_handler": Wanted(
+        "failed",
+        steps=FAILS,
+        logs={"exit-handler-1/fail-op": "Task failed.", "print-op": "Exit handler has worked!"},
+    ),
+    "failing/pipeline_with_multiple_exit_handlers": Wanted(
+        "failed",
+        steps=FAILS,
+        logs={
+            "exit-handler-1/fail-op": "Task failed.",
+            "print-op": "First exit handler has worked!",
+            "print-op-3": "Second exit handler has worked!",
+            "print-op-5": "Third exit handler has worked!",
+        },
+    ),
     "hello_world": HELLO,
     "identity": gives("some value", value="some value"),
     "if_elif_else_complex": Wanted(rule=lucky_number),
@@ -270,7 +253,7 @@ WANTED: Mapping[str, Wanted] = {
         steps={"exit-handler-1/echo": "hello", "record-exit": "exit:SUCCEEDED"}
     ),
     "local_execution/local_execution_pipeline_with_ignore_upstream_failure": Wanted(
-        "failed", {"marker_path": "marker"}, steps={"fail-always": "failed", "write-marker": "succeeded"}
+        "failed", {"marker_path": "marker"}, steps={"fail-always": "failed", "write-marker": "cleanup_ran"}
     ),
     "local_execution/local_execution_pipeline_with_k8s_only_methods": Wanted(
         outputs={"Output": "hello"}, no_gpus=True
@@ -287,7 +270,15 @@ WANTED: Mapping[str, Wanted] = {
     ),
     "log_streaming_compiled": Wanted(long=True, logs={"print-message": "Hello world ("}),
     "long-running": Wanted(long=True, logs={"wait-op-2": "done1"}),
-    "metrics_visualization_v2": Wanted(steps={"wine-classification": "succeeded"}),
+    "metrics_visualization_v2": Wanted(
+        artifacts={
+            "html-visualization:html_artifact": file(
+                "<!DOCTYPE html><html><body><h1>Hello world</h1></body></html>"
+            ),
+            "markdown-visualization:markdown_artifact": file("## Hello world \n\n Markdown content"),
+        },
+        rule=charts,
+    ),
     "mounted_cabundle_configmap": HELLO,
     "mounted_cabundle_secret": HELLO,
     "nested_return": gives([{"A_a": "1", "B_b": "2"}, {"A_a": "10", "B_b": "20"}]),
@@ -299,14 +290,16 @@ WANTED: Mapping[str, Wanted] = {
     "parallel_and_nested/loop_consume_upstream": Wanted(
         logs={"for-loop-1[0]/read-file": "component1", "for-loop-1[2]/read-file": "component3"}
     ),
-    "parallel_and_nested/nested_pipeline_opt_input_child_level_compiled": Wanted(
-        steps={"nested-pipeline/component-b-str": "succeeded"}
+    "parallel_and_nested/nested_pipeline_opt_input_child_level_compiled": all_of(
+        "nested-pipeline/component-", "a-str", "a-int", "a-bool", "b-str", "b-int", "b-bool"
     ),
-    "parallel_and_nested/nested_pipeline_opt_inputs_nil_compiled": Wanted(
-        steps={"nested-pipeline/component-str": "succeeded"}
+    "parallel_and_nested/nested_pipeline_opt_inputs_nil_compiled": all_of(
+        "nested-pipeline/component-", "str", "int", "bool"
     ),
-    "parallel_and_nested/nested_pipeline_opt_inputs_parent_level_compiled": Wanted(
-        steps={"nested-pipeline-nil-defaults/component-nil-bool-default": "succeeded"}
+    "parallel_and_nested/nested_pipeline_opt_inputs_parent_level_compiled": all_of(
+        "nested-pipeline-",
+        *(f"nil-defaults/component-nil-{kind}-default" for kind in ("str", "int", "bool")),
+        *(f"non-nil-defaults/component-{kind}-default" for kind in ("str", "int", "bool")),
     ),
     "parallel_and_nested/pipeline_in_pipeline": Wanted(
         logs={"print-op1": "Hello", "inner-pipeline/print-op2": "world"}
@@ -324,9 +317,13 @@ WANTED: Mapping[str, Wanted] = {
         logs={"for-loop-1[1]/print-text": "item2", "for-loop-4[1]/print-text-5": "20"},
     ),
     "parameters_complex": gives(306),  # 3 * (2 + 4 + 6) + 3 * 3 * (8 + 10 + 12)
-    "pipeline_as_exit_task": Wanted("failed", steps={"exit-handler-1/fail-op": "failed"}),
+    "pipeline_as_exit_task": Wanted(
+        "failed",
+        steps={"exit-handler-1/fail-op": "failed", "conditional-notification/get-run-state": "FAILED"},
+        logs={"conditional-notification/condition-1/print-op": "notify task failure."},
+    ),
     "pipeline_producer_consumer": gives(36),
-    "pipeline_with_concat_placeholder": Wanted(steps={"component-with-concat-placeholder": "succeeded"}),
+    "pipeline_with_concat_placeholder": all_of("component-with-concat-placeholder", ""),
     "pipeline_with_loops_and_conditions": Wanted(
         logs={"for-loop-14[0]/condition-15/for-loop-16[1]/print-text-9": "msg: B, msg2: None"}
     ),
@@ -356,12 +353,18 @@ WANTED: Mapping[str, Wanted] = {
     ),
     "pipeline_with_string_machine_fields_pipeline_input": Wanted(steps={"sum-numbers": 3}, no_gpus=True),
     "pipeline_with_string_machine_fields_task_output": Wanted(steps={"sum-numbers": 3}, no_gpus=True),
-    "pipeline_with_task_final_status": Wanted("failed", steps={"exit-handler-1/fail-op": "failed"}),
+    "pipeline_with_task_final_status": Wanted(
+        "failed",
+        steps={"exit-handler-1/fail-op": "failed"},
+        logs={"exit-op": "Pipeline status:  FAILED\nJob resource name:  pipeline-with-task-final-status-"},
+    ),
     "pipeline_with_task_final_status_yaml": Wanted(
         logs={"exit-op": "user input: Hello World! pipeline status: {"}
     ),
-    "pipeline_with_task_using_ignore_upstream_failure": Wanted("failed", steps={"fail-op": "failed"}),
-    "pipeline_with_utils": Wanted(),
+    "pipeline_with_task_using_ignore_upstream_failure": Wanted(
+        "failed", steps={"fail-op": "failed"}, logs={"fail-op": "message", "print-op": "default"}
+    ),
+    "pipeline_with_utils": all_of("echo", ""),
     "preprocess": Wanted(
         params={
             "message": "m", "input_dict_parameter": {"A": 1, "B": 2}, "input_list_parameter": ["a", "b", "c"],

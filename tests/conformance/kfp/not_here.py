@@ -18,7 +18,7 @@ NOT_HERE: Mapping[str, str] = {
     "critical/modelcar": "it imports a model out of a registry of images",
     "critical/pipeline_with_artifact_upload_download": "it downloads a data set",
     "critical/pipeline_with_input_status_state": (
-        "it wants the state COMPLETE, as Kubeflow's backend says; the SDK says SUCCEEDED"
+        "it wants the state COMPLETE, as Kubeflow's backend says; another wants SUCCEEDED, as the SDK says"
     ),
     "critical/pipeline_with_secret_as_env": _HIDDEN,
     "critical/pipeline_with_volume_long_name": _VOLUME,

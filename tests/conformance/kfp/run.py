@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import shutil
 import sys
@@ -27,9 +28,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.kfp.expected import WANTED, Wanted, one_of
+from tests.conformance.kfp.expected import WANTED
 from tests.conformance.kfp.not_here import NOT_HERE
-from tests.corpus.runs import opened_house, run_spec, shown
+from tests.conformance.kfp.wanted import Wanted, one_of
+from tests.corpus.runs import content, opened_house, run_spec, shown
 
 from tallystick.core.errors import TallyError
 from tallystick.core.run.events import Run
@@ -102,11 +104,13 @@ async def golden(houses: Houses, name: str, talks: bool) -> Came:
     except TimeoutError:
         return Came("wrong", f"not done after {LIMIT_S} s")
     made = {step.path: [str(step.state), dict(step.outputs.params)] for step in run.steps}
-    seen = {**await shown(house, run), "made": made, "logs": await _logs(house, run)}
+    artifacts = await _artifacts(house, run, wanted.artifacts if wanted else {})
+    seen = {**await shown(house, run), "made": made, "artifacts": artifacts, "logs": await _logs(house, run)}
     if talks:
         say(json.dumps(seen, indent=1))
     if needs:
-        return Came("needs", f"{run.state}: {needs}")
+        runs_here = run.state == "succeeded"
+        return Came("wrong" if runs_here else "needs", f"{run.state}: {needs}")
     if wanted is None:
         ended = run.state == "succeeded"
         return Came("done" if ended else "wrong", str(run.error or run.state))
@@ -117,6 +121,17 @@ async def golden(houses: Houses, name: str, talks: bool) -> Came:
 async def _logs(house: House, run: Run) -> Mapping[str, str]:
     logs = {step.path: step.log_digest for step in run.steps if step.log_digest}
     return {path: (await house.artifacts.path_of(d)).read_text("utf-8") for path, d in logs.items()}
+
+
+async def _artifacts(house: House, run: Run, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of each that a step made its metadata; its text too where that is wanted."""
+    found = {}
+    for step in run.steps:
+        for name, refs in step.outputs.artifacts.items():
+            at = f"{step.path}:{name}"
+            read = "text" in wanted.get(at, {})
+            found[at] = await content(house, refs[0]) if read else {"metadata": dict(refs[0].metadata)}
+    return found
 
 
 def _differs(wanted: Wanted, seen: Mapping[str, Any]) -> str:
@@ -131,6 +146,9 @@ def _differs(wanted: Wanted, seen: Mapping[str, Any]) -> str:
         state, made = seen["made"].get(path, ["not there", {}])
         if right != state and right not in made.values():
             return f"step {path} {state} with {made}, {right!r} is right"
+    for at, right in wanted.artifacts.items():
+        if seen["artifacts"].get(at) != right:
+            return f"artifact {at} is {json.dumps(seen['artifacts'].get(at))[:200]}, {right!r} is right"
     for path, text in wanted.logs.items():
         if text not in seen["logs"].get(path, ""):
             return f"step {path} does not say {text!r}: {seen['logs'].get(path, '')[-300:]!r}"
@@ -176,6 +194,8 @@ def main() -> int:
     if not (given.source / FOLDER).is_dir():
         say(f"there is no {FOLDER} in {given.source}")
         return 2
+    if given.packages:
+        os.environ["UV_DEFAULT_INDEX"] = given.packages  # and no other that this machine has told pip of
     came = asyncio.run(run_all(given.source, given.names, given.packages, given.long))
     counts = Counter(one.verdict for one in came.values())
     say(f"\n{len(came)} pipelines: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()))
