@@ -6,10 +6,11 @@ who share processes among steps: Prefect, Dagster, Ray and the pool. "fork, wall
 least that our promises take, with nothing around it. "hub" is a whole run by HTTP with its journal durable,
 MLflow's record included; "executor" is the part of it that runs a step, alone. Prints the median time of a
 step and the mean CPU time of a step (of all processes together), then the ratios with their goals. What comes
-first, each way does once beforehand, untimed but shown. Then how a hub's time and memory grow with the number
-of steps, and a pipeline that has not changed since its last run.
+first, each way does once beforehand, untimed but shown. Then how a hub's time, CPU time and memory grow with
+the number of steps, up to a loop over 10,000 items (``--quick``: 1,000), and a pipeline that has not changed
+since its last run. ``--loop`` is for those loops alone.
 
-    python bench/pipelines.py [--quick] [--rounds N] [--only WORD] [--kfp PYTHON] [--json FILE]
+    python bench/pipelines.py [--quick] [--rounds N] [--only WORD] [--loop] [--kfp PYTHON] [--json FILE]
 
 ``--kfp``: a Python with the whole kfp SDK, for kfp.local; `.venv-kfp/bin/python` beside this tree when there
 is one. Prefect, Dagster and Metaflow get environments of their own, made by uv below the user's cache.
@@ -54,6 +55,7 @@ PACKAGES = {
 }
 CHAIN, FAN, HEAVY = "chain of 20", "20 at once", "chain of 5, pandas and scikit-learn"
 WORKS = {"one step": ("one", 1), CHAIN: ("chain", 20), FAN: ("fan", 20), HEAVY: ("heavy", 5)}
+HUBS = {HUB, HUB_OPEN}
 EVERYTHING = (HUB, HUB_OPEN, OURS, OURS_OPEN, FORK, POOL)
 """The ways that do every work; kfp.local does not do the heavy one, and peers do what a goal is about."""
 SLOW = {KFP_USUAL: 2, METAFLOW: 20}
@@ -63,6 +65,15 @@ GROWTH = ("loop", (100, 1000, 10_000)), ("wide", (100, 1000))
 CHAIN_MS, HEAVY_MS, AGAIN_MS = 5.0, 15.0, 1.0
 CHAIN_OVER_KFP, CHAIN_OVER_USUAL, FAN_OVER_FORK = 12.0, 100.0, 1.5
 GROWTH_MAX, MEMORY_MIB = 1.5, 300.0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a step takes, in parts of what it took with ``of`` steps: not more, where all grows linearly."""
+
+    of: int
+    time: float
+    cpu: float
 
 
 @dataclass
@@ -78,6 +89,7 @@ class Figures:
     cpu_ms: float = 0.0
     first_ms: float = 0.0
     peak_mib: float = 0.0
+    growth: Growth | None = None
 
     @property
     def ms(self) -> float:
@@ -202,17 +214,24 @@ def _weight(kind: str) -> str:
     return "heavy" if kind == "heavy" else "light"
 
 
-def grow(way: str, quick: bool, folder: Path) -> list[Figures]:
+def growing(quick: bool, loop: bool) -> list[tuple[str, int]]:
+    """What :func:`grow` is to do, in order: kinds of works, with their sizes."""
+    works = [(kind, count) for kind, counts in GROWTH for count in counts if count <= 1000 or not quick]
+    return [work for work in works if work[0] == "loop"] if loop else [*works, ("again", 20), ("again", 200)]
+
+
+def grow(way: str, works: list[tuple[str, int]], folder: Path) -> list[Figures]:
     """A hub with more and more steps; then pipelines that have not changed since their last run."""
-    found = []
+    found: list[Figures] = []
     one = Running(way, sys.executable, folder / "grow")
     try:
         one.run("chain", 5)
-        works = [(kind, count) for kind, counts in GROWTH for count in counts if count <= 1000 or not quick]
-        for kind, count in [*works, ("again", 20), ("again", 200)]:
+        for kind, count in works:
             plan = Figures(way, f"{kind} {count:,}", kind, count, 3 if kind == "again" or count == 100 else 1)
             for _ in range(plan.rounds):
                 _round(plan, one)
+            if kind != "again" and found and (less := found[-1]).kind == kind:
+                plan.growth = Growth(less.count, plan.ms / less.ms, plan.cpu_ms / less.cpu_ms)
             found.append(plan)
     finally:
         one.close()
@@ -258,18 +277,17 @@ def _ratios(work: str, own: Figures, found: dict[tuple[str, str], Figures]) -> l
 
 
 def show_growth(way: str, figures: list[Figures]) -> None:
-    """Time a step and peak memory by the number of steps, and the goals."""
-    print(f"\n{way}: many steps, and steps that have not changed (ms a step; the hub's own peak)")
-    base = {f.kind: f.ms for f in figures if f.count == GROWTH[0][1][0]}
+    """Time and CPU time of a step and peak memory by the number of steps, and the goals."""
+    print(f"\n{way}: more and more steps, and some that have not changed (a step; the hub's own peak)")
     for f in figures:
-        line = f"  {f.work:16}{f.ms:>10,.2f} ms {f.peak_mib:>8,.0f} MiB"
+        line = f"  {f.work:12}{f.ms:>8,.2f} ms {f.cpu_ms:>8,.2f} ms of CPU {f.peak_mib:>6,.0f} MiB"
         if f.kind == "again":
             line += f" (goal under {AGAIN_MS:g} ms: {_verdict(f.ms < AGAIN_MS)})"
-        elif f.kind in base:
-            ratio = f.ms / base[f.kind]
-            line += f" {ratio:>6,.2f}x of {GROWTH[0][1][0]} (goal within {GROWTH_MAX:g}x:"
-            line += f" {_verdict(ratio <= GROWTH_MAX)}), memory under {MEMORY_MIB:g} MiB:"
-            line += f" {_verdict(f.peak_mib < MEMORY_MIB)}"
+        else:
+            line += f" (goal under {MEMORY_MIB:g}: {_verdict(f.peak_mib < MEMORY_MIB)})"
+        if grown := f.growth:
+            line += f", {grown.time:.2f}x the time and {grown.cpu:.2f}x the CPU of {grown.of:,}"
+            line += f" (goal within {GROWTH_MAX:g}x: {_verdict(max(grown.time, grown.cpu) <= GROWTH_MAX)})"
         print(line)
 
 
@@ -277,26 +295,24 @@ def _verdict(reached: bool) -> str:
     return "reached" if reached else "FALLS SHORT"
 
 
-def available(kfp: Path, only: str, quick: bool) -> dict[str, str]:
-    """The ways that can be had here, each with its Python; what is left out is said."""
+def available(kfp: Path, asked: list[str]) -> dict[str, str]:
+    """The ways among those asked for that can be had here, each with its Python; it is said what cannot."""
     ways = dict.fromkeys((HUB, HUB_OPEN, OURS, OURS_OPEN, FORK, LEAST, POOL), sys.executable)
     if kfp.exists():
         ways |= {KFP: str(kfp), KFP_USUAL: str(kfp)}
-    else:
+    elif KFP in asked or KFP_USUAL in asked:
         print(f"kfp.local is left out: there is no {kfp}")
     if importlib.util.find_spec("ray"):
         ways[RAY] = sys.executable
-    else:
+    elif RAY in asked:
         print("Ray is left out: it is not installed here (the extra `ray`)")
-    for way, packages in PACKAGES.items():
+    for way, packages in ((way, PACKAGES[way]) for way in asked if way in PACKAGES):
         got = environment(packages[0], *packages)
         if isinstance(got, Path):
             ways[way] = str(got / "python")
         else:
             print(f"{way} does not install here and is left out: {got}")
-    if quick:
-        ways.pop(KFP_USUAL, None)
-    return {way: ways[way] for way in WAYS if way in ways and only.lower() in way.lower()}
+    return {way: ways[way] for way in asked if way in ways}
 
 
 def main() -> None:
@@ -305,17 +321,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two minutes: 3 rounds, at most 1,000 steps")
     parser.add_argument("--rounds", type=int, default=0, help="15, with --quick 3")
     parser.add_argument("--only", default="", metavar="WORD", help="ways with this in their names")
+    parser.add_argument("--loop", action="store_true", help="only a hub's loops, of up to 10,000 items")
     parser.add_argument("--kfp", type=Path, default=HERE.parent / ".venv-kfp" / "bin" / "python")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     rounds = chosen.rounds or (3 if chosen.quick else 15)
-    ways = available(chosen.kfp, chosen.only, chosen.quick)
+    left_out = set(WAYS) - HUBS if chosen.loop else {KFP_USUAL} if chosen.quick else set()
+    asked = [way for way in WAYS if way not in left_out and chosen.only.lower() in way.lower()]
+    ways = available(chosen.kfp, asked)
     with tempfile.TemporaryDirectory(prefix="tally-bench-") as name:
         folder = Path(name)
-        figures = measure(ways, planned(ways, rounds), folder)
-        show(figures)
-        for way in (w for w in (HUB, HUB_OPEN) if w in ways):
-            grown = grow(way, chosen.quick, folder / WAYS[way])
+        figures = [] if chosen.loop else measure(ways, planned(ways, rounds), folder)
+        if not chosen.loop:
+            show(figures)
+        for way in (w for w in ways if w in HUBS):
+            grown = grow(way, growing(chosen.quick, chosen.loop), folder / WAYS[way])
             show_growth(way, grown)
             figures += grown
     if chosen.json:
