@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from tallystick.core.errors import BadInput
 
@@ -28,6 +29,7 @@ class FakeClock:
             raise BadInput(f"cannot sleep for {seconds} seconds", where="clock")
         self.slept.append(seconds)
         self.advance(seconds)
+        time.sleep(0)  # noqa: ASYNC251  reason: who polls by this clock must leave threads their turn
         await asyncio.sleep(0)
 
     def advance(self, seconds: float) -> None:
