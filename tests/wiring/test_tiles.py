@@ -61,6 +61,17 @@ def test_a_tile_of_anybody_opens_like_ours(place):
     assert known_tiles("no-such-port") == {}
 
 
+def test_one_that_is_installed_meanwhile_is_found(place, tmp_path):
+    with pytest.raises(MissingTile):
+        open_tile("ledger", "rock", place)
+    later = tmp_path / "path" / "tally_rock-1.0.dist-info"
+    later.mkdir()
+    (later / "METADATA").write_text("Metadata-Version: 2.1\nName: tally-rock\nVersion: 1.0\n")
+    (later / "entry_points.txt").write_text("[tallystick.ledger]\nrock = planted_tile:open_tile\n")
+    importlib.invalidate_caches()
+    assert open_tile("ledger", "rock", place) == ("paper", place)
+
+
 def test_one_that_is_not_installed_says_which_are_and_what_to_install(place):
     with pytest.raises(MissingTile) as caught:
         open_tile("ledger", "postgres", place)
