@@ -53,6 +53,7 @@ def main(order: dict[str, Any]) -> int:
     """Get ready, say so, and serve the hub until it is gone."""
     words = os.fdopen(os.dup(1), "w")
     _silence()
+    gc.disable()  # until a step begins: what is imported here is kept, and looking through it takes time
     try:
         if order["runtime"] and not order["fence"]:
             take_up(order["runtime"], order["program"])
@@ -60,7 +61,6 @@ def main(order: dict[str, Any]) -> int:
         fence = _fence(order["roots"], order["memory_folder_bytes"]) if order["fence"] else None
         with rehearsed() as rehearsal:
             gc.collect()
-            gc.disable()  # until a step begins
             gc.freeze()  # a step's own collections then leave alone these objects, and the memory they share
             lot = Lot.of(fence, pages_written(rehearsal))
         listener = _door(order["door"])
