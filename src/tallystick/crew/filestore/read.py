@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tallystick.core.errors import BadInput
 from tallystick.crew.filestore.links import LEFT_OUT, link_out
@@ -38,8 +38,10 @@ def find_store(folder: Path) -> Path:
 
 def read_store(mlruns: Path, scratch: Path, outcome: Outcome, told: Callable[[float, str], None]) -> Any:
     """All of a file store as an engine on ``<scratch>/read.db``; ``outcome`` says what could not be read."""
+    import mlflow.store.model_registry.dbmodels.models
+    import mlflow.store.tracking.dbmodels.models  # noqa: F401  reason: these two fill the metadata
     import sqlalchemy
-    from mlflow.store.db import utils
+    from mlflow.store.db.base_sql_model import Base
     from mlflow.store.fs2db._utils import for_each_experiment
     from sqlalchemy.orm import Session
 
@@ -47,7 +49,10 @@ def read_store(mlruns: Path, scratch: Path, outcome: Outcome, told: Callable[[fl
     with engine.connect() as connection:
         for pragma in _SYNC:
             connection.exec_driver_sql(pragma)
-    cast(Any, utils)._initialize_tables(engine)
+        # As they are today: the migrations that lead there take far longer, and are for tables with rows.
+        for table in Base.metadata.sorted_tables:
+            connection.execute(sqlalchemy.schema.CreateTable(table))
+        connection.commit()
     experiments = list(for_each_experiment(mlruns))
     with Session(engine) as session:
         reader = _Reader(session, mlruns, scratch, outcome)
