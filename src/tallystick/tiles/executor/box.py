@@ -255,7 +255,11 @@ class Box:
         inside = os.walk(path, followlinks=False, onerror=_raise) if path.is_dir() else ()
         for folder, folders, files in inside:
             for name in (*folders, *files):
-                self._check_one(what, Path(folder, name))
+                kind = os.lstat(f"{folder}/{name}").st_mode
+                if stat.S_ISLNK(kind):  # nothing else leads out of a folder that does not
+                    self._check_one(what, Path(folder, name))
+                else:
+                    _check_kind(what, name, kind)
 
     def _check_one(self, what: str, path: Path) -> None:
         real = Path(os.path.realpath(path))
@@ -263,9 +267,7 @@ class Box:
             raise BrokenOutput(f"{what} is a link out of the step's folder, or a path outside of it")
         if not real.exists():
             raise BrokenOutput(f"{what} was not written")
-        kind = real.stat().st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise BrokenOutput(f"{what} holds {path.name!r}, which is neither a file nor a folder")
+        _check_kind(what, path.name, real.stat().st_mode)
 
 
 def bytes_on_disk(folder: Path) -> int:
@@ -281,6 +283,11 @@ def bytes_on_disk(folder: Path) -> int:
         except OSError:  # it has gone meanwhile, or is deeper than a path can be long
             continue
     return total
+
+
+def _check_kind(what: str, name: str, kind: int) -> None:
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise BrokenOutput(f"{what} holds {name!r}, which is neither a file nor a folder")
 
 
 def _raise(wrong: OSError) -> None:
