@@ -12,7 +12,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 import tallystick.client
+from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
 from tests.journeys.conftest import RunningHub, start_hub
+
+__all__ = ["sqlite_schema", "with_record"]
 
 pytestmark = [pytest.mark.journey, pytest.mark.slow]
 
@@ -25,10 +28,12 @@ class Doubles(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 
 @pytest.fixture
-def tracked_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningHub]:
+def tracked_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_record: WithRecord
+) -> Iterator[RunningHub]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    hub = start_hub(tmp_path / "home")
+    hub = start_hub(with_record(tmp_path / "home"))
     mlflow.set_tracking_uri(hub.url.replace("http://", "tally://"))
     yield hub
     while mlflow.active_run():

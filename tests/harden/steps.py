@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +20,16 @@ ANY: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+@functools.cache
+def shipped() -> Mapping[str, Any]:
+    """The compiled pipeline: read once, as every worker of the tests does so before its first test."""
+    found: Mapping[str, Any] = next(yaml.safe_load_all((EXAMPLE / "pipeline.yaml").read_text("utf-8")))
+    return found
+
+
 def step(name: str) -> dict[str, Any]:
     """All functions of a step's source by name; its artifacts are annotated with what stands in for kfp's."""
-    spec = next(yaml.safe_load_all((EXAMPLE / "pipeline.yaml").read_text("utf-8")))
+    spec = shipped()
     source = spec["deploymentSpec"]["executors"][f"exec-{name}"]["container"]["command"][-1]
     lines = [line for line in source.splitlines() if not line.startswith(("import kfp", "from kfp"))]
     names: dict[str, Any] = {"Input": list, "Output": list, "Dataset": object, "Model": object}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.doors.kfp.corpus import KFP_PYTHON, needs_kfp
-from tests.journeys.conftest import RunningHub, start_hub, tally
+from tests.journeys.conftest import RunningHub, WithRecord, start_hub, tally
 
 pytestmark = pytest.mark.journey
 
@@ -18,9 +18,9 @@ YAML = Path(__file__).resolve().parents[2] / "examples" / "digits" / "pipeline.y
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+def hub(tmp_path_factory: pytest.TempPathFactory, with_record: WithRecord) -> Iterator[RunningHub]:
     folder = tmp_path_factory.mktemp("bad")
-    running = start_hub(folder / "home")
+    running = start_hub(with_record(folder / "home"))
     good = folder / "good.csv"
     good.write_text(GOOD)
     running.tally("ingest", "good", str(good))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import RunningHub, start_hub, tally, wait_until
+from tests.journeys.conftest import RunningHub, WithRecord, start_hub, tally, wait_until
 
 pytestmark = pytest.mark.journey
 
@@ -23,8 +23,8 @@ PIPELINE = Path(__file__).resolve().parents[2] / "examples" / "digits" / "pipeli
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    running = start_hub(tmp_path_factory.mktemp("cli") / "home")
+def hub(tmp_path_factory: pytest.TempPathFactory, with_record: WithRecord) -> Iterator[RunningHub]:
+    running = start_hub(with_record(tmp_path_factory.mktemp("cli") / "home"))
     yield running
     running.end()
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.journeys.conftest import RunningHub, start_hub
+from tests.journeys.conftest import RunningHub, WithRecord, start_hub
 
 mlflow = pytest.importorskip("mlflow")
 datasets = pytest.importorskip("sklearn.datasets")
@@ -72,10 +72,10 @@ bound = "value"
 
 
 @pytest.fixture(scope="module")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def gated(tmp_path_factory: pytest.TempPathFactory, with_record: WithRecord) -> Any:
     folder = tmp_path_factory.mktemp("gate")
     (folder / "policy.toml").write_text(POLICY)
-    hub = start_hub(folder / "home", "--policy", str(folder / "policy.toml"))
+    hub = start_hub(with_record(folder / "home"), "--policy", str(folder / "policy.toml"))
     mlflow.set_tracking_uri(hub.url)
     yield hub
     hub.end()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import RunningHub, start_hub, tally
+from tests.journeys.conftest import RunningHub, WithRecord, start_hub, tally
 
 BOWL = (str(Path(__file__).parent / "pipelines" / "bowl.yaml"), "-p", "x=1", "-p", "n=2")
 ENDED = ("succeeded", "failed", "cancelled")
@@ -17,16 +17,16 @@ PATIENCE_S = 60
 
 
 @pytest.fixture
-def far(tmp_path: Path) -> Iterator[RunningHub]:
+def far(tmp_path: Path, with_record: WithRecord) -> Iterator[RunningHub]:
     """What answers Kubeflow's API."""
-    hub = start_hub(tmp_path / "far")
+    hub = start_hub(with_record(tmp_path / "far"))
     yield hub
     hub.end()
 
 
 @pytest.fixture
-def near(tmp_path: Path) -> Iterator[RunningHub]:
-    hub = start_hub(tmp_path / "near")
+def near(tmp_path: Path, with_record: WithRecord) -> Iterator[RunningHub]:
+    hub = start_hub(with_record(tmp_path / "near"))
     yield hub
     if hub.process.poll() is None:
         hub.end()

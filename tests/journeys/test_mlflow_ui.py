@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from playwright.sync_api import Browser, Page, expect
 
 from tests.fakes.machine.chromium import DRIVES_CHROMIUM, chromium
-from tests.journeys.conftest import RunningHub, start_hub
+from tests.journeys.conftest import RunningHub, WithRecord, start_hub
 
 __all__ = ["chromium"]
 
@@ -94,8 +94,8 @@ class Filled:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    hub = start_hub(tmp_path_factory.mktemp("pages") / "home")
+def filled(tmp_path_factory: pytest.TempPathFactory, with_record: WithRecord) -> Iterator[Filled]:
+    hub = start_hub(with_record(tmp_path_factory.mktemp("pages") / "home"))
     yield Filled(hub, python(hub, SESSION))
     hub.end()
 

@@ -16,8 +16,13 @@ FIRST, SECOND = "exit-handler-1/first", "exit-handler-1/second"
 NEVER, OTHER = (f"exit-handler-1/condition-branches-2/condition-{n}" for n in (3, 4))
 
 
+def seen(hub: RunningHub, key: str) -> dict[str, Any]:
+    """What `tally show run` prints; a process for each look would take more than the run itself."""
+    return dict(hub.get(f"/api/tally/nouns/run/{key}").json())
+
+
 def steps_of(hub: RunningHub, key: str) -> dict[str, Any]:
-    return {step["path"]: step for step in hub.json("show", "run", key)["steps"]}
+    return {step["path"]: step for step in seen(hub, key)["steps"]}
 
 
 def running(hub: RunningHub) -> str:
@@ -29,7 +34,7 @@ def running(hub: RunningHub) -> str:
 
 def ended(hub: RunningHub, key: str) -> dict[str, Any]:
     def over() -> bool:
-        return hub.json("show", "run", key)["state"] in ("succeeded", "failed", "cancelled")
+        return seen(hub, key)["state"] in ("succeeded", "failed", "cancelled")
 
     assert wait_until(over)
     return dict(hub.json("show", "run", key))

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from tests.fakes.machine.plain_oip import PlainEndpoint, plain_endpoint
+from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
 from tests.journeys.conftest import RunningHub, start_hub
+
+__all__ = ["sqlite_schema", "with_record"]
 
 pytestmark = [pytest.mark.journey, pytest.mark.slow]
 
@@ -36,12 +39,12 @@ bound = "value"
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+def hub(tmp_path_factory: pytest.TempPathFactory, with_record: WithRecord) -> Iterator[RunningHub]:
     import pandas as pd
 
     folder = tmp_path_factory.mktemp("live")
     (folder / "policy.toml").write_text(POLICY)
-    found = start_hub(folder / "home", "--policy", str(folder / "policy.toml"))
+    found = start_hub(with_record(folder / "home"), "--policy", str(folder / "policy.toml"))
     rows = np.random.default_rng(5).uniform(0, 1, (60, 2)).astype("f4")
     table = pd.DataFrame({"a": rows[:, 0], "b": rows[:, 1], "label": (rows[:, 1] > rows[:, 0]).astype("i8")})
     table.to_parquet(folder / "points.parquet")

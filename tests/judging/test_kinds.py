@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.fakes.models import REPOSITORY
+from tests.fakes.machine.maker import run_maker
+from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
 from tests.journeys.conftest import RunningHub, start_hub
 from tests.judging.kinds import windows
 from tests.tiles.texts.reviews import reviews
+
+__all__ = ["sqlite_schema", "with_record"]
 
 pytest.importorskip("mlflow")
 pytest.importorskip("sklearn")
@@ -62,7 +62,7 @@ at_least = 0.5
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+def hub(tmp_path_factory: pytest.TempPathFactory, with_record: WithRecord) -> Iterator[RunningHub]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -74,14 +74,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         "wear_held_out": {**{f"v{n}": row for n, row in enumerate(x.reshape(len(x), -1).T)}, "rises": rises},
     }
     (home / "policy.toml").write_text(POLICY)
-    running = start_hub(home / "home", "--policy", str(home / "policy.toml"))
+    running = start_hub(with_record(home / "home"), "--policy", str(home / "policy.toml"))
     try:
         for name, columns in tables.items():
             parquet.write_table(pa.table(columns), home / f"{name}.parquet")
             running.tally("ingest", name, str(home / f"{name}.parquet"))
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        argv = [sys.executable, "-m", "tests.judging.kinds", running.url]
-        subprocess.run(argv, env=environment, cwd=REPOSITORY, check=True, timeout=240, capture_output=True)
+        run_maker("-m", "tests.judging.kinds", running.url, seconds=240)
         yield running
     finally:
         running.end()

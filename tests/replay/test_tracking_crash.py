@@ -123,8 +123,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
-def test_a_full_disk(made: Path, small_disk: Path) -> None:
-    database = Path(shutil.copy(made, small_disk / "mlflow.db"))
+def test_a_full_disk(sqlite_schema: Path, small_disk: Path) -> None:
+    database = Path(shutil.copy(sqlite_schema, small_disk / "mlflow.db"))
     hub = hub_on(database, small_disk / "home")
     try:
         with begun(hub.url, 8, 2) as writers:
@@ -146,9 +146,9 @@ def test_a_full_disk(made: Path, small_disk: Path) -> None:
         hub.end()
 
 
-def test_a_read_only_disk(made: Path, small_disk: Path, tmp_path: Path) -> None:
+def test_a_read_only_disk(sqlite_schema: Path, small_disk: Path, tmp_path: Path) -> None:
     """It is said at the start, and not once runs are lost."""
-    database = shutil.copy(made, small_disk / "mlflow.db")
+    database = shutil.copy(sqlite_schema, small_disk / "mlflow.db")
     make_read_only(small_disk)
     done = tally(
         "up", "--home", str(tmp_path / "home"), "--port", "0", "--database", f"sqlite:///{database}", status=4

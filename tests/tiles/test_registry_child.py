@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -27,7 +29,51 @@ from tallystick.core.errors import (
 from tallystick.crew.mlflow import child
 from tallystick.tiles.registry.child import MlflowChild, Store, passed_on
 from tallystick.tiles.registry.mlflow import MlflowRegistry
+from tallystick.tiles.registry.rest import Rest
+from tests.fakes.mlflow.schema import sqlite_schema
 from tests.tiles.registry_parts import Counting, mlflow_registry
+
+__all__ = ["sqlite_schema"]
+
+STAND_IN = """
+import json, os, sys
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingMixIn, UnixStreamServer
+
+class Keeps(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *said):
+        pass
+    def do_POST(self):
+        asked = self.rfile.read(int(self.headers["content-length"]))
+        with open(sys.argv[1], "ab", buffering=0) as kept:
+            kept.write(asked + b"\\n")
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+class Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+place = json.loads(sys.stdin.readline())["socket"]
+if os.path.exists(place):
+    os.unlink(place)
+with Server(place, Keeps) as server:
+    print(json.dumps({"ready": {}}), flush=True)
+    server.serve_forever()
+"""
+"""In place of MLflow's server, where only its coming and going counts: it keeps each request, a line, in the
+file that it is told. It starts at once, and ends without finishing anything."""
+
+
+@pytest.fixture
+def home(tmp_path: Path, sqlite_schema: Path) -> Path:
+    """A folder where MLflow has made its tables."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(sqlite_schema, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture
@@ -78,22 +124,19 @@ async def test_closing_ends_a_start_under_way(opened: Callable[..., MlflowChild]
 
 
 async def test_an_older_schema_is_said_and_never_upgraded(
-    opened: Callable[..., MlflowChild], tmp_path: Path
+    opened: Callable[..., MlflowChild], home: Path
 ) -> None:
-    registry = mlflow_registry(tmp_path)
-    await registry.versions()
-    await registry.close()
-    with sqlite3.connect(tmp_path / "mlflow.db") as db:
+    with sqlite3.connect(home / "mlflow.db") as db:
         db.execute("update alembic_version set version_num = '451aebb31d03'")
     db.close()
     sandbox = Counting()
-    child = opened(tmp_path, sandbox)
+    child = opened(home, sandbox)
     for _ in range(2):
         with pytest.raises(Conflict, match="mlflow db upgrade"):
             await child.client()
     assert sandbox.spawned == 1, "what has just failed is not tried again at once"
     await child.close()
-    with sqlite3.connect(tmp_path / "mlflow.db") as db:
+    with sqlite3.connect(home / "mlflow.db") as db:
         assert db.execute("select version_num from alembic_version").fetchone() == ("451aebb31d03",)
     db.close()
 
@@ -160,10 +203,10 @@ def test_the_hubs_own_process_stays_light() -> None:
     assert said.strip() == "[]"
 
 
-async def test_further_roots_can_be_opened_and_their_neighbours_cannot(tmp_path: Path) -> None:
+async def test_further_roots_can_be_opened_and_their_neighbours_cannot(tmp_path: Path, home: Path) -> None:
     """Who brings an old database along says where its artifacts are."""
-    home, old, beside = tmp_path / "home", tmp_path / "old", tmp_path / "old-but-not"
-    for folder in (home, old, beside):
+    old, beside = tmp_path / "old", tmp_path / "old-but-not"
+    for folder in (old, beside):
         folder.mkdir()
     registry = mlflow_registry(home, artifact_roots=[old.as_uri()])
     try:
@@ -198,10 +241,10 @@ async def _ended(pid: int) -> None:
 
 
 async def test_unasked_it_rests_and_is_started_when_it_is_needed(
-    opened: Callable[..., MlflowChild], tmp_path: Path
+    opened: Callable[..., MlflowChild], home: Path
 ) -> None:
     sandbox = Counting()
-    child = opened(tmp_path, sandbox, idle_s=0.2)
+    child = opened(home, sandbox, idle_s=0.2)
     registry = MlflowRegistry(child)
     try:
         assert child.state == "rests"
@@ -218,8 +261,8 @@ async def test_unasked_it_rests_and_is_started_when_it_is_needed(
         await child.close()
 
 
-async def test_what_is_under_way_keeps_it_awake(opened: Callable[..., MlflowChild], tmp_path: Path) -> None:
-    child = opened(tmp_path, idle_s=0.2)
+async def test_what_is_under_way_keeps_it_awake(opened: Callable[..., MlflowChild], home: Path) -> None:
+    child = opened(home, idle_s=0.2)
     try:
         client = await child.client()
         pid = child.pid
@@ -236,26 +279,25 @@ async def test_requests_at_the_moment_of_resting_are_all_answered(
     opened: Callable[..., MlflowChild], tmp_path: Path
 ) -> None:
     """An idle time as short as a request: it rests and is started again and again, and nobody notices."""
-    sandbox = Counting()
+    sandbox = Counting([sys.executable, "-I", "-c", STAND_IN, str(tmp_path / "kept")])
     child = opened(tmp_path, sandbox, idle_s=0.01)
-    registry = MlflowRegistry(child)
+    rest = Rest(child)
     try:
-        for n in range(8):
-            await registry.begin_run("e", f"run {n}", {})
+        for n in range(24):
+            await rest.post("any", n=n)
             await asyncio.sleep(0.01 * (n % 3))
-        found = await (await child.client()).post(
-            "/api/2.0/mlflow/runs/search", json={"experiment_ids": ["1"], "max_results": 100}
-        )
-        assert len(found.json()["runs"]) == 8
     finally:
         await child.close()
-    assert sandbox.spawned > 1
+    kept = [json.loads(line)["n"] for line in (tmp_path / "kept").read_text().splitlines()]
+    assert kept == [*range(24)], "each once, and none twice"
+    assert sandbox.spawned > 4
 
 
 async def test_closing_does_not_wait_for_it_to_rest(
     opened: Callable[..., MlflowChild], tmp_path: Path
 ) -> None:
-    child = opened(tmp_path, idle_s=100_000)
+    sandbox = Counting([sys.executable, "-I", "-c", STAND_IN, str(tmp_path / "kept")])
+    child = opened(tmp_path, sandbox, idle_s=100_000)
     await child.client()
     async with asyncio.timeout(60):
         await child.close()
@@ -323,8 +365,8 @@ def test_only_an_object_store_or_a_server_gets_variables(monkeypatch: pytest.Mon
     assert not found & {"PGPASSWORD", "OTHER_SECRET"}
 
 
-async def test_a_relative_place_is_below_the_hubs_own_folder(tmp_path: Path) -> None:
-    registry = mlflow_registry(tmp_path)
+async def test_a_relative_place_is_below_the_hubs_own_folder(home: Path) -> None:
+    registry = mlflow_registry(home)
     try:
         client = await registry.child.client()
         body = {"name": "e", "artifact_location": "my_files"}

@@ -17,10 +17,11 @@ from tallystick.settings import Settings
 from tallystick.wiring.bring import bring
 from tallystick.wiring.home import open_home
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
+from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
 from tests.fakes.old.filestore import make_filestore
 from tests.wiring.talking import Person, rows_of
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "sqlite_schema", "with_record"]
 
 pytest.importorskip("mlflow")
 pytest.importorskip("pandas")
@@ -44,6 +45,16 @@ def old(store: tuple[Path, list[str]], tmp_path: Path) -> Path:
 @pytest.fixture
 def runs(store: tuple[Path, list[str]]) -> list[str]:
     return store[1]
+
+
+@pytest.fixture
+def made(tmp_path: Path, with_record: WithRecord) -> Path:
+    """A home with MLflow's tables, and nothing in them: as an import makes it when there is none."""
+    home = with_record(tmp_path / "home")
+    with contextlib.closing(sqlite3.connect(home / "mlflow.db")) as db:
+        db.execute("delete from experiments")
+        db.commit()
+    return home
 
 
 def _bring(home: Path, folder: Path, person: Person | None = None, **settings: Any) -> Mapping[str, Any]:
@@ -84,32 +95,30 @@ def test_all_of_it_comes_and_a_second_time_nothing(tmp_path: Path, old: Path, ru
     assert not list((home / "scratch").iterdir())
 
 
-def test_what_is_new_comes_later(tmp_path: Path, old: Path, runs: list[str]) -> None:
+def test_what_is_new_comes_later(tmp_path: Path, made: Path, old: Path, runs: list[str]) -> None:
     """A folder that is still used is imported again and again."""
-    home = tmp_path / "home"
     (late,) = (old / "mlruns").glob(f"*/{runs[1]}")
     shutil.move(late, tmp_path / "late")
-    assert _bring(home, old)["brought"]["runs"] == 4
+    assert _bring(made, old)["brought"]["runs"] == 4
     shutil.move(tmp_path / "late", late)
-    done = _bring(home, old)["brought"]
+    done = _bring(made, old)["brought"]
     assert (done["runs"], done["metric points"], done["files"]) == (1, 6, 1)
     inputs = "select count(*) from inputs where source_type = 'DATASET'"
-    assert rows_of(home / "mlflow.db", inputs) == [(3,)]
+    assert rows_of(made / "mlflow.db", inputs) == [(3,)]
     tags = "select count(*) from input_tags where input_uuid not in (select input_uuid from inputs)"
-    assert rows_of(home / "mlflow.db", tags) == [(0,)]
+    assert rows_of(made / "mlflow.db", tags) == [(0,)]
 
 
-def test_it_joins_what_is_there_and_changes_nothing_of_it(tmp_path: Path, old: Path, runs: list[str]) -> None:
-    home = tmp_path / "home"
-    _bring(home, old)
-    file = home / "mlflow.db"
+def test_it_joins_what_is_there_and_changes_nothing_of_it(made: Path, old: Path, runs: list[str]) -> None:
+    _bring(made, old)
+    file = made / "mlflow.db"
     with contextlib.closing(sqlite3.connect(file)) as db:  # as if all of it were the hub's own
         db.execute("delete from runs where run_uuid <> ?", (runs[0],))
         db.execute("update registered_models set creation_time = 1, description = 'ours'")
         db.execute("update experiments set lifecycle_stage = 'deleted' where name = 'old work'")
         db.execute("update params set value = 'ours'")
         db.commit()
-    done = _bring(home, old)
+    done = _bring(made, old)
     assert rows_of(file, f"select value from params where run_uuid = '{runs[0]}'") == [("ours",)]  # noqa: S608
     assert rows_of(file, "select description from registered_models") == [("ours",)]
     notes = " ".join(done["notes"])
@@ -117,7 +126,9 @@ def test_it_joins_what_is_there_and_changes_nothing_of_it(tmp_path: Path, old: P
     assert "experiment 'old work' is deleted in the database; its runs came to it" in notes
 
 
-def test_what_cannot_be_read_is_said_and_the_rest_comes(tmp_path: Path, old: Path, runs: list[str]) -> None:
+def test_what_cannot_be_read_is_said_and_the_rest_comes(
+    tmp_path: Path, made: Path, old: Path, runs: list[str]
+) -> None:
     folder = next((old / "mlruns").glob(f"*/{runs[0]}"))
     with (folder / "metrics" / "loss").open("a") as file:
         first = (folder / "metrics" / "loss").read_text().splitlines()[0]
@@ -125,7 +136,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_comes(tmp_path: Path, old: Pat
     (folder.parent / runs[1] / "meta.yaml").write_text("{ not yaml")
     (folder / "artifacts" / "link").symlink_to(tmp_path)
     (old / "mlruns" / "77").mkdir()
-    done = _bring(tmp_path / "home", old / "mlruns")
+    done = _bring(made, old / "mlruns")
     assert done["brought"]["runs"] == 4
     notes = "\n".join(done["notes"])
     assert f"run {runs[0]}: lines of metrics that cannot be read were left out: 1" in notes
@@ -134,9 +145,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_comes(tmp_path: Path, old: Pat
     assert "experiment 77: it has no meta.yaml" in notes
     assert "is a link to a folder" in notes
     points = f"select count(*) from metrics where key = 'loss' and run_uuid = '{runs[0]}'"  # noqa: S608
-    assert rows_of(tmp_path / "home" / "mlflow.db", points) == [(5,)], (
-        "the one that was there twice is there once"
-    )
+    assert rows_of(made / "mlflow.db", points) == [(5,)], "the one that was there twice is there once"
 
 
 @pytest.fixture
@@ -154,7 +163,7 @@ def _texts(home: Path) -> str:
 
 
 def test_links_that_lead_out_are_left_out_and_that_is_said(
-    tmp_path: Path, old: Path, runs: list[str], key: Path
+    made: Path, old: Path, runs: list[str], key: Path
 ) -> None:
     (folder,) = (old / "mlruns").glob(f"*/{runs[0]}")
     (folder / "artifacts" / "key").symlink_to(key)
@@ -163,24 +172,26 @@ def test_links_that_lead_out_are_left_out_and_that_is_said(
     shutil.rmtree(folder.parent / runs[1] / "artifacts")
     (folder.parent / runs[1] / "artifacts").symlink_to(key.parent)
     (folder.parent / runs[2] / "params" / "key").symlink_to(key)
-    done = _bring(tmp_path / "home", old)
+    done = _bring(made, old)
     notes = "\n".join(done["notes"])
     for left in ("artifacts/key", "artifacts/up", f"{runs[1]}/artifacts", f"{runs[2]}/params/key"):
         assert f"{left}: is a link out of the file store, and was left out" in notes
     assert done["brought"]["runs"] == 4, "a run is left out whose record is such a link"
-    (own,) = (tmp_path / "home").glob(f"mlartifacts/*/{runs[0]}/artifacts/own")
+    (own,) = made.glob(f"mlartifacts/*/{runs[0]}/artifacts/own")
     assert own.read_text() == "hello 0"
-    assert "PRIVATE" not in _texts(tmp_path / "home")
+    assert "PRIVATE" not in _texts(made)
 
 
-def test_what_is_elsewhere_as_a_whole_is_left_out(tmp_path: Path, old: Path, runs: list[str]) -> None:
+def test_what_is_elsewhere_as_a_whole_is_left_out(
+    tmp_path: Path, made: Path, old: Path, runs: list[str]
+) -> None:
     (run,) = (old / "mlruns").glob(f"*/{runs[0]}")
     places = (old / "mlruns" / "0", run.parent / "tags", old / "mlruns" / "models" / "reg")
     for n, place in enumerate(places):
         place.mkdir(exist_ok=True)
         shutil.move(place, tmp_path / f"away{n}")
         place.symlink_to(tmp_path / f"away{n}")
-    done = _bring(tmp_path / "home", old)
+    done = _bring(made, old)
     notes = " ".join(done["notes"])
     for place in places:
         assert f"{place}: is a link out of the file store, and was left out" in notes
@@ -188,12 +199,14 @@ def test_what_is_elsewhere_as_a_whole_is_left_out(tmp_path: Path, old: Path, run
     assert kept == [2, 1, 0], "of an experiment without its own record nothing comes"
 
 
-def test_artifacts_go_where_the_hub_keeps_them(tmp_path: Path, old: Path, runs: list[str]) -> None:
-    _bring(tmp_path / "home", old, artifact_store=str(tmp_path / "store"))
+def test_artifacts_go_where_the_hub_keeps_them(
+    tmp_path: Path, made: Path, old: Path, runs: list[str]
+) -> None:
+    _bring(made, old, artifact_store=str(tmp_path / "store"))
     assert [p.read_text() for p in (tmp_path / "store").glob(f"*/{runs[0]}/artifacts/deep/a.txt")] == [
         "hello 0"
     ]
-    assert not (tmp_path / "home" / "mlartifacts").exists()
+    assert not (made / "mlartifacts").exists()
 
 
 def test_while_a_hub_runs_it_waits_for_nobody(tmp_path: Path, old: Path) -> None:

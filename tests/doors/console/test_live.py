@@ -9,9 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.fakes.machine.chromium import DRIVES_CHROMIUM, chromium
+from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
 from tests.journeys.conftest import RunningHub, start_hub
 
-__all__ = ["chromium"]
+__all__ = ["chromium", "sqlite_schema", "with_record"]
 
 pytestmark = [*DRIVES_CHROMIUM, pytest.mark.journey]
 
@@ -19,8 +20,8 @@ PIPELINE = str(Path(__file__).with_name("watched.yaml"))
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    running = start_hub(tmp_path_factory.mktemp("watched") / "home")
+def hub(tmp_path_factory: pytest.TempPathFactory, with_record: WithRecord) -> Iterator[RunningHub]:
+    running = start_hub(with_record(tmp_path_factory.mktemp("watched") / "home"))
     yield running
     running.end()
 

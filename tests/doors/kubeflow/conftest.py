@@ -17,8 +17,11 @@ from tallystick.core.pipeline.spec import Param, ParamType
 from tallystick.doors.kubeflow.app import kubeflow_routes
 from tallystick.tiles.calendar.cron import CronCalendar
 from tests.fakes.house import make_house, until
+from tests.fakes.mlflow.schema import sqlite_schema, with_record
 from tests.hub.runs.steps import side_by_side
 from tests.journeys.conftest import start_hub
+
+__all__ = ["sqlite_schema", "with_record"]
 
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = Path(os.environ.get("TALLY_TEST_KFP_PYTHON", ROOT / ".venv-kfp" / "bin" / "python"))
@@ -84,8 +87,8 @@ said = {}
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    running = start_hub(tmp_path_factory.mktemp("kubeflow") / "home")
+def hub(tmp_path_factory, with_record):
+    running = start_hub(with_record(tmp_path_factory.mktemp("kubeflow") / "home"))
     yield running
     running.end()
 

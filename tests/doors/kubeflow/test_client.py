@@ -342,10 +342,10 @@ def test_the_commands(hub, script, tmp_path):
         assert said in hub.tally("schedule", *words, status=2).stderr
 
 
-def test_a_schedule_goes_on_though_its_hub_is_killed(script, tmp_path):
+def test_a_schedule_goes_on_though_its_hub_is_killed(script, tmp_path, with_record):
     """Each due time has one run, and no more, whenever that was."""
     script('compiler.Compiler().compile(sums, "sums.yaml")')
-    home = tmp_path / "home"
+    home = with_record(tmp_path / "home")
     words = ("--every", "1s", "--name", "quick", "--catchup", "--at-once", "10")
     for life in range(3):
         running = start_hub(home)

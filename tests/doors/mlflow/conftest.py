@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,12 +17,16 @@ from tallystick.doors.mlflow.step import step_app
 from tallystick.ports.tile import Place
 from tallystick.tiles.registry.mlflow import open_tile
 from tests.doors.mlflow.house import House, served
+from tests.fakes.mlflow.schema import sqlite_schema
 from tests.fakes.plain_sandbox import PlainSandbox
+
+__all__ = ["house", "sqlite_schema"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def house(tmp_path_factory: pytest.TempPathFactory, sqlite_schema: Path) -> AsyncIterator[House]:
     home = tmp_path_factory.mktemp("home")
+    shutil.copy(sqlite_schema, home / "mlflow.db")
     registry = open_tile(Place(home, {}, {"process_sandbox": PlainSandbox()}))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(registry.close)

@@ -132,6 +132,7 @@ async def test_a_stock_server_opens_the_same_database(tmp_path: Path) -> None:
     where = ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--workers", "1"]
     files = ["--artifacts-destination", (tmp_path / "mlartifacts").as_uri()]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    env["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # eight processes more, which nothing here needs
     stock = await asyncio.create_subprocess_exec(
         *(*command, *where, *files), env=env, start_new_session=True,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,

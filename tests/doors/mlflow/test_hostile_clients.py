@@ -12,7 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
 from tests.journeys.conftest import RunningHub, start_hub
+
+__all__ = ["sqlite_schema", "with_record"]
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +27,9 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+def hub(tmp_path_factory: pytest.TempPathFactory, with_record: WithRecord) -> Iterator[RunningHub]:
     """A hub with an experiment and a run (``hub.run``)."""
-    running = start_hub(tmp_path_factory.mktemp("hostile") / "home")
+    running = start_hub(with_record(tmp_path_factory.mktemp("hostile") / "home"))
     made = httpx.post(f"{running.url}{API}/experiments/create", json={"name": "hostile"}, timeout=120)
     assert made.status_code == 200, made.text
     yield running

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tallystick.wiring.home import open_home
 from tests.fakes.machine.once import once
 from tests.fakes.mlflow.postgres import PostgresServer
 
-__all__ = ["SCHEMA", "make_schema", "postgres_schema", "sqlite_schema"]
+__all__ = ["SCHEMA", "WithRecord", "make_schema", "postgres_schema", "sqlite_schema", "with_record"]
+
+WithRecord = Callable[[Path], Path]
 
 SCHEMA = "schema"
 """The database to copy, in the server of ``postgres_schema``."""
@@ -35,6 +40,23 @@ def sqlite_schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the schema, to copy."""
     folder = once(tmp_path_factory, "schema", lambda made: make_schema(f"sqlite:///{made}/mlflow.db"))
     return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def with_record(sqlite_schema: Path) -> WithRecord:
+    """Makes a home there as a hub leaves it once MLflow has made its tables, and says where it is.
+
+    A hub on it does not start MLflow's server for those alone. Journeys that are about an empty home begin
+    with one: those of ``test_demo``, ``test_up`` and ``test_import`` for example.
+    """
+
+    def make(home: Path) -> Path:
+        open_home(home).close()
+        shutil.copyfile(sqlite_schema, home / "mlflow.db")
+        (home / "mlflow.db").chmod(0o600)
+        return home
+
+    return make
 
 
 @pytest.fixture(scope="module")
