@@ -56,6 +56,11 @@ class Origin:
     snapshots: Mapping[str, str] = field(default_factory=dict)
     record_id: str = ""
 
+    @property
+    def tables(self) -> set[str]:
+        """The tables that its snapshots are of."""
+        return {key.partition("@")[0] for key in self.snapshots}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:

@@ -31,6 +31,10 @@ class Values:
     params: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[ArtifactRef, ...]] = field(default_factory=dict)
 
+    def holds(self, digest: str) -> bool:
+        """Whether an artifact of that content is among them."""
+        return any(ref.digest == digest for refs in self.artifacts.values() for ref in refs)
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:

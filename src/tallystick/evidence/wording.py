@@ -77,10 +77,8 @@ class Text:
     @classmethod
     def cut(cls, text: str) -> Text:
         """Nothing is lost: ``Text.cut(text).joined(words)`` of its own words is the text."""
-        pieces = re.split(r"(\s+)", text)
-        lead = pieces.pop(0) if pieces[0] == "" or pieces[0].isspace() else ""
-        if lead == "" and pieces and (not pieces[0] or pieces[0].isspace()):
-            lead = pieces.pop(0)
+        lead = text[: len(text) - len(text.lstrip())]
+        pieces = re.split(r"(\s+)", text[len(lead) :])
         words, gaps = pieces[::2], pieces[1::2]
         if words and not words[-1]:
             words = words[:-1]

@@ -99,12 +99,10 @@ class Across:
         self._graph, self._spec, self._outputs = graph, spec, outputs
         self._predict, self._between, self._declared = predict, between, declared
         self._behind: tuple[str, Gradients] | None = None
-        self._given: Tensors = {}
 
     def pull(self, inputs: Tensors, weigh: Callable[[Array], Array]) -> tuple[Array, Tensors]:
         """See :class:`tallystick.ports.models.runtime.Differentiable`."""
         name, behind = self._found(inputs)
-        self._given = inputs
         [worked] = self._between([name], inputs)
         logits, gradients = behind.pull({name: worked}, weigh)
         rows = inputs[self._spec.name]
@@ -157,15 +155,10 @@ class Across:
             text = f"what makes {name!r:.100} is not like {self._declared.stand_in}"
             raise NotSupported(f"{text}: they correlate by {alike:.2f}", where="preprocessing")
         spec = TensorSpec(name, "FP32", (-1, *worked.shape[1:]))
-        self._given = few
-        behind = Gradients(self._graph.beginning(name), (spec,), self._outputs, self._answered)
+        # What it is asked, once, is what the whole model says of the rows that ``worked`` was made of.
+        behind = Gradients(self._graph.beginning(name), (spec,), self._outputs, lambda _: self._predict(few))
         behind.pull({name: worked}, np.zeros_like)
         return behind
-
-    def _answered(self, worked: Tensors) -> Tensors:
-        """What the whole model says of the rows that ``worked`` was made of."""
-        count = len(next(iter(worked.values())))
-        return self._predict({name: rows[:count] for name, rows in self._given.items()})
 
 
 def _correlation(one: Array, other: Array) -> float:

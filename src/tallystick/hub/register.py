@@ -86,9 +86,8 @@ async def _check_made(house: House, run: Run, ref: ArtifactRef) -> None:
 
 def _put_out(step: Step, digest: str) -> bool:
     """Whether a step that is no importer put these files out."""
-    outputs = step.outputs.artifacts
-    imports = outputs.keys() == {"artifact"} and "uri" in step.inputs.params
-    return not imports and any(ref.digest == digest for refs in outputs.values() for ref in refs)
+    imports = step.outputs.artifacts.keys() == {"artifact"} and "uri" in step.inputs.params
+    return not imports and step.outputs.holds(digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from tallystick.core.errors import Failed, NotFound
 from tallystick.core.facts import from_json
 from tallystick.core.model import ModelVersion
 from tallystick.core.names import digest_of
-from tallystick.core.values import Values
 from tallystick.core.wall import Wall
 from tallystick.evidence.evidence import Evidence
 from tallystick.evidence.figures import Rate
@@ -145,14 +144,10 @@ async def _consumed(house: House, model: ModelVersion, train: Rows) -> bool:
     except NotFound:
         return False
     return any(
-        _holds(step.outputs, model.digest) and _holds(step.inputs, train.artifact)
+        step.outputs.holds(model.digest) and step.inputs.holds(train.artifact)
         for step in steps
         if step.state.done
     )
-
-
-def _holds(values: Values, digest: str) -> bool:
-    return any(ref.digest == digest for refs in values.artifacts.values() for ref in refs)
 
 
 async def _gathered(sought: Sought, again: bool) -> Evidence:

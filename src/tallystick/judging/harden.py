@@ -127,7 +127,7 @@ def _data(model: ModelVersion, data: str) -> str:
 
 def _its_own(model: ModelVersion, data: str) -> bool:
     """Whether the rows to train on are the table of the model's own run, of which it held out some."""
-    return not data or data.partition("@")[0] in {key.partition("@")[0] for key in model.origin.snapshots}
+    return not data or data.partition("@")[0] in model.origin.tables
 
 
 def _tabular(domain: Domain) -> bool:

@@ -56,7 +56,7 @@ def _check_unseen(model: ModelVersion, name: str) -> None:
     if "/" in name.removeprefix(TABLE_URI):
         return
     table = TableRef.parse(name).table
-    if table in {snapshot.partition("@")[0] for snapshot in model.origin.snapshots}:
+    if table in model.origin.tables:
         raise BadInput(
             f"{model.key} was made from rows of table {table}",
             where="data",

@@ -50,6 +50,7 @@ def read_store(mlruns: Path, scratch: Path, outcome: Outcome, told: Callable[[fl
         for pragma in _SYNC:
             connection.exec_driver_sql(pragma)
         # As they are today: the migrations that lead there take far longer, and are for tables with rows.
+        # Not by `create_all`: nobody needs its indexes here, and SQLite refuses one of them.
         for table in Base.metadata.sorted_tables:
             connection.execute(sqlalchemy.schema.CreateTable(table))
         connection.commit()

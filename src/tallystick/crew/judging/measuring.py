@@ -18,6 +18,8 @@ TOLERANCE = 1e-6
 
 def spans(domain: Domain, features: int) -> np.ndarray:
     """How far one eps goes in each feature, float64 (features,): its column's or channel's span, else 1."""
+    if domain.kind not in COLUMNED:
+        return np.ones(features)
     return np.array([column.span for column in _columns(domain, features)], np.float64)
 
 

@@ -63,9 +63,7 @@ def main(desk: Desk) -> Mapping[str, Any]:
         os.chdir(str(desk.order["folder"]))
     workspaces = bool(desk.order["workspaces"])
     os.environ |= environment(database, artifacts, workspaces=workspaces)
-    gc.disable()  # a third of the time of the import
     app = _application(database, (artifacts, *desk.order["roots"]), workspaces)
-    gc.enable()
     gc.freeze()
 
     def ready() -> None:

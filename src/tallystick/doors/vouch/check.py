@@ -234,10 +234,7 @@ class _Checking:
             copy.write_bytes(raw)
             words, kind, payload = identified(copy)
         statement = statement_of(payload, kind, (SIGNATURE,), SIGSTORE_FILE)
-        try:
-            check_signature(statement, self.members)
-        except Refused as wrong:
-            raise Refused(wrong.what, where=wrong.where.replace(SIGNATURE_FILE, SIGSTORE_FILE)) from None
+        check_signature(statement, self.members, where=SIGSTORE_FILE)
         return words
 
     def _bom(self) -> str:

@@ -70,7 +70,7 @@ async def lineage_of(house: House, model: ModelVersion) -> Lineage:
 async def _made(house: House, run: Run, digest: str) -> _Made | None:
     """The first step that put out these very files; one that took them from the cache is followed once."""
     for step in run.steps:
-        if not any(ref.digest == digest for refs in step.outputs.artifacts.values() for ref in refs):
+        if not step.outputs.holds(digest):
             continue
         kept = await _kept(house, step)
         if step.state is not StepState.CACHED or kept is None or not kept.run:

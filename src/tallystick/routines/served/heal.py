@@ -7,7 +7,7 @@ from typing import Protocol
 from tallystick.core.data import Snapshot, TableRef
 from tallystick.core.endpoint import Endpoint
 from tallystick.core.errors import Failed, Refused, TallyError
-from tallystick.core.model import ModelRef, ModelVersion
+from tallystick.core.model import ModelRef, ModelVersion, Origin
 from tallystick.core.remedy import Remedy, RemedyAction, RemedyState, move, propose
 from tallystick.core.run.events import Run, RunState
 from tallystick.core.signal import Signal
@@ -62,13 +62,13 @@ async def propose_remedy(house: House, signal: Signal) -> Remedy:
 
 async def _newest_snapshot(house: House, model: ModelVersion | None) -> Snapshot | None:
     """The newest snapshot of a table that the model was made from, if it is newer than that one."""
-    made_from = model.origin.snapshots if model else {}
-    tables = {key.partition("@")[0] for key in made_from}
+    origin = model.origin if model else Origin()
+    tables = origin.tables
     newest: dict[str, Snapshot] = {}
     for snapshot in sorted(await house.all("data", Snapshot), key=lambda s: s.at_ms):
         if snapshot.table in tables:
             newest[snapshot.table] = snapshot
-    newer = [s for s in newest.values() if s.key not in made_from]
+    newer = [s for s in newest.values() if s.key not in origin.snapshots]
     return max(newer, key=lambda s: s.at_ms, default=None)
 
 

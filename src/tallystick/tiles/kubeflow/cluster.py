@@ -45,7 +45,7 @@ class Kubeflow:
         self, name: str, spec: bytes, params: Mapping[str, Any], *, experiment: str = "", cache: bool = True
     ) -> str:
         """See :class:`tallystick.ports.runs.cluster.Cluster`."""
-        if found := await self._find(name):
+        if found := await self._find("runs", name, "run_id"):
             return found
         body: dict[str, Any] = {
             "display_name": name,
@@ -74,28 +74,23 @@ class Kubeflow:
         """Let go of connections."""
         await self._http.aclose()
 
-    async def _find(self, name: str) -> str:
-        """The id of the run of that name, or nothing."""
-        told = await self._ask("GET", "/runs", params={"filter": _called(name), "page_size": 2})
-        runs = told.get("runs")
-        return _text(runs[0], "run_id") if isinstance(runs, list) and runs else ""
+    async def _find(self, what: str, name: str, key: str) -> str:
+        """The id, called ``key``, of the one of that name among ``what``: runs or experiments. Or nothing."""
+        told = await self._ask("GET", f"/{what}", params={"filter": _called(name), "page_size": 2})
+        found = told.get(what)
+        return _text(found[0], key) if isinstance(found, list) and found else ""
 
     async def _experiment(self, name: str) -> str:
-        if found := await self._experiment_called(name):
+        if found := await self._find("experiments", name, "experiment_id"):
             return found
         try:
             return _text(
                 await self._ask("POST", "/experiments", json={"display_name": name}), "experiment_id"
             )
         except BadInput:  # two runs were the first in it at the same time
-            if found := await self._experiment_called(name):
+            if found := await self._find("experiments", name, "experiment_id"):
                 return found
             raise
-
-    async def _experiment_called(self, name: str) -> str:
-        told = await self._ask("GET", "/experiments", params={"filter": _called(name), "page_size": 2})
-        found = told.get("experiments")
-        return _text(found[0], "experiment_id") if isinstance(found, list) and found else ""
 
     async def _ask(self, method: str, path: str, **what: Any) -> dict[str, Any]:
         """The JSON object that it answers; an error as one of ours, with the server's own words."""

@@ -20,14 +20,12 @@ from tallystick.tiles.white.ground import Ground, below
 from tallystick.tiles.white.nearest import first_radius, nearest
 
 __all__ = [
-    "TARGETS_KEPT",
     "TARGETS_MAX",
     "Said",
     "Sweep",
     "borders",
     "likeliest",
     "one_step",
-    "rivals",
     "share_of",
     "sweep",
 ]
@@ -62,15 +60,13 @@ def one_step(ground: Ground, case: Case) -> None:
 class Sweep:
     """How a leg begins: at the samples themselves, or at a place in their ball drawn by ``draw``.
 
-    ``rank`` 1 goes towards the nearest wrong class of each, 2 towards the second, and so on, ``towards`` (m,)
-    towards the class that it says of each sample. ``radii`` and ``only`` (samples) are used instead of the
-    budget's and of all; ``pull`` instead of the ground's. Into ``reached`` (m,) goes how much each sample has
-    of what the leg is after, in the ball where it ends.
+    ``towards`` (m,) says the class towards which it goes of each sample. ``radii`` and ``only`` (samples) are
+    used instead of the budget's and of all; ``pull`` instead of the ground's. Into ``reached`` (m,) goes how
+    much each sample has of what the leg is after, in the ball where it ends.
     """
 
     way: Way
     draw: int = 0
-    rank: int = 0
     radii: Sequence[float] = ()
     only: np.ndarray | None = None
     pull: Pull | None = None
@@ -80,7 +76,7 @@ class Sweep:
 
 def sweep(ground: Ground, case: Case, leg: Sweep, said: Said) -> None:
     """Climb, from the largest radius to the smallest."""
-    radii, way, draw, rank = leg.radii or case.budget.eps, leg.way, leg.draw, leg.rank
+    radii, way, draw = leg.radii or case.budget.eps, leg.way, leg.draw
     who, eps = ground.open(radii)
     if leg.only is not None:
         among = np.isin(who, leg.only)
@@ -91,8 +87,7 @@ def sweep(ground: Ground, case: Case, leg: Sweep, said: Said) -> None:
     if draw:
         lots = np.random.default_rng([case.budget.seed, draw]).uniform(-1, 1, ground.x.shape)[who]
         x = (x + lots * eps[:, None] * ground.span).astype(np.float32)
-    target = rivals(case)[who, rank - 1] if rank else ground.y[who]
-    target = target if leg.towards is None else leg.towards[who]
+    target = (ground.y if leg.towards is None else leg.towards)[who]
     run, most, steps = Climb.start(ground, who, eps, x, target, way.first), len(who), 0
 
     def told(left: int) -> None:
