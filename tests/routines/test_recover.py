@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -197,7 +198,15 @@ async def test_what_cannot_be_removed_does_not_keep_a_home_from_starting(house, 
 async def test_a_start_does_not_wait_for_what_takes_long_to_remove(house, monkeypatch):
     folder, gone = house.folder("step"), threading.Event()
     monkeypatch.setattr(module, "TIDY_WAIT_S", 0.01)
-    monkeypatch.setattr(removal, "remove_tree", lambda path, stop: stop.wait(60) and gone.set())
+
+    def slow(_, stopped):
+        end = time.monotonic() + 60
+        while not stopped() and time.monotonic() < end:
+            time.sleep(0.01)
+        gone.set()
+        return ""
+
+    monkeypatch.setattr(removal, "rmtree", slow)
     assert await recover(house, unread) == ([], [])
     house.tasks["tidy"].cancel()
     assert await asyncio.to_thread(gone.wait, 5), "a hub that ends does not wait either"

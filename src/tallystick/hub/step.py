@@ -22,13 +22,12 @@ from tallystick.hub.house import House
 from tallystick.hub.house.bounds import check_values
 from tallystick.hub.house.cache import Found, Looked, StepCache, declared, imported, said_of, stored
 from tallystick.hub.house.log import StepLog
-from tallystick.hub.house.removal import removing
 from tallystick.hub.house.rows import artifact_at, export_table, table_of
 from tallystick.ports.executor import Door, InputFile, Job, Outcome
 
 __all__ = ["StepContext", "at_once", "run_step"]
 
-LEFT_MAX = 4
+LEFT_MAX = 8
 """Folders of steps that have ended and are yet to be removed: they may be large."""
 FEW = 100
 """Output parameters, and characters of one, that are looked at without a thread, as that takes longer."""
@@ -205,7 +204,7 @@ async def _execute(
         return StepEnded(ready.path, state, house.clock.now_ms(), ready.attempt, outputs, error, log_digest)
     finally:
         left = [folder, *([given] if ready.inputs.artifacts else []), *([log.path] if log.begun else [])]
-        await _tidy(context, left)
+        await _tidy(house, context, left)
 
 
 async def _kept_log(house: House, log: StepLog) -> str:
@@ -219,9 +218,9 @@ async def _kept_log(house: House, log: StepLog) -> str:
     return house.empty_log
 
 
-async def _tidy(context: StepContext, left: Sequence[Path]) -> None:
+async def _tidy(house: House, context: StepContext, left: Sequence[Path]) -> None:
     """Remove what a step had while others go on; with many to remove, the next step waits for one of them."""
-    removal = removing(*left)
+    removal = house.remover.removing(*left)
     context.tidying.add(removal)
     removal.add_done_callback(context.tidying.discard)
     if len(context.tidying) > LEFT_MAX:

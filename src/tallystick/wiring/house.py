@@ -107,6 +107,7 @@ class Built:
             await self.mlflow.child.close()
         for sandbox in self.sandboxes.values():
             await sandbox.close()
+        self.house.remover.close()
         await self.house.traffic.close()
         await self.house.ledger.close()
         await self.mlflow.close()

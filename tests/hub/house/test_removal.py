@@ -1,225 +1,140 @@
-"""Folders as hostile code may leave them, and how they go all the same."""
+"""What removes beside the hub's own work, and goes on when that is killed."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
+import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from tallystick import rmtree as program
 from tallystick.hub.house import removal
-from tallystick.hub.house.removal import remove, remove_tree, removing
-
-DEEP = """
-import os, sys
-os.chdir(sys.argv[1])
-for _ in range(int(sys.argv[2])):
-    os.mkdir("d" * 40)
-    os.chdir("d" * 40)
-    open("f", "w").close()
-"""
-
-
-@pytest.fixture(params=["openat2", "without"], autouse=True)
-def _kernel(request, monkeypatch):
-    """As on a kernel that has openat2(2), and on one that has not."""
-    if request.param == "without":
-        monkeypatch.setattr(removal, "_syscall", lambda *_: -1)
+from tallystick.hub.house.removal import Remover, remove
 
 
 @pytest.fixture
-def tree(tmp_path):
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    return tree
+async def remover():
+    remover = Remover()
+    yield remover
+    remover.close()
 
 
-def deepen(folder: Path, depth: int = 1200) -> None:
-    """Folders in folders, far beyond Python's recursion limit and the longest path of the kernel."""
-    subprocess.run([sys.executable, "-c", DEEP, str(folder), str(depth)], check=True)
+def full(path: Path) -> Path:
+    (path / "folder").mkdir(parents=True)
+    (path / "folder" / "file").touch()
+    return path
 
 
-def test_files_links_pipes_and_folders_go(tree):
-    (tree / "a" / "b").mkdir(parents=True)
-    (tree / "a" / "b" / "file").write_text("x")
-    os.mkfifo(tree / "a" / "pipe")
-    (tree / "broken").symlink_to("nowhere")
-    assert remove_tree(tree)
-    assert not tree.exists()
+def hands() -> list[int]:
+    """Processes of this one that remove."""
+    asked = ["pgrep", "-P", str(os.getpid()), "-f", str(program.__file__)]
+    return [int(pid) for pid in subprocess.run(asked, capture_output=True, check=False).stdout.split()]
 
 
-def test_folders_that_are_empty_or_fill_up_again(tree, monkeypatch):
-    """What comes while a folder is emptied goes, too."""
-    (tree / "a" / "b").mkdir(parents=True)
-    (tree / "a" / "file").touch()
-    (tree / "empty" / "empty").mkdir(parents=True)
-    real, late = os.unlink, iter(["late", "later"])
-
-    def unlink(name, *, dir_fd):
-        real(name, dir_fd=dir_fd)
-        for fresh in late:
-            (tree / "a" / fresh).mkdir()
-            (tree / "a" / fresh / "file").touch()
-            break
-
-    monkeypatch.setattr(os, "unlink", unlink)
-    assert remove_tree(tree)
-    assert not tree.exists()
-
-
-async def test_several_at_once(tmp_path):
+async def test_several_at_once(remover, tmp_path, caplog):
     """Each of them goes, whatever happens to the others."""
     (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
-    assert await removing(tmp_path / "file", tmp_path / "folder", tmp_path / "never")
+    assert await remover.removing(tmp_path / "file", full(tmp_path / "folder"), tmp_path / "never")
     (tmp_path / "file").touch()
-    assert not await removing(Path("/proc/self"), tmp_path / "file")
+    assert not await remover.removing(Path("/proc/self"), tmp_path / "file")
+    assert "/proc/self" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+    assert len(hands()) == 1
+
+
+async def test_many_do_not_wait_for_one_that_takes_long(remover, tmp_path):
+    (slow := tmp_path / "slow").mkdir()
+    for number in range(3):
+        await remover.removing(full(tmp_path / f"{number}"))
+    (hand,) = hands()
+    os.kill(hand, signal.SIGSTOP)
+    try:
+        stuck = [remover.removing(slow) for _ in range(removal.BUSY)]
+        await asyncio.sleep(3 * removal.GATHER_S)
+        for number in range(10):
+            assert await remover.removing(full(tmp_path / f"{number}"))
+        assert not any(one.done() for one in stuck)
+        assert len(hands()) == 2
+    finally:
+        os.kill(hand, signal.SIGCONT)
+    assert all(await asyncio.gather(*stuck))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_file_a_link_or_nothing(tmp_path):
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "link").symlink_to(tmp_path)
-    assert remove_tree(tmp_path / "file")
-    assert remove_tree(tmp_path / "link")
-    assert remove_tree(tmp_path / "never")
-    assert remove_tree(tmp_path / "never" / "was")
+async def test_what_was_asked_of_one_that_is_killed_is_done_all_the_same(remover, tmp_path):
+    await remover.removing(tmp_path / "never")
+    (hand,) = hands()
+    os.kill(hand, signal.SIGSTOP)
+    asked = [remover.removing(full(tmp_path / f"{number}")) for number in range(3)]
+    await asyncio.sleep(3 * removal.GATHER_S)
+    os.kill(hand, signal.SIGKILL)
+    assert await asyncio.gather(*asked) == [True] * 3
+    assert await remover.removing(full(tmp_path / "after"))
+    assert list(tmp_path.iterdir()) == []
+    assert hands() != [hand]
+
+
+async def test_more_than_a_process_is_told_at_once(remover, tmp_path):
+    asked = [remover.removing(full(tmp_path / f"{number}-{'long' * 40}")) for number in range(40)]
+    assert await asyncio.gather(*asked) == [True] * 40
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_depth_is_too_deep(tree):
-    deepen(tree)
-    (tree / "wide").mkdir()
-    deepen(tree / "wide", 100)
-    assert remove_tree(tree)
-    assert not tree.exists()
+async def test_where_no_process_can_be_started(remover, tmp_path, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    assert await remover.removing(full(tmp_path / "folder"))
+    assert "no process can be started that removes" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_more_names_than_are_held_at_once(tree, monkeypatch):
-    monkeypatch.setattr(removal, "ENTRIES_MAX", 10)
-    for number in range(45):
-        (tree / f"{number}").mkdir()
-        (tree / f"{number}" / "file").touch()
-        (tree / f"{number}.txt").touch()
-    assert remove_tree(tree)
-    assert not tree.exists()
+async def test_closing_does_what_was_asked(tmp_path):
+    remover = Remover()
+    await remover.removing(tmp_path / "never")
+    remover.removing(full(tmp_path / "folder"))
+    remover.close()
+    assert list(tmp_path.iterdir()) == []
+    assert hands() == []
+    assert await remover.removing(full(tmp_path / "after"))
+    remover.close()
 
 
-def test_links_are_not_followed(tree, tmp_path):
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "kept" / "file").write_text("x")
-    (tree / "out").symlink_to(tmp_path / "kept")
-    (tree / "up").symlink_to("..")
-    assert remove_tree(tree)
-    assert (tmp_path / "kept" / "file").read_text() == "x"
+async def test_closing_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(removal, "END_S", 0.1)
+    remover = Remover()
+    await remover.removing(tmp_path / "never")
+    os.kill(hands()[0], signal.SIGSTOP)
+    remover.removing(full(tmp_path / "folder"))
+    remover.close()
+    assert hands() == []
 
 
-def test_few_descriptors(tree):
-    deepen(tree, 500)
-    code = (
-        "import resource, sys; from pathlib import Path\n"
-        "from tallystick.hub.house.removal import remove_tree\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32)); sys.exit(not remove_tree(Path(sys.argv[1])))"
-    )
-    env = {**os.environ, "PYTHONPATH": str(Path(removal.__file__).parents[3])}
-    subprocess.run([sys.executable, "-c", code, str(tree)], check=True, env=env)
-    assert not tree.exists()
-
-
-def test_own_folders_without_permissions(tree):
-    """As an ordinary user, whom permissions do bind."""
-    inner = tree / "a" / "b"
-    inner.mkdir(parents=True)
-    (inner / "file").touch()
-    deepen(inner, 30)
-    code = (
-        "import os, sys; from pathlib import Path; from tallystick.hub.house.removal import remove_tree\n"
-        "tree = Path(sys.argv[1])\nif os.getuid() == 0: os.setgid(12345); os.setuid(12345)\n"
-        "for part in ('a/b', 'a', '.'): (tree / part).chmod(0)\n"
-        "remove_tree(tree)\n"
-        "sys.exit(bool(os.listdir(tree)) if tree.exists() else 0)"
-    )
-    if os.getuid() == 0:  # the folders above are root's, so that the outermost one stays
-        subprocess.run(["/bin/chown", "-R", "12345:12345", str(tree)], check=True)
-        for above in tree.parents:
-            if not above.stat().st_mode & 0o001:
-                above.chmod(0o755)
-    env = {**os.environ, "PYTHONPATH": str(Path(removal.__file__).parents[3])}
-    subprocess.run([sys.executable, "-c", code, str(tree)], check=True, env=env)
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root mounts")
-def test_no_mount_is_crossed_and_what_stays_is_said(tree, tmp_path, caplog):
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    (kept / "file").write_text("x")
-    for name in ("bound", "other"):
-        (tree / name).mkdir()
-    (tree / "file").touch()
-    code = (
-        'mount --bind "$1" "$2/bound" && exec "$3" -c "import sys; from pathlib import Path; '
-        "from tallystick.hub.house.removal import remove_tree; "
-        'sys.exit(3 - remove_tree(Path(sys.argv[1])))" "$2"'
-    )
-    done = subprocess.run(
-        ["unshare", "--mount", "/bin/sh", "-c", code, "sh", str(kept), str(tree), sys.executable],
-        env={**os.environ, "PYTHONPATH": str(Path(removal.__file__).parents[3])},
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    if done.returncode != 3:
-        pytest.skip(f"this machine mounts nothing: {done.stderr}")
-    assert (kept / "file").read_text() == "x"
-    assert [p.name for p in tree.iterdir()] == ["bound"]
-    assert "something is mounted there" in done.stderr
-
-
-def test_what_cannot_be_removed_stays_and_the_rest_goes(tree, monkeypatch, caplog):
-    for name in ("a", "kept", "z"):
-        (tree / name).mkdir()
-        (tree / name / "file").touch()
-    real = os.unlink
-
-    def unlink(name, *, dir_fd):
-        if Path(f"/proc/self/fd/{dir_fd}").readlink().name == "kept":
-            raise PermissionError(1, "Operation not permitted")
-        real(name, dir_fd=dir_fd)
-
-    monkeypatch.setattr(os, "unlink", unlink)
-    with caplog.at_level(logging.WARNING):
-        assert not remove_tree(tree)
-    assert [p.name for p in tree.iterdir()] == ["kept"]
-    assert "3 things cannot be removed, as 'file': Operation not permitted" in caplog.text
-
-
-def test_it_can_be_stopped(tree):
-    (tree / "file").touch()
-    stop = threading.Event()
-    stop.set()
-    assert not remove_tree(tree, stop)
-    assert (tree / "file").exists()
-
-
-async def test_the_event_loop_goes_on(tree, monkeypatch):
-    turns, real = [], remove_tree
+async def test_the_event_loop_goes_on(tmp_path, monkeypatch):
+    turns, real = [], removal.rmtree
     until, held = threading.Event(), asyncio.Event()
 
-    def slow(path, stop):
+    def slow(path, stopped):
         loop.call_soon_threadsafe(held.set)
         assert until.wait(60)
         turns.append(threading.current_thread().name)
-        return real(path, stop)
+        return real(path, stopped)
 
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(removal, "remove_tree", slow)
-    removing = asyncio.create_task(remove(tree))
+    monkeypatch.setattr(removal, "rmtree", slow)
+    removing = asyncio.create_task(remove(full(tmp_path / "tree")))
     await held.wait()
     until.set()
     assert await removing
     assert turns[0].startswith("remove")
+
+
+async def test_a_removal_heeds_who_stops_it(tmp_path, caplog):
+    (stop := threading.Event()).set()
+    assert not await remove(full(tmp_path / "tree"), stop)
+    assert "it was interrupted" in caplog.text

@@ -15,9 +15,9 @@ import pytest
 from tallystick.core.pipeline.spec import Param, ParamType, Slot
 from tallystick.crew.ray.door import SocketDoor
 from tallystick.crew.relay import same_user
-from tallystick.hub.house.removal import remove_tree
 from tallystick.ports.executor import Job
 from tallystick.proofs.sandbox import TREE, marked
+from tallystick.rmtree import rmtree
 from tallystick.tiles.executor import local
 from tests.fakes.steps import opened, outcome, step
 from tests.tiles.conftest import WALLS
@@ -264,4 +264,4 @@ async def test_folders_in_folders_without_end_are_an_error(sandbox, tmp_path):
         assert "nested too deeply" in (await outcome(opened(sandbox, tmp_path), tmp_path, what)).error
     finally:
         for left in tmp_path.iterdir():  # pytest itself would fail to sweep it away in a later session
-            remove_tree(left)
+            rmtree(left)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from tallystick.core.signal import DriftLimits
 from tallystick.evidence.policy import Policy
 from tallystick.hub.house.inbox import Inbox
 from tallystick.hub.house.log import StepLog
+from tallystick.hub.house.removal import Remover
 from tallystick.hub.house.route import Routes
 from tallystick.ports.artifacts import Artifacts
 from tallystick.ports.catalogue import Catalogue
@@ -72,7 +74,8 @@ class House:
     them, and of ``empty_log``, a digest, that it is among the artifacts. ``step_slots`` are held by steps
     that execute, of all runs together, and ``errand_slots`` by errands that load a model, attack it or
     measure: ``limits.steps_at_once`` of each, and ``own_slots`` by the steps of executors that say how many
-    they take.
+    they take. ``remover`` removes what steps leave. Names of folders end with ``mark``, which is this
+    house's, and the next of ``numbers``.
     """
 
     ledger: Ledger
@@ -111,6 +114,9 @@ class House:
     step_slots: asyncio.Semaphore = field(init=False)
     errand_slots: asyncio.Semaphore = field(init=False)
     own_slots: dict[int, asyncio.Semaphore] = field(default_factory=dict)
+    remover: Remover = field(default_factory=Remover)
+    mark: str = field(default_factory=lambda: secrets.token_hex(6))
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.step_slots = asyncio.Semaphore(self.limits.steps_at_once)
@@ -149,7 +155,7 @@ class House:
 
         Unavailable when the disk is full or read-only.
         """
-        path = self.scratch / f"{name}-{secrets.token_hex(6)}"
+        path = self.scratch / f"{name}-{self.mark}-{next(self.numbers):x}"
         try:
             path.mkdir(mode=0o700, parents=True)
         except OSError as wrong:

@@ -1,250 +1,170 @@
-"""Removal: folders that somebody else's code may have filled are taken away, whatever lies in them."""
+"""Removal, beside the hub's own work: see :mod:`tallystick.rmtree`."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import errno
-import itertools
 import logging
 import os
-import secrets
-import stat
+import subprocess
+import sys
 import threading
-from collections.abc import Sequence
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["remove", "remove_tree", "removing"]
+from tallystick import rmtree as program
+from tallystick.rmtree import END, rmtree
 
-DEPTH_MAX = 16
-"""How deep to go into a tree, and so how many folders are open: what lies deeper is moved up first."""
+__all__ = ["Remover", "remove"]
 
-ENTRIES_MAX = 10_000
-"""How many names of one folder are held in memory."""
+HANDS = 4
+"""A folder of millions of files must not hold up those of other runs, nor take the ledger's threads."""
+BUSY = 2
+"""Requests that wait for one hand before there is another."""
+GATHER_S = 0.01
+"""From a request until it is made, with all that come meanwhile: each costs a process its turn."""
+END_S = 5.0
+"""For what was asked, as the hub ends."""
+REQUEST_BYTES_MAX = 4096
+"""PIPE_BUF of Linux: what is written whole or not at all."""
 
-THREADS = 4
-"""Threads of their own: a folder of millions of files must not take those that the ledger needs."""
-
-_OPEN = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-# openat2(2) opens a folder only if that is on the same mount: Linux has it since 5.6, and Python not yet. Its
-# number is the same on all machines but Alphas.
-_OPENAT2 = 437
-_BELOW = 0x01 | 0x04 | 0x08  # RESOLVE_NO_XDEV, _NO_SYMLINKS, _BENEATH
-_HOW = (ctypes.c_uint64 * 3)(os.O_RDONLY | _OPEN, 0, _BELOW)
-_syscall = ctypes.CDLL(None).syscall
-_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
-_syscall.restype = ctypes.c_long
-_hands = ThreadPoolExecutor(THREADS, thread_name_prefix="remove")
+Asked = tuple[Sequence[Path], asyncio.Future[bool]]
+"""What is to be removed, and what is settled once it is."""
+_threads = ThreadPoolExecutor(HANDS, thread_name_prefix="remove")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Level:
-    """A folder being emptied: its folders found so far, and the names that stay, as they cannot go."""
-
-    fd: int
-    name: str
-    folders: list[str] = field(default_factory=list)
-    stuck: set[str] = field(default_factory=set)
-    looked: bool = False
-
-
-def removing(*paths: Path) -> asyncio.Future[bool]:
-    """Remove each in a thread, whether or not anybody waits for it; whether nothing of them is left."""
-    return asyncio.get_running_loop().run_in_executor(_hands, _remove_each, paths)
-
-
-def _remove_each(paths: Sequence[Path]) -> bool:
-    return not [path for path in paths if not remove_tree(path)]
-
-
 async def remove(path: Path, stop: threading.Event | None = None) -> bool:
-    """:func:`remove_tree` in a thread. Cancelling leaves the thread to finish, or to heed ``stop``."""
-    return await asyncio.get_running_loop().run_in_executor(_hands, remove_tree, path, stop)
+    """:func:`rmtree` in a thread: whether nothing is left of it; the log says why something is.
 
-
-def remove_tree(path: Path, stop: threading.Event | None = None) -> bool:
-    """Remove a folder with all in it, or a file; whether nothing of it is left. It never raises.
-
-    No link is followed, no mount is crossed and nothing outside of ``path`` is touched. However deep the
-    tree, it takes no more than a few descriptors and bounded memory. Own folders without permissions get
-    them first. What cannot be removed stays, and the log says so. Once ``stop`` is set, the rest stays.
+    Cancelling leaves the thread to finish, or to heed ``stop``.
     """
-    removal = _Removal(stop or threading.Event())
-    try:
-        parent = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError) as wrong:
-        _log.warning("%s cannot be removed: %s", path, wrong)
-        return False
-    try:
-        removal.run(parent, path.name)
-    finally:
-        os.close(parent)
-    if removal.troubles:
-        _log.warning("%s: %d things cannot be removed, as %s", path, removal.troubles, removal.first)
-    return not removal.troubles
+    stopped = stop.is_set if stop else lambda: False
+    return _noted(await asyncio.get_running_loop().run_in_executor(_threads, rmtree, path, stopped))
 
 
-class _Removal:
-    """One removal; ``troubles`` counts what stayed, ``first`` says why the first of it did."""
+def _noted(trouble: str) -> bool:
+    if trouble:
+        _log.warning("%s", trouble)
+    return not trouble
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self._mount: tuple[bytes, int] | None = None
-        self._levels: list[_Level] = []
-        self.troubles = 0
-        self.first = ""
 
-    def run(self, parent: int, name: str) -> None:
-        """Remove ``name`` in the folder ``parent``, a descriptor."""
-        self._levels = [_Level(parent, "")]
-        try:
-            if _is_folder(parent, name):
-                self._descend(name)
+class Remover:
+    """Removes what steps leave, in processes of its own.
+
+    A thread of the hub would ask for Python's lock at every file, when the hub's own work wants it most.
+    """
+
+    def __init__(self) -> None:
+        self._hands: list[_Hand] = []
+        self._asked: list[Asked] = []
+        self._instead: set[asyncio.Task[None]] = set()
+
+    def removing(self, *paths: Path) -> asyncio.Future[bool]:
+        """Remove each, whether or not anybody waits for it; whether nothing of them is left."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._asked.append((paths, future))
+        if len(self._asked) == 1:
+            loop.call_later(GATHER_S, self._ask)
+        return future
+
+    def _ask(self) -> None:
+        """Have a process remove what was gathered."""
+        asked, self._asked = self._asked, []
+        hand = self._free_hand() if asked else None
+        if not (hand and hand.takes(asked)):
+            for paths, future in asked:
+                self._by_thread(paths, future)
+
+    def _free_hand(self) -> _Hand | None:
+        self._hands = [hand for hand in self._hands if not hand.ended]
+        hand = min(self._hands, key=lambda one: len(one.waiting), default=None)
+        if hand is None or (len(hand.waiting) >= BUSY and len(self._hands) < HANDS):
+            try:
+                hand = _Hand(self._by_thread)
+            except OSError as wrong:
+                _log.warning("no process can be started that removes: %s", wrong)
             else:
-                os.unlink(name, dir_fd=parent)
-        except FileNotFoundError:
-            return
-        except OSError as wrong:
-            self._note(name, wrong)
-        try:
-            while len(self._levels) > 1:
-                self._advance(self._levels[-1])
-        finally:
-            for level in self._levels[1:]:
-                os.close(level.fd)
+                self._hands.append(hand)
+        return hand
 
-    def _advance(self, level: _Level) -> None:
-        """One step: into a folder, or another look at what is left here, or back up."""
-        if self._stop.is_set():
-            self._note(level.name, InterruptedError(errno.EINTR, "it was interrupted"))
-            self._leave(level)
-        elif level.folders:
-            name = level.folders.pop()
-            try:
-                if not _removed(name, level.fd):
-                    self._descend(name)
-            except FileNotFoundError:
-                return
-            except OSError as wrong:
-                self._note(name, wrong)
-        elif level.looked and _removed(level.name, self._levels[-2].fd):
-            os.close(self._levels.pop().fd)
-        elif not self._look(level):
-            self._leave(level)
+    def _by_thread(self, paths: Sequence[Path], future: asyncio.Future[bool]) -> None:
+        async def each() -> None:
+            _settle(future, all([await remove(path) for path in paths]))
 
-    def _look(self, level: _Level) -> bool:
-        """Remove files and find folders; False when there is nothing more that could be removed."""
-        level.looked = True
+        task = asyncio.create_task(each())
+        self._instead.add(task)
+        task.add_done_callback(self._instead.discard)
+
+    def close(self) -> None:
+        """End the processes, once they have done what they were asked to or have had their time."""
+        if self._asked:
+            self._ask()
+        for hand in self._hands:
+            hand.close()
+
+
+class _Hand:
+    """One process, and what ``waiting`` waits for of it, in order; ``otherwise`` does what it does not.
+
+    OSError where none can be started.
+    """
+
+    def __init__(self, otherwise: Callable[[Sequence[Path], asyncio.Future[bool]], None]) -> None:
+        self.waiting: deque[Asked] = deque()
+        self.ended = False
+        self._otherwise = otherwise
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        command = [sys.executable, "-I", "-S", str(program.__file__)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+        assert process.stdin  # noqa: S101  reason: for mypy
+        assert process.stdout  # noqa: S101  reason: as above
+        self._ask, self._answers = process.stdin.fileno(), process.stdout.fileno()
+        self._end = weakref.finalize(self, _ended, process)
+        os.set_blocking(self._ask, False)
+        self._loop.add_reader(self._answers, self._heard)
+
+    def takes(self, asked: Sequence[Asked]) -> bool:
+        """Whether it will remove them, and settle their futures."""
+        requests = b"".join(b"\0".join(map(os.fsencode, paths)) + END for paths, _ in asked)
         try:
-            with os.scandir(level.fd) as entries:
-                fresh = (e for e in entries if e.name not in level.stuck)
-                # Taken out before anything is removed: a folder that is read while it changes may skip.
-                found = [(e.name, _seems_folder(e)) for e in itertools.islice(fresh, ENTRIES_MAX)]
-        except OSError as wrong:
-            self._note(level.name, wrong)
+            if self.ended or len(requests) > REQUEST_BYTES_MAX or not os.write(self._ask, requests):
+                return False
+        except OSError:  # it has ended, or enough to do
             return False
-        for name, folder in found:
-            if folder:
-                level.folders.append(name)
-                continue
-            try:
-                os.unlink(name, dir_fd=level.fd)
-            except FileNotFoundError:
-                continue
-            except OSError as wrong:
-                self._note(name, wrong)
-        return bool(found)
+        self.waiting += asked
+        return True
 
-    def _descend(self, name: str) -> None:
-        """Go into a folder; one that lies too deep is moved up to the top, where it is found again."""
-        above = self._levels[-1]
-        fd = self._opened(above.fd, name)
-        if len(self._levels) <= DEPTH_MAX:
-            self._levels.append(_Level(fd, name))
-            return
-        os.close(fd)
-        fresh = f"{secrets.token_hex(8)}-moved-up"
-        os.rename(name, fresh, src_dir_fd=above.fd, dst_dir_fd=self._levels[1].fd)
+    def _heard(self) -> None:
+        said = os.read(self._answers, 65536)
+        *lines, self._rest = (self._rest + said).split(b"\n")
+        for line in lines:
+            _settle(self.waiting.popleft()[1], _noted(line.decode()))
+        if not said:  # it was killed
+            self.close()
+            while self.waiting:
+                self._otherwise(*self.waiting.popleft())
 
-    def _opened(self, parent: int, name: str) -> int:
-        """A folder's descriptor, once it may be listed and changed; OSError where a mount begins."""
-        fd = int(_syscall(_OPENAT2, parent, os.fsencode(name), _HOW, ctypes.sizeof(_HOW)))
-        if fd < 0:  # whatever it was: the longer way says it, or gets there
-            return self._opened_slowly(parent, name)
-        try:
-            _permit(fd)
-        except BaseException:  # whatever it was, and it is raised again
-            os.close(fd)
-            raise
-        return fd
-
-    def _opened_slowly(self, parent: int, name: str) -> int:
-        """:meth:`_opened` where the kernel has no openat2(2), or the folder may not be opened yet."""
-        handle = os.open(name, os.O_PATH | _OPEN, dir_fd=parent)
-        try:
-            self._mount = self._mount or _mount_of(self._levels[0].fd)
-            if _mount_of(handle) != self._mount:
-                raise OSError(errno.EXDEV, "something is mounted there")
-            _permit(handle)
-            return os.open(".", os.O_RDONLY | _OPEN, dir_fd=handle)
-        finally:
-            os.close(handle)
-
-    def _leave(self, level: _Level) -> None:
-        """Go back up and remove the folder; it fails where something stayed in it."""
-        self._levels.pop()
-        os.close(level.fd)
-        try:
-            os.rmdir(level.name, dir_fd=self._levels[-1].fd)
-        except FileNotFoundError:
-            return
-        except OSError as wrong:
-            self._note(level.name, wrong)
-
-    def _note(self, name: str, wrong: OSError) -> None:
-        self._levels[-1].stuck.add(name)
-        self.troubles += 1
-        self.first = self.first or f"{name[:100]!r}: {wrong.strerror or wrong}"
+    def close(self) -> None:
+        """Wait for its end."""
+        if not self.ended:
+            self.ended = True
+            self._loop.remove_reader(self._answers)
+            self._end()
 
 
-def _seems_folder(entry: os.DirEntry[str]) -> bool:
+def _ended(process: subprocess.Popen[bytes]) -> None:
     try:
-        return entry.is_dir(follow_symlinks=False)
-    except OSError:
-        return False
+        process.communicate(timeout=END_S)
+    except subprocess.TimeoutExpired:  # whatever is left, the next hub removes
+        process.kill()
+        process.communicate()
 
 
-def _removed(name: str, parent: int) -> bool:
-    """Whether this folder was empty, and is gone: most are, and to try is cheaper than to look."""
-    try:
-        os.rmdir(name, dir_fd=parent)
-    except OSError:
-        return False
-    return True
-
-
-def _permit(fd: int) -> None:
-    """Let us list and change the folder at ``fd``."""
-    mode = stat.S_IMODE(os.fstat(fd).st_mode)
-    if mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.chmod(f"/proc/self/fd/{fd}", mode | stat.S_IRWXU)  # noqa: PTH101  as fchmod takes no O_PATH
-
-
-def _is_folder(parent: int, name: str) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-
-
-def _mount_of(fd: int) -> tuple[bytes, int]:
-    """The mount that a descriptor is on; its device alone does not tell a bind mount."""
-    try:
-        lines = Path(f"/proc/self/fdinfo/{fd}").read_bytes().splitlines()
-        mount = next(line for line in lines if line.startswith(b"mnt_id:"))
-    except (OSError, StopIteration):
-        mount = b""
-    return mount, os.fstat(fd).st_dev
+def _settle(future: asyncio.Future[bool], gone: bool) -> None:
+    if not future.done():
+        future.set_result(gone)
