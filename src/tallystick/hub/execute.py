@@ -144,13 +144,13 @@ class _Execution:
             else:
                 decisions += follows
         kept = asyncio.Event()
+        recorded = [self.house.journal.record(self.run.tenant, self.run.key, entries)]
+        if self.cache.waits:
+            recorded.append(self.cache.flush())  # one sync of the disk, where both lie on one
+        recording = asyncio.gather(*recorded)
         for start in [decision for decision in decisions if isinstance(decision, StartStep)]:
             self._start(start, kept)  # all that it needs is made ready while the disk writes
-        recorded = self.house.journal.record(self.run.tenant, self.run.key, entries)
-        if self.cache.waits:
-            await asyncio.gather(recorded, self.cache.flush())  # one sync of the disk, where both lie on one
-        else:
-            await recorded
+        await recording
         kept.set()
         self.inbox.show(shown, self.house.clock.now_ms())
         self._record(shown)
