@@ -1,10 +1,11 @@
 """The main of a step's process: one Python component, run by KFP's own executor, or one command.
 
-``python -P -m tallystick.crew.step ORDER``, where the file ORDER holds a JSON object: ``source`` and
-``function`` say what to run, ``executor_input`` is KFP v2's, ``failure`` is the file to say one's failure in,
-and ``hub_socket``, when not empty, is the unix socket behind ``MLFLOW_TRACKING_URI``. ``cores``, when not
-empty, are those to run on: a hint for libraries that count them, and no wall. ``argv``, when not empty, is
-run in place of a function. Of ``workers`` more than one, each is a process of its own.
+``python -P -m tallystick.crew.step ORDER``, where the file ORDER holds a JSON object: ``root`` is the
+step's folder, which :func:`lay_out` fills, ``source`` and ``function`` say what to run, ``executor_input`` is
+KFP v2's, ``failure`` is the file to say one's failure in, and ``hub_socket``, when not empty, is the unix
+socket behind ``MLFLOW_TRACKING_URI``. ``cores``, when not empty, are those to run on: a hint for libraries
+that count them, and no wall. ``argv``, when not empty, is run in place of a function. Of ``workers`` more
+than one, each is a process of its own.
 
 A Python of its own is the exception: mostly a step is forked from a process that has all of this imported
 (``tallystick.crew.steps.zygote``), and only :func:`run` is called here.
@@ -25,14 +26,28 @@ from typing import Any
 
 from tallystick.crew.gang import run_command, run_gang
 
-__all__ = ["main", "run", "run_one"]
+__all__ = ["lay_out", "main", "run", "run_one"]
 
 MESSAGE_CHARS_MAX = 2000
 
 
 def main(order_file: str) -> int:
     """Run the order in a file; the process's status."""
-    return run(json.loads(Path(order_file).read_bytes()))
+    order = json.loads(Path(order_file).read_bytes())
+    lay_out(order)
+    return run(order)
+
+
+def lay_out(order: dict[str, Any]) -> None:
+    """Put into the step's folder, ``root``, what is to lie there before any code but ours runs.
+
+    Those are ``folders``, and the component's ``code`` at ``source``, where it has some.
+    """
+    for name in order["folders"]:
+        os.mkdir(f"{order['root']}/{name}")  # noqa: PTH102  pathlib would be felt in a step of a few ms
+    if order["code"]:
+        with open(order["source"], "xb", buffering=0) as file:  # noqa: PTH123  as above
+            file.write(order["code"].encode())
 
 
 def run(order: dict[str, Any]) -> int:

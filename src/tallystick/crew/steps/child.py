@@ -167,6 +167,7 @@ def _set_up(given: list[int], order: Mapping[str, Any], told: socket.socket) -> 
     for last, fd in pairwise((2, *sorted((waits, told.fileno())), DESCRIPTORS_MAX)):
         os.closerange(last + 1, fd)  # what leads to the zygote, for example
     os.chdir(order["cwd"])
+    step.lay_out(order["step"])
     for name, (soft, hard) in order["limits"].items():
         limit(name, soft, hard)
     _take_environment(order["env"])

@@ -8,8 +8,8 @@
 One keeper at least, with a step's process below it, is always there before it is needed. It takes the next
 byte from the control socket, which brings three descriptors: where the step prints to, a pipe on which it
 waits until its own code may begin (what that writes to is closed if it may not), and its life socket.
-Once that step and all that it left is gone, the keeper may wait for another, or ends: for as many as there
-are seats, see :class:`Seats`.
+Once that step and all that it left is gone, the keeper waits until the zygote lets it make a process for
+another, or ends.
 
 Behind a fence the keeper is the first process of a namespace, so that nothing outlives it, and nothing but
 processes, which it kills, is left by a step: all other namespaces are the step's own. Without a fence it
@@ -50,34 +50,18 @@ from tallystick.crew.warden import (
     watch_children,
 )
 
-__all__ = ["FREE", "HUB_GONE", "TAKEN", "Post", "Seats", "word_from"]
+__all__ = ["FREE", "HUB_GONE", "LEAVE", "RETIRE", "TAKEN", "Post", "word_from"]
 
 TAKEN, FREE, HUB_GONE = b"T", b"F", b"E"
+"""What a keeper says to the zygote: its step has its order, it can have another step, the hub is gone."""
+LEAVE, RETIRE = 1, 2
+"""What the zygote says to one that can have another step: make a process for it, or end."""
 STEPS_MAX = 1000
 """Of one keeper: it collects no garbage."""
 MESSAGE_BYTES = 1000
 HEAD = struct.Struct(">QI?")
 """How long an order's JSON is, how many processes the step may have, and whether it reaches the hub."""
 _WORD = struct.Struct("=Ic")
-
-
-class Seats:
-    """How many keepers may wait for another step: one seat each, which whoever takes a step gives back."""
-
-    def __init__(self, count: int) -> None:
-        self._free, self._give = os.pipe()
-        os.set_blocking(self._free, False)
-        os.write(self._give, bytes(count))
-
-    def take(self) -> bool:
-        """Whether there was one."""
-        with contextlib.suppress(BlockingIOError):
-            return bool(os.read(self._free, 1))
-        return False
-
-    def give(self) -> None:
-        """Give one back."""
-        os.write(self._give, b"\0")
 
 
 def word_from(words: int) -> tuple[int, bytes]:
@@ -88,12 +72,12 @@ def word_from(words: int) -> tuple[int, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What a keeper is given: its ``number``, and where it says ``words`` to the zygote."""
+    """What a keeper is given: its ``number``, where it tells the zygote ``words``, and hears of ``leave``."""
 
     number: int
     words: int
+    leave: int
     control: socket.socket
-    seats: Seats
     lot: Lot
 
     def run(self) -> NoReturn:
@@ -114,16 +98,17 @@ class Post:
                 proc = self.lot.fence.enter()
         except OSError as refused:  # the step will be told: nobody else is there to hear
             wrong = str(refused)
-        wake, seated, at_first = watch_children(), False, standing()
-        for left in reversed(range(STEPS_MAX)):
+        wake, at_first = watch_children(), standing()
+        for _ in range(STEPS_MAX):
             step = _Step(wrong) if wrong else _prepared(self.control, self.lot, proc)
             given, life = self._descriptors()
             with life:
-                clean = step.keep(given, life, wake, partial(self._taken, seated), self.lot.fence is not None)
-            seated = bool(left) and clean and standing() == at_first and self.seats.take()
-            if not seated:
+                clean = step.keep(given, life, wake, partial(self._say, TAKEN), self.lot.fence is not None)
+            if not clean or standing() != at_first:
                 return
             self._say(FREE)
+            if os.eventfd_read(self.leave) != LEAVE:
+                return
 
     def _descriptors(self) -> tuple[list[int], socket.socket]:
         """Where the step prints to and on what it waits, and its life socket, as soon as there is a step."""
@@ -135,12 +120,6 @@ class Post:
             self._say(HUB_GONE)
             os._exit(0)
         return fds[:2], socket.socket(fileno=fds[2])
-
-    def _taken(self, seated: bool) -> None:
-        """Let the zygote know that another has to wait for the next step."""
-        if seated:
-            self.seats.give()
-        self._say(TAKEN)
 
     def _say(self, word: bytes) -> None:
         os.write(self.words, _WORD.pack(self.number, word))

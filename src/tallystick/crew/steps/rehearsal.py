@@ -54,6 +54,7 @@ def rehearsed() -> Iterator[dict[str, Any]]:
     folder = tempfile.mkdtemp()  # whoever is forked meanwhile leaves it alone as it ends
     try:
         large = _large(Path(folder, "large"))
+        step.lay_out(large)
         for _ in range(TIMES):
             step.run(large)
         del sys.modules["ephemeral_component"]
@@ -79,9 +80,11 @@ def _large(folder: Path) -> dict[str, Any]:
 def _order(folder: Path, code: str, values: Mapping[str, Any], params: Sequence[str]) -> dict[str, Any]:
     source, out = folder / "component.py", folder / "out"
     out.mkdir(parents=True)
-    source.write_text(HEAD + code, encoding="utf-8")
     return {
+        "root": str(folder),
+        "folders": ["tmp", "home"],
         "source": str(source),
+        "code": HEAD + code,
         "function": "rehearse",
         "argv": [],
         "failure": str(out / "failure.json"),

@@ -2,11 +2,11 @@
 
 ``python -P -m tallystick.crew.steps.zygote ORDER``, where ORDER is a JSON object: ``door`` is the path of the
 socket to make, ``modules`` are to be imported, ``fence`` says whether each step gets a fence of its own,
-``roots`` are the folders that all steps share, and ``memory_folder_bytes`` is how large a step's folders in
-memory mostly may be. For an environment whose Python is ``program``, it is the
-hub's own with ``-S``, and ``runtime`` is where this package lies: with a fence each step takes up the
-environment's packages by itself, behind that. On standard output it says one line of JSON, ``{"ready"}`` or
-``{"cannot"}`` with the reason. Then it lets the hub in through ``door``, and nobody after.
+``roots`` are the folders that all steps share, ``memory_folder_bytes`` is how large a step's folders in
+memory mostly may be, and ``spares`` how many processes may wait for steps. For an environment whose Python is
+``program``, it is the hub's own with ``-S``, and ``runtime`` is where this package lies: with a fence each
+step takes up the environment's packages by itself, behind that. On standard output it says one line of JSON,
+``{"ready"}`` or ``{"cannot"}`` with the reason. Then it lets the hub in through ``door``, and nobody after.
 
 It stays single-threaded, or a fork would not be safe, and runs no code of any step; it does not even read
 their orders, which go to the keepers.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import itertools
 import json
 import os
 import select
@@ -30,17 +29,14 @@ from typing import Any
 
 from tallystick.crew.steps.child import Lot, pages_written
 from tallystick.crew.steps.fence import Fence, lower
-from tallystick.crew.steps.keeper import FREE, HUB_GONE, TAKEN, Post, Seats, word_from
 from tallystick.crew.steps.packages import take_up
 from tallystick.crew.steps.rehearsal import rehearsed
-from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, sweep, watch_children
+from tallystick.crew.steps.stock import AGAIN_S, Keepers
+from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, watch_children
 
 __all__ = ["main"]
 
 TRIAL_BYTES = 1024 * 1024
-AGAIN_S = 0.1
-SPARE_KEEPERS = 3
-"""Who wait beside one for each core: one more step runs, and the next begins before a keeper has done."""
 _NEEDED = ("logging", "typing")
 """What a component of KFP imports anyway, beside KFP's runtime."""
 
@@ -72,7 +68,7 @@ def main(order: dict[str, Any]) -> int:
     control, _ = listener.accept()
     listener.close()
     Path(order["door"]).unlink()
-    _serve(control, lot)
+    _serve(control, lot, order["spares"])
     return 0
 
 
@@ -142,78 +138,29 @@ def _try(fence: Fence, here: int) -> None:
 def _door(path: str) -> socket.socket:
     """Listening at ``path``, which may be longer than the 107 bytes that a socket's address has."""
     folder = os.open(Path(path).parent, os.O_PATH | os.O_DIRECTORY)
-    listener = socket.socket(socket.AF_UNIX)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"/proc/self/fd/{folder}/{Path(path).name}")
     listener.listen(1)
     os.close(folder)
     return listener
 
 
-def _serve(control: socket.socket, lot: Lot) -> None:
+def _serve(control: socket.socket, lot: Lot, spares: int) -> None:
     """Have a keeper wait for the next step, always. Whatever still runs in the end, the sandbox ends."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    wake, keepers = watch_children(), _Keepers(control, lot)
+    wake, keepers = watch_children(), Keepers(control, lot, spares)
     while True:
         try:
-            keepers.fill()
+            pause = keepers.fill()
         except OSError:  # no room for a process: there may be when another has ended
             time.sleep(AGAIN_S)
             continue
-        ready, _, _ = select.select([keepers.words, wake], [], [])
+        ready, _, _ = select.select([keepers.words, wake], [], [], pause)
         if keepers.words in ready and not keepers.heard():
             return
         if wake in ready:
             drain(wake)
             keepers.sweep(wake)
-
-
-class _Keepers:
-    """The keepers of this zygote: at least one is to wait for a step."""
-
-    def __init__(self, control: socket.socket, lot: Lot) -> None:
-        self.words, self._said = os.pipe()
-        self._control = control
-        self._lot = lot
-        self._seats = Seats(len(os.sched_getaffinity(0)) + SPARE_KEEPERS)
-        self._numbers: dict[int, int] = {}
-        self._seated: set[int] = set()
-        self._waits: set[int] = set()
-        self._next = itertools.count(1)
-
-    def fill(self) -> None:
-        """Fork one if none waits."""
-        if self._waits:
-            return
-        number = next(self._next)
-        pid = self._lot.fence.fork() if self._lot.fence else os.fork()
-        if pid == 0:
-            os.close(self.words)
-            Post(number, self._said, self._control, self._seats, self._lot).run()
-        self._numbers[pid] = number
-        self._waits.add(number)
-
-    def heard(self) -> bool:
-        """Heed the next word of a keeper; False when that is that the hub is gone."""
-        number, word = word_from(self.words)
-        if word == FREE and number in self._numbers.values():
-            self._seated.add(number)
-            self._waits.add(number)
-        elif word == TAKEN:
-            self._waits.discard(number)
-            self._seated.discard(number)
-        return word != HUB_GONE
-
-    def sweep(self, wake: int) -> None:
-        """Take leave of those who have ended; one that waited has done so before its time."""
-        there = set(self._numbers)
-        sweep(there, wake)
-        gone = {self._numbers.pop(pid) for pid in self._numbers.keys() - there}
-        for _ in gone & self._seated:
-            self._seats.give()
-        if gone & self._waits:  # and so might the next
-            time.sleep(AGAIN_S)
-        self._waits -= gone
-        self._seated -= gone
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -90,16 +91,12 @@ class Box:
         """Where output parameter ``name`` is to be put by a component that asks for a path."""
         return self.root / "out" / "params" / name
 
-    def pack(self, job: Job) -> None:
-        """Lay out the folder with the component's source; folders of a function's outputs KFP makes."""
-        code, root = job.component.code, str(self.root)
-        os.makedirs(root, exist_ok=True)  # noqa: PTH103  pathlib would be felt in a step of a few ms
-        outputs = () if isinstance(code, Function) else ("out/artifacts", "out/params")
-        for name in ("tmp", "home", "out", *outputs):
-            os.mkdir(f"{root}/{name}")  # noqa: PTH102  as above
-        if isinstance(code, Function):
-            with open(f"{root}/component.py", "xb", buffering=0) as file:  # noqa: PTH123  as above
-                file.write(code.source.encode())
+    def open(self) -> None:
+        """Make the folder, which must be empty if it is there, and in it the place of what comes out."""
+        os.makedirs(self.root, exist_ok=True)  # noqa: PTH103  pathlib would be felt in a step of a few ms
+        if there := os.listdir(self.root):  # noqa: PTH208  as above
+            raise FileExistsError(errno.EEXIST, "it is not empty", there[0])
+        os.mkdir(f"{self.root}/out")  # noqa: PTH102  as above
 
     def order_of(self, job: Job, cores: Sequence[int] = (), hub_socket: Path | None = None) -> dict[str, Any]:
         """What the step's process is told: ``cores`` it is to run on, if any, and where it is to make itself
@@ -108,7 +105,10 @@ class Box:
         code, root = job.component.code, str(self.root)
         given = self._executor_input(job, f"{root}/out")
         told: dict[str, Any] = {
+            "root": root,
+            "folders": ["tmp", "home"],
             "source": f"{root}/component.py",
+            "code": "",
             "function": "",
             "argv": [],
             "failure": f"{root}/out/failure.json",
@@ -119,9 +119,10 @@ class Box:
             "aside": f"{root}/workers",
             "executor_input": given,
         }
-        if isinstance(code, Function):
-            return {**told, "function": code.name}
-        return {**told, "image": code.image, "argv": argv_of(code, given, job.facts)}
+        if isinstance(code, Function):  # the folders of its outputs KFP makes
+            return {**told, "code": code.source, "function": code.name}
+        folders = ["tmp", "home", "out/artifacts", "out/params"]
+        return {**told, "folders": folders, "image": code.image, "argv": argv_of(code, given, job.facts)}
 
     def _executor_input(self, job: Job, out: str) -> dict[str, Any]:
         """KFP v2's ExecutorInput, with paths of this machine as addresses, those of outputs below ``out``."""

@@ -9,8 +9,10 @@ takes a second instead of a few ms.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,9 @@ WORKERS_MAX = 64
 WAIT_S = 60
 """A step may last this long and twice its CPU seconds: one that only sleeps uses none of those."""
 ERROR_CHARS_MAX = 500
+SPARE_BYTES = 5 << 20
+"""What a process that waits for a step has of its own, with its keeper, where few modules are imported."""
+_MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 OPTIONS = {
     "step_threads": 1,
     "step_cpu_seconds": 600,
@@ -45,12 +50,15 @@ OPTIONS = {
     "step_log_bytes_max": LOG_BYTES_MAX,
     "step_zygotes": 4,
     "step_zygote_rest_seconds": 300,
+    "step_spares": max(1, min(24, _MEMORY_BYTES // 100 // SPARE_BYTES)),
 }
 """The options with their defaults; ``step_threads`` is for OpenMP and BLAS.
 
 ``step_file_mib`` is for one file, ``step_disk_mib`` for all that a step leaves in its folder.
 
-``step_zygotes`` are alive at rest at most (0: every step is a new Python), each for so many seconds.
+``step_zygotes`` are alive at rest at most (0: every step is a new Python), each for so many seconds. Of each,
+``step_spares`` processes at most wait for steps to come, as many as the largest burst of steps has taken: by
+default no more than take a hundredth of the machine's memory.
 ``step_folders`` lists the folders in which all steps have theirs, with their inputs and sockets: by default
 ``scratch``, ``run`` and ``workspaces`` in the home. A step that has anything elsewhere is a new Python.
 """
@@ -85,7 +93,7 @@ class LocalExecutor:
         """Run a step; BadInput when its folder is not empty or an input file is missing."""
         check_shape(job.component, commands=job.commands)
         _check_resources(job.component)
-        box = Box(job.workdir.resolve())
+        box = Box(_resolved(job.workdir.parent) / job.workdir.name)
         limits = Limits.of(job.component, self._options, 2 * self._options["step_cpu_seconds"] + WAIT_S)
         lines = Lines(on_log, self._options["step_log_bytes_max"])
         for less in limits.less_than_asked(job.component):
@@ -113,10 +121,16 @@ class LocalExecutor:
         await self._running.close()
 
 
+@lru_cache(maxsize=16)
+def _resolved(folder: Path) -> Path:
+    """Free of links. To find out takes a look at each folder above it, and all steps have theirs in one."""
+    return folder.resolve()
+
+
 def _pack(box: Box, job: Job) -> None:
     for file in (file for some in job.artifacts.values() for file in some):
         file.path.stat()
-    box.pack(job)
+    box.open()
 
 
 def _check_resources(component: Component) -> None:

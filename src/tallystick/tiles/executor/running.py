@@ -189,7 +189,7 @@ class Running:
             nests=self._fence,
         )
         usual = memory_folder_bytes(self._options["step_memory_mib"])
-        order = Order(python, modules, self._roots, self._fence, usual)
+        order = Order(python, modules, self._roots, self._fence, usual, self._options["step_spares"])
         return await start_zygote(self._sandbox, order, wall)
 
     # ------------------------------------------------------------------- alone

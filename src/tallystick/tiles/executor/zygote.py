@@ -38,7 +38,8 @@ class CannotFork(Exception):
 class Order:
     """What a zygote is to be. ``roots`` are absolute folders; its door is made in the first one.
 
-    ``memory_folder_bytes`` is how large a step's folders in memory mostly may be.
+    ``memory_folder_bytes`` is how large a step's folders in memory mostly may be, and ``spares`` how many
+    processes may wait for steps.
     """
 
     python: Python
@@ -46,6 +47,7 @@ class Order:
     roots: tuple[str, ...]
     fence: bool
     memory_folder_bytes: int
+    spares: int
 
 
 class Zygote:
@@ -131,6 +133,7 @@ async def start_zygote(sandbox: Sandbox, order: Order, wall: Wall) -> Zygote:
         "fence": order.fence,
         "roots": order.roots,
         "memory_folder_bytes": order.memory_folder_bytes,
+        "spares": order.spares,
         "runtime": order.python.runtime,
         "program": order.python.program,
     }
@@ -188,7 +191,7 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 def _through(door: Path) -> socket.socket:
     """Connected to ``door``, which may be longer than the 107 bytes that a socket's address has."""
     folder = os.open(door.parent, os.O_PATH | os.O_DIRECTORY)
-    control = socket.socket(socket.AF_UNIX)
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         control.connect(f"/proc/self/fd/{folder}/{door.name}")
         control.setblocking(False)
