@@ -6,13 +6,15 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.status import Status
 from rich.table import Table
 
@@ -56,6 +58,15 @@ class Screen:
         if self._status:
             self._status.stop()
         self._status, self._quarter = None, -1
+
+    @contextmanager
+    def counting(self, text: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """A line with the bytes done, on a terminal; with a bar where it is known how many there are."""
+        bar = (BarColumn(),) if total is not None else ()
+        columns = TextColumn("{task.description}"), *bar, DownloadColumn()
+        with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as line:
+            task = line.add_task(text, total=total)
+            yield lambda size: line.advance(task, size)
 
     def json(self, value: Any) -> None:
         """The result as JSON on standard output."""

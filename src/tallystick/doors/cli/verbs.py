@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from tallystick.core.errors import Failed
 from tallystick.core.names import check_name
@@ -40,12 +39,8 @@ def ingest(tally: Tally, table: str, file: Path, allow_nan: bool) -> None:
 def upload(tally: Tally, table: str, file: Path, allow_nan: bool = False) -> Any:
     """Send a file to a table, with a bar for what takes long."""
     check_file(file)
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    with Progress(
-        *columns, console=tally.screen.err, transient=True, disable=not tally.screen.err.is_terminal
-    ) as bar:
-        task = bar.add_task(file.name, total=file.stat().st_size)
-        return tally.hub.upload(table, file, allow_nan=allow_nan, progress=lambda n: bar.advance(task, n))
+    with tally.screen.counting(file.name, file.stat().st_size) as progress:
+        return tally.hub.upload(table, file, allow_nan=allow_nan, progress=progress)
 
 
 @click.command()

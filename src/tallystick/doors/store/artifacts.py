@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.progress import DownloadColumn, Progress, TextColumn
 
 from tallystick.core.errors import BadInput
 from tallystick.terminal.artifacts import get_artifact, put_artifact
@@ -29,7 +26,7 @@ def put(tally: Tally, path: Path) -> None:
     """Keep PATH, a file or folder. `tally run --input NAME=DIGEST` gives it to a pipeline."""
     if not path.exists():
         raise BadInput("no such file or folder", where=str(path))
-    with _counting(tally, path.name) as progress:
+    with tally.screen.counting(path.name) as progress:
         kept = put_artifact(tally.hub, path, progress)
     tally.screen.result(kept, str(kept["digest"]))
 
@@ -45,16 +42,6 @@ def get(tally: Tally, what: str, path: Path) -> None:
     WHAT is a digest (sha256:...), RUN/OUTPUT, RUN/STEP/OUTPUT, TABLE or TABLE@SNAPSHOT (as Parquet), or a
     tally:// URI.
     """
-    with _counting(tally, path.name) as progress:
+    with tally.screen.counting(path.name) as progress:
         found = get_artifact(tally.hub, what, path, progress)
     tally.screen.result({**found, "path": str(path)}, f"{path}: {found['digest']}")
-
-
-@contextmanager
-def _counting(tally: Tally, words: str) -> Iterator[Callable[[int], None]]:
-    """A line with the bytes done, on a terminal."""
-    screen = tally.screen.err
-    columns = TextColumn("{task.description}"), DownloadColumn()
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task(words, total=None)
-        yield lambda size: bar.advance(task, size)

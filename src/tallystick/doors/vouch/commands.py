@@ -8,13 +8,12 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import DownloadColumn, Progress, TextColumn
 
 from tallystick.core.data import TRAINING, TableRef
 from tallystick.core.errors import BadInput, NotSupported, Unavailable
@@ -51,16 +50,6 @@ trusting = click.option(
 MARKS = {True: "ok", False: "WRONG", None: "-"}
 
 
-@contextmanager
-def _counting(tally: Tally, words: str) -> Iterator[Callable[[int], None]]:
-    """A line with the bytes done, on a terminal."""
-    columns = TextColumn("{task.description}"), DownloadColumn()
-    screen = tally.screen.err
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task(words, total=None)
-        yield lambda size: bar.advance(task, size)
-
-
 def download_command() -> click.Command:
     """``tally download MODEL DIR``."""
 
@@ -75,7 +64,7 @@ def download_command() -> click.Command:
         DIR/model are the model's files; provenance.json, model.sig, bom.json and verdict.json say where they
         come from and that they passed. `tally verify DIR` checks them anywhere.
         """
-        with _counting(tally, model) as progress:
+        with tally.screen.counting(model) as progress:
             said = download(tally.hub, model, folder, progress)
         key, papers = f"{said['model']['name']}@{said['model']['version']}", sorted(said["papers"])
         lines = [f"{key} is in {folder}, content {short(said['model']['digest'])}"]
@@ -121,7 +110,7 @@ def verify_command(open_signing: OpenSigning, inspect: Inspect | None) -> click.
         """
         who, trust = one_identity(said["identity"], said["issuer"]), said["trust_config"]
         signing = keys_for(tally, said["keys"], open_signing)
-        with _folder(tally, what) as folder, _counting(tally, "reading") as progress:
+        with _folder(tally, what) as folder, tally.screen.counting("reading") as progress:
             found = check_download(
                 folder,
                 signing,
@@ -153,7 +142,7 @@ def _folder(tally: Tally, what: str) -> Iterator[Path]:
         raise BadInput("it is no folder, and no model's name", where=what[:200]) from None
     temp = Path(tempfile.mkdtemp(prefix="tally-verify-"))
     try:
-        with _counting(tally, what) as progress:
+        with tally.screen.counting(what) as progress:
             download(_hub(tally, what), what, temp / "it", progress)
         yield temp / "it"
     finally:
