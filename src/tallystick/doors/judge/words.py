@@ -8,11 +8,10 @@ from typing import Any
 
 from tallystick.core.facts import from_json
 from tallystick.core.verdict import Finding, Verdict
-from tallystick.drawing.report.content import Report
+from tallystick.drawing.report.content import Report, eps_name, lacks_text
 from tallystick.drawing.report.markdown import model_card
-from tallystick.evidence.domain import DomainKind
 from tallystick.evidence.evidence import Evidence
-from tallystick.evidence.figures import Figure, shortfall
+from tallystick.evidence.figures import Figure
 from tallystick.evidence.measures import MEASURES
 from tallystick.evidence.probe import Probe
 from tallystick.terminal.show import ago, short
@@ -71,8 +70,7 @@ def _about(verdict: Verdict, evidence: Evidence | None) -> Iterator[tuple[str, s
         budget = evidence.budget
         eps = ", ".join(f"{e:g}" for e in budget.eps)
         within = f"{budget.samples_max:,} rows, {budget.queries_max:,} queries for each"
-        unit = "words changed" if evidence.domain.kind is DomainKind.TEXT else "eps"
-        yield "budget", f"{unit} {eps}; {within}; seed {budget.seed}"
+        yield "budget", f"{eps_name(evidence)} {eps}; {within}; seed {budget.seed}"
         yield "took", f"{evidence.seconds:,.1f} s"
     if verdict.envelope:
         yield "signed", short(verdict.envelope)
@@ -98,8 +96,8 @@ def _figure(figure: Figure, precision: float) -> str:
     if figure.low < figure.high:
         text += f" (95 % interval {shown(figure.low)} to {shown(figure.high)})"
     text += f", on {figure.samples:,} samples" if figure.samples else ""
-    lacks = shortfall(figure.rate, precision) if share and figure.rate else None
-    return f"{text}; {lacks.words}" if lacks else text
+    lacks = lacks_text(figure, precision)
+    return f"{text}; {lacks}" if lacks else text
 
 
 def _probe(probe: Probe) -> str:

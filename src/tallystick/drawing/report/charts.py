@@ -9,7 +9,7 @@ from markupsafe import Markup
 from tallystick.core.verdict import Finding
 from tallystick.drawing import words
 from tallystick.drawing.chart import line, ticks
-from tallystick.drawing.report.content import eps_text, rate_text
+from tallystick.drawing.report.content import eps_name, eps_text, rate_text
 from tallystick.drawing.svg import el, picture, text, title
 from tallystick.evidence.evidence import Evidence
 from tallystick.evidence.figures import Figure, Rate
@@ -36,7 +36,7 @@ def robustness(now: Evidence, before: Evidence | None = None) -> Markup:
     if attack and now.curve:
         last = now.curve[-1]
         about += f"Under attack at eps {last.eps:g} it is {rate_text(last.robust)}."
-    return _chart(f"Accuracy over {eps_text(now).partition(':')[0]}", about, lines, high, eps_text(now))
+    return _chart(f"Accuracy over {eps_name(now)}", about, lines, high, eps_text(now))
 
 
 def copies(curve: Curve) -> Markup:

@@ -20,6 +20,7 @@ __all__ = [
     "asked_text",
     "corruptions",
     "edits_text",
+    "eps_name",
     "eps_text",
     "examples",
     "figure_text",
@@ -206,10 +207,15 @@ def edits_text(example: Example) -> str:
     return said[:1].upper() + said[1:]
 
 
+def eps_name(evidence: Evidence) -> str:
+    """What eps is called, as a column says it."""
+    return "words changed" if evidence.domain.kind is DomainKind.TEXT else "eps"
+
+
 def eps_text(evidence: Evidence) -> str:
-    """What eps counts, as an axis or a column says it."""
+    """What eps counts, as an axis says it."""
     if evidence.domain.kind is DomainKind.TEXT:
-        return "words changed"
+        return eps_name(evidence)
     if evidence.domain.kind is DomainKind.SERIES:
         return "eps: largest change, in standard deviations of its channel or in its stated scale"
     return "eps: largest change of an input"

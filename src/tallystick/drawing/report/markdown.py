@@ -42,11 +42,10 @@ def _evaluation(evidence: Evidence) -> list[str]:
         lacks = lacks_text(found, evidence.budget.precision)
         return f"{text}; {lacks}" if lacks else text
 
-    unit = content.eps_text(evidence).partition(":")[0]
     rows = [("0 (clean)", said(evidence.clean), said(evidence.clean))]
     for eps, robust, noise, _ in content.rows_of(None, evidence):
         rows.append((f"{eps:g}", said(robust) if evidence.attacked else "not attacked", said(noise)))
-    lines += _table((unit, "accuracy under attack", "under random noise"), rows)
+    lines += _table((content.eps_name(evidence), "accuracy under attack", "under random noise"), rows)
     if found := content.corruptions(evidence):
         severities = max(len(row[2]) for row in found)
         heads = ("corruption", "mean", *(f"severity {n + 1}" for n in range(severities)))

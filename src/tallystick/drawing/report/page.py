@@ -104,7 +104,7 @@ def _robustness(report: Report, evidence: Evidence) -> Markup | str:
 def _curve_table(report: Report, evidence: Evidence) -> Markup:
     was = report.before is not None and report.before.attacked
     heads = [
-        content.eps_text(evidence).partition(":")[0],
+        content.eps_name(evidence),
         "under attack",
         "random noise",
         *(["version before"] if was else []),
