@@ -38,12 +38,13 @@ class Beside:
             if each["evidence"]
         }
         self.refused = verdicts["hardened"]["verdict"]["state"] == "refused"
+        self._rows = self._figures()
 
     def wire(self) -> dict[str, Any]:
         """For scripts: both verdicts, every figure with its interval, signs of masking, what to do next."""
         return {
             "verdicts": {role: each["verdict"] for role, each in self._verdicts.items()},
-            "figures": self._figures(),
+            "figures": self._rows,
             "signs": self._signs(),
             "next": self._next(),
         }
@@ -51,7 +52,7 @@ class Beside:
     def text(self, url: str) -> str:
         """For a person: both side by side, then what does not hold of the hardened one, and what is next."""
         rows = [("", *(self._models[role] for role in ROLES))]
-        rows += [(_head(row), *(_share(row.get(role)) for role in ROLES)) for row in self._figures()]
+        rows += [(_head(row), *(_share(row.get(role)) for role in ROLES)) for row in self._rows]
         rows.append(("verdict", *(str(self._verdicts[r]["verdict"]["state"]) for r in ROLES)))
         widths = [max(len(row[at]) for row in rows) for at in range(3)]
         cells = [(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
