@@ -69,13 +69,14 @@ class RegistryGate:
         if request.method in _READS:
             return await relay(request)
 
-        async def read() -> tuple[Request, Any]:
-            said = _understood(await self._body(request, target))
-            return _anew(request, said), said
-
         if not found:
+
+            async def read() -> tuple[Request, Any]:
+                said = await self._said(request, target)
+                return _anew(request, said), said
+
             return await Writes(self.child, self.seals).passed(request, target, relay, read)
-        _, said = await read()
+        said = await self._said(request, target)
         body = said if isinstance(said, dict) else {}
         async with self._alone(body), contextlib.AsyncExitStack() as closed:
             answer = await self._weighed(request, found[1].lower(), body, closed)
@@ -84,10 +85,11 @@ class RegistryGate:
             finally:
                 self.seals.changed()
 
-    async def _body(self, request: Request, target: Target) -> bytes:
+    async def _said(self, request: Request, target: Target) -> Any:
+        """What the request's body says, as MLflow reads it."""
         async with body_of(request, target, turns_of(self.child), lambda: None) as body:
             if isinstance(body, bytes | None):
-                return body or b""
+                return _understood(body or b"")
             raise TooLarge(f"a body is at most {SHORT_BYTES:,} bytes here", where=target.path[:200])
 
     @contextlib.asynccontextmanager
