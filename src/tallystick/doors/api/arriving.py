@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import tarfile
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,11 +36,10 @@ def unpack_folder(file: Path, dest: Path) -> None:
     with file.open("rb") as source:
         while (head := source.read(_BLOCK)).strip(b"\0"):
             entry = _entry(head)
-            parts = _parts(entry.name)
             padded = -(-entry.size // _BLOCK) * _BLOCK
             left -= _BLOCK + padded
-            path = dest.joinpath(*parts)
-            seen += 1 + sum(not above.exists() for above in list(path.parents)[: len(parts)])
+            path = dest.joinpath(*_parts(entry.name))
+            seen += 1 + sum(1 for _ in takewhile(lambda above: not above.exists(), path.parents))
             if entry.size < 0 or left < 0:
                 raise BadInput("it ends too early", where="tar")
             if seen > FILES_MAX:
