@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tallystick.core.errors import Failed
+from tallystick.core.remedy import RemedyState
+from tallystick.core.run.events import RunState
+from tallystick.core.study import StudyState
+from tallystick.core.verdict import VerdictState
 from tallystick.terminal.context import Tally
 
-__all__ = ["ENDED", "LOOK", "follow", "time_left"]
+__all__ = ["ENDED", "LOOK", "Noun", "check_succeeded", "follow", "follow_run", "time_left"]
 
-ENDED = ("passed", "refused", "done", "failed")
+Noun = Mapping[str, Any]
+ENDED = frozenset(str(s) for kind in (RunState, StudyState, VerdictState) for s in kind if s.ended)
+ENDED |= {RemedyState.DONE, RemedyState.FAILED}
+"""What a run, a study, a verdict or a remedy is in the end; none of them is before what another is then."""
 LOOK = "`tally status` shows how it stands"
 
 ESTIMATE_AFTER_S = 3.0
@@ -36,6 +43,30 @@ def follow(tally: Tally, noun: str, key: str) -> Any:
         why = ended["outcome"] if noun == "remedy" else f"no verdict could be reached: {ended['error']}"
         raise Failed(why, where=key)
     return ended
+
+
+def follow_run(tally: Tally, key: str, watch: Callable[[Noun, Sequence[Noun]], None]) -> Any:
+    """The run once it has ended; ``watch`` sees it each time on the way, and which of its steps changed."""
+    seen: dict[str, tuple[str, int]] = {}
+
+    def look(run: Noun) -> None:
+        now = {step["path"]: (step["state"], step["attempt"]) for step in run["steps"]}
+        changed = [step for step in run["steps"] if seen.get(step["path"]) != now[step["path"]]]
+        seen.update(now)
+        watch(run, changed)
+
+    try:
+        return tally.hub.wait("run", key, lambda run: run["state"] in ENDED, look)
+    finally:
+        tally.screen.done()
+
+
+def check_succeeded(tally: Tally, run: Noun, step: str = "") -> None:
+    """Failed, with what to look at, where a run ended and did not succeed; ``step``: whose log tells why."""
+    key = run["key"]
+    if run["state"] != RunState.SUCCEEDED:
+        hint = f"tally logs {key}{step and f' {step}'}, or see {tally.hub.url}/runs/{key}"
+        raise Failed(f"run {key} {run['state']}: {run['error']}", hint=hint)
 
 
 def time_left(share: float, seconds: float, text: str) -> str:

@@ -134,7 +134,7 @@ def _run(story: Story) -> None:
     begun = runs.begin_run(
         story.tally, example_file("pipeline.yaml"), {"data": f"tally://tables/{snapshot}"}, {"on": story.on}
     )
-    run = runs.follow_run(story.tally, begun["key"])
+    run = runs.tell_run(story.tally, begun["key"])
     states = [s["state"] for s in run["steps"]]
     story.figures["run"] = {
         "key": run["key"],

@@ -12,12 +12,12 @@ from rich.text import Text
 from tallystick.core.errors import Conflict
 from tallystick.terminal.client import path_part
 from tallystick.terminal.context import Tally, common, goes_on
+from tallystick.terminal.follow import Noun, follow_run
 from tallystick.terminal.show import short, visible
 
 __all__ = ["COMMANDS"]
 
 DIFFERENT = 1
-ENDED = ("succeeded", "failed", "cancelled")
 SHOWN_MAX = 20
 """Changes of a group that are listed; ``--json`` has them all."""
 _TOLERANCE = click.option(
@@ -76,15 +76,11 @@ def reproduce(tally: Tally, run_key: str, tolerance: str, no_wait: bool) -> None
 def _follow(tally: Tally, key: str, steps: int) -> None:
     """Wait until the run has ended, with a line of how far it is. Conflict where it was cancelled."""
 
-    def watch(run: Mapping[str, Any]) -> None:
+    def watch(run: Noun, _: object) -> None:
         done = sum(step["state"] not in ("running", "backing off") for step in run["steps"])
         tally.screen.progress(min(1.0, done / max(1, steps)), f"{done} of {steps} steps of {key}")
 
-    try:
-        ended = tally.hub.wait("run", key, lambda run: run["state"] in ENDED, watch)
-    finally:
-        tally.screen.done()
-    if ended["state"] == "cancelled":
+    if follow_run(tally, key, watch)["state"] == "cancelled":
         raise Conflict(f"run {key} was cancelled", hint="there is nothing to compare")
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tallystick.core.errors import BadInput, Failed, NotFound
+from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.names import check_name
 from tallystick.doors.cli.compile import pipeline_text
 from tallystick.doors.cli.debug import debug_newest
 from tallystick.terminal.artifacts import given_inputs
 from tallystick.terminal.client import POLL_S, path_part
 from tallystick.terminal.context import Tally, common, goes_on
+from tallystick.terminal.follow import ENDED, Noun, check_succeeded, follow_run
 
-__all__ = ["COMMANDS", "begin_run", "follow_run", "pairs", "where"]
+__all__ = ["COMMANDS", "begin_run", "pairs", "tell_run", "where"]
 
-ENDED = ("succeeded", "failed", "cancelled")
 _ON = click.option("--on", metavar="NAME", default="", help="Run elsewhere: ray, or kubeflow with --host.")
 _HOST = click.option("--host", metavar="URL", default="", help="Where that Kubeflow is.")
 _COMMANDS = click.option("--allow-commands", "commands", is_flag=True,
@@ -101,7 +101,7 @@ def run(
         how = f"follow it with `tally status`, stop it with `tally cancel {ended['key']}`"
         later = "".join(f"; {_later(name, ended['key'], output)}" for output, name in wanted.items())
         with goes_on(tally, ended["key"], how + later):
-            ended = follow_run(tally, ended["key"], flags["explain_cache"])
+            ended = tell_run(tally, ended["key"], flags["explain_cache"])
     models = [
         tally.hub.post("/models", name=name, run=ended["key"], output=output)
         for output, name in wanted.items()
@@ -171,32 +171,23 @@ def begin_run(
     return tally.hub.post("/runs", **said, **({"options": dict(options)} if options else {}))
 
 
-def follow_run(tally: Tally, key: str, explain: bool = False) -> Any:
+def tell_run(tally: Tally, key: str, explain: bool = False) -> Any:
     """Say each step as it ends, until the run has ended; Failed when it does not succeed."""
-    seen: dict[str, tuple[str, int]] = {}
     troubles: set[str] = set()
 
-    def watch(run: Mapping[str, Any]) -> None:
+    def watch(run: Noun, changed: Sequence[Noun]) -> None:
         if run["error"] and run["state"] not in ENDED and run["error"] not in troubles:
             troubles.add(run["error"])
             tally.screen.say(f"  waiting: {run['error']}")
-        for step in run["steps"]:
-            now = step["state"], step["attempt"]
-            if seen.get(step["path"]) == now:
-                continue
-            seen[step["path"]] = now
+        for step in changed:
             if step["state"] != "running":
                 tally.screen.say(_step_line(step))
                 notes = (step.get("cache_note") if explain else "", step.get("note"))
                 for note in filter(None, notes):
                     tally.screen.say(f"      {note}")
 
-    ended = tally.hub.wait("run", key, lambda r: r["state"] in ENDED, watch)
-    if ended["state"] != "succeeded":
-        raise Failed(
-            f"run {key} {ended['state']}: {ended['error']}",
-            hint=f"tally logs {key}, or see {tally.hub.url}/runs/{key}",
-        )
+    ended = follow_run(tally, key, watch)
+    check_succeeded(tally, ended)
     return ended
 
 
@@ -219,7 +210,7 @@ def retry(tally: Tally, run_key: str, no_wait: bool) -> None:
     again = tally.hub.post(f"/runs/{path_part(run_key)}/retry")
     if not no_wait:
         with goes_on(tally, again["key"], f"stop it with `tally cancel {again['key']}`"):
-            again = follow_run(tally, again["key"])
+            again = tell_run(tally, again["key"])
     tally.screen.result(again, f"{again['key']} {again['state']}")
 
 
@@ -233,7 +224,7 @@ def cancel(tally: Tally, run_key: str) -> None:
     if before["state"] in ENDED:
         tally.screen.result(before, f"{run_key} had ended before: {before['state']}")
         return
-    ended = tally.hub.wait("run", run_key, lambda r: r["state"] in ENDED, lambda _: None)
+    ended = follow_run(tally, run_key, lambda *_: None)
     tally.screen.result(ended, f"{run_key} {ended['state']}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ from tallystick.core.errors import BadInput, Failed
 from tallystick.doors.cli.runs import pairs, where
 from tallystick.terminal.client import path_part
 from tallystick.terminal.context import Tally, check_file, common, goes_on
+from tallystick.terminal.follow import ENDED, Noun
 
 __all__ = ["COMMANDS"]
 
-ENDED = ("succeeded", "failed", "stopped")
 ROWS_MAX = 50
-Noun = Mapping[str, Any]
 
 
 @click.command()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from tallystick.core.errors import Failed, NotFound
+from tallystick.core.errors import NotFound
 from tallystick.terminal.client import path_part
 from tallystick.terminal.context import Tally
-from tallystick.terminal.follow import time_left
+from tallystick.terminal.follow import Noun, check_succeeded, follow_run, time_left
 
 __all__ = ["follow_steps"]
 
-ENDED = ("succeeded", "failed", "cancelled")
 TOLD = ("succeeded", "cached", "failed")
 LOOK_S = 1.0
 """A log is looked into so often at most."""
@@ -23,18 +21,11 @@ _PROGRESS = re.compile(r"^ *([0-9]{1,2}|100)%  (\S.{0,99})$", re.MULTILINE)
 """What a step of ``examples/harden`` prints while it trains."""
 
 
-def follow_steps(tally: Tally, key: str) -> Mapping[str, Any]:
+def follow_steps(tally: Tally, key: str) -> Noun:
     """The run once it has succeeded; Failed, with what to look at, when it does not."""
     watch = _Watch(tally, key)
-    try:
-        ended = tally.hub.wait("run", key, lambda now: now["state"] in ENDED, watch)
-    finally:
-        tally.screen.done()
-    if ended["state"] != "succeeded":
-        step = f" {_short(watch.failed)}" if watch.failed else ""
-        hint = f"tally logs {key}{step}, or see {tally.hub.url}/runs/{key}"
-        raise Failed(f"run {key} {ended['state']}: {ended['error']}", hint=hint)
-    found: Mapping[str, Any] = tally.hub.noun("run", key)
+    check_succeeded(tally, follow_run(tally, key, watch), _short(watch.failed))
+    found: Noun = tally.hub.noun("run", key)
     return found
 
 
@@ -43,24 +34,20 @@ class _Watch:
 
     def __init__(self, tally: Tally, key: str) -> None:
         self._tally, self._key, self.failed = tally, key, ""
-        self._states: dict[str, tuple[str, int]] = {}
-        self._began: dict[str, float] = {}
+        self._running: dict[str, float] = {}
         self._asked, self._next = 0.0, 0
 
-    def __call__(self, run: Mapping[str, Any]) -> None:
-        for step in run["steps"]:
-            now = step["state"], step["attempt"]
-            if self._states.get(step["path"]) != now:
-                self._states[step["path"]] = now
-                self._step(step)
-        running = [path for path, (state, _) in self._states.items() if state == "running"]
-        if running and time.monotonic() - self._asked >= LOOK_S:
-            self._look(running[-1])
+    def __call__(self, run: Noun, changed: Sequence[Noun]) -> None:
+        for step in changed:
+            self._step(step)
+        if self._running and time.monotonic() - self._asked >= LOOK_S:
+            self._look(*list(self._running.items())[-1])
 
-    def _step(self, step: Mapping[str, Any]) -> None:
+    def _step(self, step: Noun) -> None:
         path = step["path"]
+        self._running.pop(path, None)
         if step["state"] == "running":
-            self._began[path], self._next = time.monotonic(), 0
+            self._running[path], self._next = time.monotonic(), 0
         if step["state"] not in TOLD:
             return
         if step["state"] == "failed":
@@ -70,7 +57,7 @@ class _Watch:
         text = f"  {_short(path):<16} {step['state']:<11} {seconds:5.1f} s"
         self._tally.screen.say(f"{text}: {step['error']}" if step["error"] else text)
 
-    def _look(self, path: str) -> None:
+    def _look(self, path: str, began: float) -> None:
         """Show the newest line about progress that the step printed."""
         self._asked = time.monotonic()
         try:
@@ -82,7 +69,7 @@ class _Watch:
         self._next = piece["next"]
         if lines:
             share, text = int(lines[-1][0]) / 100, f"{_short(path)}: {lines[-1][1]}"
-            left = time_left(share, self._asked - self._began.get(path, self._asked), text)
+            left = time_left(share, self._asked - began, text)
             self._tally.screen.progress(share, text + left)
 
 
