@@ -8,6 +8,7 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ from tallystick.core.names import check_digest
 from tallystick.terminal.client import Hub
 from tallystick.terminal.context import check_file
 
-__all__ = ["get_artifact", "given_inputs", "put_artifact", "uri_of", "write_artifact"]
+__all__ = [
+    "check_new",
+    "get_artifact",
+    "given_inputs",
+    "new_place",
+    "put_artifact",
+    "uri_of",
+    "write_artifact",
+]
 
 Progress = Callable[[int], None]
 _HERE = ("./", "../", "/", "~", "file:")
@@ -101,16 +110,28 @@ def _below(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
 
 def get_artifact(hub: Hub, said: str, dest: Path, progress: Progress = lambda _: None) -> Mapping[str, Any]:
     """Write an artifact to ``dest``, which must not exist: whole or not at all. What the hub knows of it."""
-    if dest.exists() or dest.is_symlink():
-        raise Conflict("it exists already", where=str(dest), hint="name a new file or folder")
+    check_new(dest, "file or folder")
     found: Mapping[str, Any] = hub.get("/artifacts", at=uri_of(hub, said))
+    with new_place(dest) as temp:
+        write_artifact(hub, str(found["digest"]), temp, dest, progress)
+    return found
+
+
+def check_new(dest: Path, kind: str) -> None:
+    """Conflict where something is at ``dest``, which is to be a new ``kind``."""
+    if dest.exists() or dest.is_symlink():
+        raise Conflict("it exists already", where=str(dest), hint=f"name a new {kind}")
+
+
+@contextmanager
+def new_place(dest: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards, on the disk of ``dest``; Unavailable where that cannot be written."""
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".tally-", dir=dest.parent) as temp:
-            write_artifact(hub, str(found["digest"]), Path(temp), dest, progress)
+            yield Path(temp)
     except OSError as wrong:
         raise Unavailable(f"cannot be written: {wrong.strerror}", where=str(dest)) from wrong
-    return found
 
 
 def write_artifact(hub: Hub, digest: str, temp: Path, dest: Path, progress: Progress) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tallystick.core.errors import Conflict, Unavailable
 from tallystick.doors.vouch.check import BOM, MODEL, PROVENANCE_FILE, VERDICT_FILE
 from tallystick.evidence.papers.oms import SIGNATURE_FILE
-from tallystick.terminal.artifacts import write_artifact
+from tallystick.terminal.artifacts import check_new, new_place, write_artifact
 from tallystick.terminal.client import Hub
 
 __all__ = ["download"]
@@ -23,19 +21,14 @@ def download(hub: Hub, model: str, folder: Path, progress: Callable[[int], None]
 
     Conflict where the folder exists; Damaged when the hub sends what is no file or folder.
     """
-    if folder.exists() or folder.is_symlink():
-        raise Conflict("it exists already", where=str(folder), hint="name a new folder")
+    check_new(folder, "folder")
     said: dict[str, Any] = hub.post("/papers", model=model)
     wanted = {MODEL: said["model"]["digest"]}
     wanted |= {name: digest for name, digest in said["papers"].items() if name in PAPERS}
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tally-", dir=folder.parent) as temp:
-            whole = Path(temp) / "whole"
-            whole.mkdir(mode=0o755)
-            for name, digest in wanted.items():
-                write_artifact(hub, digest, Path(temp), whole / name, progress)
-            whole.rename(folder)
-    except OSError as wrong:
-        raise Unavailable(f"cannot be written: {wrong.strerror}", where=str(folder)) from wrong
+    with new_place(folder) as temp:
+        whole = temp / "whole"
+        whole.mkdir(mode=0o755)
+        for name, digest in wanted.items():
+            write_artifact(hub, digest, temp, whole / name, progress)
+        whole.rename(folder)
     return said
