@@ -21,6 +21,7 @@ from tallystick.evidence.address import ModelAddress
 from tallystick.evidence.probe import ProbeState
 from tests.crew.judging.orders import order, points, told, trouble
 from tests.fakes.machine.plain_oip import plain_endpoint
+from tests.fakes.machine.threaded import threaded
 
 SIGNATURE = {
     "name": "pair",
@@ -69,23 +70,16 @@ class Endpoint:
                 self.end_headers()
                 self.wfile.write(body)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.address = f"http://127.0.0.1:{self._server.server_port}/root/v2/models/pair"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(30)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self.server.server_port}/root/v2/models/pair"
 
 
 @pytest.fixture
 def endpoint():
     found = Endpoint()
-    yield found
-    found.close()
+    with threaded(found.server):
+        yield found
 
 
 def busy(status: int, **headers: str):
@@ -112,10 +106,8 @@ def asked(endpoint, waits=None, **more):
 @pytest.mark.parametrize("binary", [True, False])
 def test_it_is_asked_as_it_can_be(binary):
     endpoint = Endpoint(binary=binary)
-    try:
+    with threaded(endpoint.server):
         assert asked(endpoint) == ([1, 0], "")
-    finally:
-        endpoint.close()
     assert [head > 0 for head in endpoint.bodies] == [binary]
 
 

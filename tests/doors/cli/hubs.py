@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tallystick.terminal.context import Tally
+from tests.fakes.machine.threaded import threaded
 
 
 @contextmanager
@@ -26,14 +26,8 @@ def answering(home: Path, pid: int | None = None):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with threaded(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def announce(home: Path, url: str, pid: int | None = None) -> None:

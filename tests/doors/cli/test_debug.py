@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +24,7 @@ from tallystick.core.errors import BadInput, NotFound
 from tallystick.crew.author.layout import component_at
 from tallystick.doors.cli.debug import debug_newest
 from tests.doors.kfp.corpus import read
+from tests.fakes.machine.threaded import threaded
 
 SPEC, ROWS, MODEL = (f"sha256:{mark * 64}" for mark in "abc")
 SOURCE = """
@@ -134,12 +134,8 @@ def url() -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with threaded(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def typed(url: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from tallystick.doors.vouch.files import members_in
 from tallystick.evidence.papers.oms import model_statement
 from tests.doors.vouch.checking import refused, verify
 from tests.fakes.machine.own_sigstore import OwnSigstore, token_of
+from tests.fakes.machine.threaded import threaded
 
 pytest.importorskip("sigstore", reason="model-signing is not installed")
 ADA, ISSUER = "ada@example.com", "https://accounts.example.com"
@@ -202,23 +201,11 @@ class SilentSigstore(ThreadingHTTPServer):
         self.asked, self.gone = threading.Event(), threading.Event()
 
 
-@contextmanager
-def silent_sigstore() -> Iterator[SilentSigstore]:
-    with SilentSigstore() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(60)
-
-
 def test_a_service_that_never_answers_is_not_waited_for_for_ever(desk, download, tmp_path, monkeypatch):
     """The library waits for a certificate without any limit of its own."""
     (tmp_path / "token").write_text(token_of(ADA, ISSUER))
     monkeypatch.setattr(stock, "SERVICES_S", 0.0)
-    with silent_sigstore() as silent:
+    with threaded(SilentSigstore()) as silent:
         (tmp_path / "trust.json").write_text(OwnSigstore(f"http://127.0.0.1:{silent.server_port}").config())
         words = ("sign", str(download), "--sigstore", "--identity-token", str(tmp_path / "token"))
         for limit_s in (4.0, 15.0, 60.0):  # the last for a machine that is too busy to get there before

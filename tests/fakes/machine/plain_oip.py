@@ -6,12 +6,13 @@ It says which of two numbers is larger. ``moods`` are what it does instead, one 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import exp
 from typing import Any
+
+from tests.fakes.machine.threaded import threaded
 
 __all__ = ["PlainEndpoint", "plain_endpoint"]
 
@@ -102,15 +103,6 @@ def _odds(a: float, b: float) -> list[float]:
     return [share, 1 - share]
 
 
-@contextmanager
-def plain_endpoint() -> Iterator[PlainEndpoint]:
+def plain_endpoint() -> AbstractContextManager[PlainEndpoint]:
     """It answers until the block is left."""
-    found = PlainEndpoint()
-    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield found
-    finally:
-        found.shutdown()
-        found.server_close()
-        thread.join(30)
+    return threaded(PlainEndpoint())

@@ -11,6 +11,8 @@ import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.fakes.machine.threaded import threaded
+
 __all__ = ["Index", "served", "wheel"]
 
 
@@ -105,12 +107,8 @@ def served(index):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/simple"
-    finally:
-        index.gate.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with threaded(server):
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/simple"
+        finally:
+            index.gate.set()
