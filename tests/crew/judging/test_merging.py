@@ -154,7 +154,7 @@ def test_what_was_kept_is_what_is_loaded(tmp_path):
     distance = np.array([np.inf, 0.0, 0.25])
     rows = np.array([[np.nan, np.nan], [np.nan, np.nan], [0.1, 0.2]], np.float32)
     _save(tmp_path / "a.npz", distance, rows)
-    for one, other in zip(load_state(tmp_path / "a.npz", rows * np.nan), (distance, rows), strict=True):
+    for one, other in zip(load_state(tmp_path / "a.npz", rows * np.nan), (distance, rows, ""), strict=True):
         np.testing.assert_array_equal(one, other)
     texts = np.array(["", "abc", ""], object)
     _save(tmp_path / "t.npz", distance, texts)

@@ -54,12 +54,12 @@ def seen():
 def test_noise_misspells_as_many_words_and_ever_more_of_the_same(seen) -> None:
     _, rows = seen
     wording = Wording.of(DOMAIN, rows.x)
-    before = [misspelt(DOMAIN, rows.x, most, 7) for most in (1, 2, 4)]
+    before = [misspelt(wording, rows.x, most, 7) for most in (1, 2, 4)]
     for most, made in zip((1, 2, 4), before, strict=True):
         for text, noisy in zip(rows.x, made, strict=True):
             assert noisy == text or 1 <= wording.edits(text, noisy, most) <= most
     assert [wording.edits(TEXTS[3], made[3], 4) for made in before] == [1, 2, 2]  # half of its words at most
-    assert np.array_equal(misspelt(DOMAIN, rows.x, 2, 7), before[1])
+    assert np.array_equal(misspelt(wording, rows.x, 2, 7), before[1])
     assert before[0][2] == TEXTS[2]  # no word of it may be changed
 
 
@@ -94,7 +94,7 @@ def test_of_what_an_attack_found_counts_what_is_allowed_counted_anew(seen) -> No
     assert np.isinf(merged.distance[[at[1], at[2], at[3]]]).all()  # another word; nothing; far beyond
     assert any("2 of 3 texts that it found are not allowed" in note for note in merged.notes)
     assert np.array_equal(merged.nearer, np.arange(4) == at[0])
-    assert to_show(case, found, lambda texts, places: np.ones(len(places), bool)) == {}
+    assert to_show(case, merged, lambda texts, places: np.ones(len(places), bool)) == {}
 
 
 def test_an_example_has_both_texts_and_says_what_was_changed(seen, tmp_path) -> None:

@@ -14,6 +14,7 @@ from tallystick.evidence.domain import Budget, Domain, DomainKind
 from tallystick.evidence.figures import Figure, Rate
 from tallystick.evidence.probe import Probe, ProbeState, Threat
 from tallystick.evidence.threats import BASE
+from tallystick.evidence.wording import Wording
 from tallystick.ports.models.attack import Case
 
 __all__ = ["Base", "attacked_rows", "begin_case", "measure_base"]
@@ -122,12 +123,13 @@ def _twice(itself: Seen, x: np.ndarray) -> tuple[np.ndarray, bool, str]:
 
 def _noise(itself: Seen, rows: Given, budget: Budget, attacked: np.ndarray) -> tuple[Rate, ...]:
     """Of the attacked rows those right under noise at each eps; of texts with so many words misspelt."""
-    y = itself.y[attacked]
+    x, y, text = rows.x[attacked], itself.y[attacked], rows.domain.kind is DomainKind.TEXT
+    wording = Wording.of(rows.domain, map(str, x)) if text else None
     made = []
     for eps in budget.eps:
-        if rows.domain.kind is DomainKind.TEXT:
-            said = itself.scores(misspelt(rows.domain, rows.x[attacked], int(eps), budget.seed))
+        if wording:
+            said = itself.scores(misspelt(wording, x, int(eps), budget.seed))
         else:
-            said = itself.scores(noisy(rows.domain, rows.x[attacked], eps, budget.seed))
+            said = itself.scores(noisy(rows.domain, x, eps, budget.seed))
         made.append(Rate(int((said.argmax(axis=1) == y).sum()), len(attacked)))
     return tuple(made)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tallystick.crew.judging.measuring import spans
+from tallystick.crew.judging.measuring import by_channel, spans
 from tallystick.evidence.domain import Column, Domain, DomainKind, one_hot_groups
 from tallystick.evidence.probe import Change, Piece, Trace
 
@@ -161,17 +161,10 @@ def _ends(words: Sequence[str], *, first: bool, last: bool) -> str:
     return " ".join(word[:CHARS_MAX] for word in [*head, *dots, *tail])
 
 
-def _by_channel(domain: Domain, row: np.ndarray) -> np.ndarray:
-    """float64 (channels, steps)."""
-    steps, channels = domain.steps_and_channels
-    made = row.astype(np.float64)
-    return made.reshape(channels, steps) if domain.channels_first else made.reshape(steps, channels).T
-
-
 def _most_changed(domain: Domain, before: np.ndarray, after: np.ndarray) -> tuple[list[int], np.ndarray]:
     """Channels by the largest change in units of their span, and all changes (channels, steps) in these."""
-    unit = _by_channel(domain, spans(domain, len(before)))
-    far = np.abs(_by_channel(domain, after) - _by_channel(domain, before)) / unit
+    unit = by_channel(domain, spans(domain, len(before)))
+    far = np.abs(by_channel(domain, after) - by_channel(domain, before)) / unit
     order = sorted(range(len(far)), key=lambda at: (-far[at].max(), at))
     return [at for at in order if far[at].max() > 0], far
 
@@ -183,7 +176,7 @@ def _channel(domain: Domain, at: int) -> Column:
 def _channels(domain: Domain, before: np.ndarray, after: np.ndarray) -> tuple[Change, ...]:
     """The largest change of each channel."""
     order, far = _most_changed(domain, before, after)
-    was, now = _by_channel(domain, before), _by_channel(domain, after)
+    was, now = by_channel(domain, before), by_channel(domain, after)
     made = []
     for at in order[:SHOWN_MAX]:
         step, column = int(far[at].argmax()), _channel(domain, at)
@@ -194,7 +187,7 @@ def _channels(domain: Domain, before: np.ndarray, after: np.ndarray) -> tuple[Ch
 def traces(domain: Domain, before: np.ndarray, after: np.ndarray) -> tuple[Trace, ...]:
     """The channels that were changed most; of more steps than can be told apart, those most changed."""
     order, far = _most_changed(domain, before, after)
-    was, now = _by_channel(domain, before), _by_channel(domain, after)
+    was, now = by_channel(domain, before), by_channel(domain, after)
     made = []
     for at in order[:CHANNELS_MAX]:
         parts = np.array_split(np.arange(far.shape[1]), min(STEPS_MAX, far.shape[1]))

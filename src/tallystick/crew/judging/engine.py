@@ -14,9 +14,9 @@ import numpy as np
 from tallystick.core.errors import Failed, NotSupported, TallyError, TookTooLong
 from tallystick.crew.judging.asking import Counted, Patience, allowance
 from tallystick.crew.judging.measuring import tolerance
-from tallystick.crew.judging.merging import Merged, candidates, merge, to_show
+from tallystick.crew.judging.merging import Merged, merge, to_show
 from tallystick.crew.judging.pace import Pace
-from tallystick.crew.judging.parts import Parts, load_denied, load_state
+from tallystick.crew.judging.parts import Parts, load_state
 from tallystick.crew.judging.showing import examples
 from tallystick.crew.judging.victims import Victims
 from tallystick.crew.measure.target import Seen
@@ -115,10 +115,12 @@ class Engine:
         file = self._plan.known[key]
         if file is None:
             return
-        if file and (denied := load_denied(Path(file))):
-            self._deny(denied)
-        state = (self._itself.distance, self._itself.adversarial)
-        self._keep(listed, key, *(load_state(Path(file), np.array(state[1])) if file else state))
+        distance, adversarial = self._itself.distance, self._itself.adversarial
+        if file:
+            distance, adversarial, denied = load_state(Path(file), adversarial)
+            if denied:
+                self._deny(denied)
+        self._keep(listed, key, distance, adversarial)
 
     def _keep(self, listed: Listed, key: str, distance: np.ndarray, adversarial: np.ndarray) -> None:
         for case in (self._itself, self._through):
@@ -151,13 +153,13 @@ class Engine:
 
     def _found(self, listed: Listed, pace: Pace) -> tuple[Probe, Merged | None]:
         """What it found; where that shows the twin to be another model, what it found on the model itself."""
-        probe, found, case, merged = self._once(listed, pace, None)
-        denied = self._apart(listed, case, found, merged) if merged else ""
+        probe, case, merged = self._once(listed, pace, None)
+        denied = self._apart(listed, merged) if merged else ""
         if merged and denied:
             self._deny(denied)
             before, note = merged, f"{denied}: from there on the model itself is asked"
             try:
-                probe, found, case, merged = self._once(listed, pace, before)
+                probe, case, merged = self._once(listed, pace, before)
             except TookTooLong as wrong:
                 raise Failed(f"{denied}; {_why(wrong)}") from wrong
             except NotSupported as wrong:  # what was found is confirmed, and all that this attack can do
@@ -168,25 +170,23 @@ class Engine:
         if merged is None:
             return probe, None
         after = replace(self._itself, distance=merged.distance, adversarial=merged.adversarial)
-        also = to_show(case, found, self._wrong(case))
+        also = to_show(case, merged, self._wrong(case))
         parts = self._parts
         shown = examples(
             probe.name, after, self._seen.itself, merged.nearer, parts.folder, parts.mark(), also
         )
         return replace(probe, notes=_notes([*probe.notes, *merged.notes]), examples=shown), merged
 
-    def _apart(self, listed: Listed, case: Case, found: Found, merged: Merged) -> str:
+    def _apart(self, listed: Listed, merged: Merged) -> str:
         """That the twin is not the model's equal after all, by what a probe found; empty where it may be."""
         if self._seen.twin is None:
             return ""
-        rows = np.concatenate([merged.asked, candidates(case, found)[1]])
+        rows = np.concatenate([merged.asked, merged.show[1]])
         apart = int(self._seen.apart(rows).sum()) if len(rows) else 0
         text = f"on {apart} of {len(rows)} rows that {listed.name} found, the model and its ONNX twin"
         return f"{text} answer differently, not by rounding" if apart else ""
 
-    def _once(
-        self, listed: Listed, pace: Pace, before: Merged | None
-    ) -> tuple[Probe, Found, Case, Merged | None]:
+    def _once(self, listed: Listed, pace: Pace, before: Merged | None) -> tuple[Probe, Case, Merged | None]:
         """Carry it out, on the twin or the model itself, from what is known or found ``before``."""
         attack, needs = self._attack(listed)
         seen = self._seen.for_(listed.threat, needs)
@@ -202,7 +202,7 @@ class Engine:
         found = attack.run(listed.name, case, self._heard(pace))
         probe = self._believed(listed, needs, found, through=seen is not self._seen.itself)
         if listed.threat is not Threat.EVASION or not probe.done:
-            return probe, found, case, None
+            return probe, case, None
         merged = merge(case, found, self._wrong(case), seen is not self._seen.itself)
         if places is not None:
             about = {
@@ -212,11 +212,10 @@ class Engine:
             }
             figures = _of_some(probe.figures, len(places), len(plain.attacked))
             probe = replace(probe, settings={**probe.settings, **about}, figures=figures)
-            found = replace(found, show=None)
             merged = merged.among(
                 replace(plain, distance=state.distance, adversarial=state.adversarial), places
             )
-        return probe, found, case, merged
+        return probe, case, merged
 
     def _wrong(self, case: Case) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """Of rows made of samples of the case: whether the model itself is wrong."""
@@ -319,8 +318,8 @@ class Engine:
             self._check_certified(probe)
         if not through or not probe.done or listed.threat is Threat.EVASION:
             return probe
-        of_twin = (replace(f, group=", ".join(filter(None, (f.group, OF_TWIN)))) for f in probe.figures)
-        return replace(probe, figures=tuple(of_twin), notes=_notes([TOLD_OF_TWIN, *probe.notes]))
+        of_twin = _grouped(probe.figures, OF_TWIN)
+        return replace(probe, figures=of_twin, notes=_notes([TOLD_OF_TWIN, *probe.notes]))
 
     def _check_certified(self, probe: Probe) -> None:
         """Failed where it says of more rows than withstood that nothing can turn them: attacks did."""
@@ -365,7 +364,11 @@ def lacking(needs: Needs, seen: Seen, case: Case) -> str:
 
 def _of_some(figures: Sequence[Figure], some: int, rows: int) -> tuple[Figure, ...]:
     """Figures of ``some`` of the rows: those that withstand most, so that no rule counts them for all."""
-    group = f"the {some} of {rows} rows that withstood most" if some < rows else ""
+    return _grouped(figures, f"the {some} of {rows} rows that withstood most" if some < rows else "")
+
+
+def _grouped(figures: Sequence[Figure], group: str) -> tuple[Figure, ...]:
+    """The same of this group, within their own where they have one."""
     return tuple(replace(f, group=", ".join(filter(None, (f.group, group)))) for f in figures)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from tallystick.evidence.domain import Column, Domain, DomainKind, one_hot_groups
 from tallystick.evidence.wording import LETTERS_MIN, Text, Wording, parted
 
-__all__ = ["allowed", "distances", "misspelt", "noisy", "prices", "spans", "tolerance"]
+__all__ = ["allowed", "by_channel", "distances", "misspelt", "noisy", "prices", "spans", "tolerance"]
 
 COLUMNED = (DomainKind.TABULAR, DomainKind.SERIES)
 """Kinds of data whose domain has columns, each with a range and a span of its own."""
@@ -26,6 +26,15 @@ def spans(domain: Domain, features: int) -> np.ndarray:
 def _columns(domain: Domain, features: int) -> tuple[Column, ...]:
     """A column for each feature: by now the domain of a table names all of them, in order."""
     return domain.by_feature([column.name for column in domain.columns], features)
+
+
+def by_channel(domain: Domain, series: np.ndarray) -> np.ndarray:
+    """Of series (..., features) float64 (..., channels, steps)."""
+    steps, channels = domain.steps_and_channels
+    made = series.astype(np.float64)
+    if domain.channels_first:
+        return made.reshape(*series.shape[:-1], channels, steps)
+    return made.reshape(*series.shape[:-1], steps, channels).swapaxes(-1, -2)
 
 
 def distances(domain: Domain, x: np.ndarray, changed: np.ndarray) -> np.ndarray:
@@ -104,13 +113,12 @@ def _column_noise(column: Column, before: np.ndarray, made: np.ndarray) -> np.nd
     return np.asarray(np.clip(np.round(made) if column.integer else made, low, high))
 
 
-def misspelt(domain: Domain, texts: np.ndarray, most: int, seed: int) -> np.ndarray:
+def misspelt(wording: Wording, texts: np.ndarray, most: int, seed: int) -> np.ndarray:
     """``texts`` (n,) with up to ``most`` words misspelt at random, object (n,) of str: the noise of texts.
 
     Of words that may be changed two inner letters are swapped. More words for a larger ``most``, and never
     others.
     """
-    wording = Wording.of(domain, map(str, texts))
     made = np.empty(len(texts), object)
     for row, text in enumerate(map(str, texts)):
         draw = np.random.default_rng([seed, 2, row])

@@ -31,6 +31,8 @@ Wrong = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Merged:
     """All evasion probes together: ``nearer`` (m,) says which samples this one came nearer to, ``notes`` what
     of its findings was left out, and why, and ``asked`` (k, ...) are the rows that the model was shown.
+
+    ``show`` are the samples (s,) of which it wants a row shown that the domain allows, and these rows.
     """
 
     distance: np.ndarray
@@ -38,14 +40,15 @@ class Merged:
     nearer: np.ndarray
     notes: list[str]
     asked: np.ndarray
+    show: tuple[np.ndarray, np.ndarray]
 
     def among(self, case: Case, places: np.ndarray) -> Merged:
-        """The same of a ``case`` of which only the samples at ``places`` were attacked."""
+        """The same of a ``case`` of which only the samples at ``places`` were attacked, with none to show."""
         distance, adversarial = case.distance.copy(), case.adversarial.copy()
         nearer = np.zeros(len(distance), bool)
         distance[places], adversarial[places] = self.distance, self.adversarial
         nearer[places] = self.nearer
-        return Merged(distance, adversarial, nearer, self.notes, self.asked)
+        return Merged(distance, adversarial, nearer, self.notes, self.asked, (places[:0], adversarial[:0]))
 
 
 def merge(case: Case, found: Found, wrong: Wrong, through_twin: bool) -> Merged:
@@ -54,16 +57,16 @@ def merge(case: Case, found: Found, wrong: Wrong, through_twin: bool) -> Merged:
     Failed where what it found does not go with the case.
     """
     distance, adversarial = case.distance.copy(), case.adversarial.copy()
-    nearer = np.zeros(len(distance), bool)
+    nearer, show = np.zeros(len(distance), bool), _wanted(case, found)
     if found.distance is None or found.adversarial is None:
-        return Merged(distance, adversarial, nearer, [], adversarial[:0])
+        return Merged(distance, adversarial, nearer, [], adversarial[:0], show)
     if found.distance.shape != distance.shape or found.adversarial.shape != adversarial.shape:
         text = f"it found rows of shape {list(found.adversarial.shape)} for {list(adversarial.shape)}"
         raise Failed(text, where="attack")
     claimed = np.asarray(found.distance, np.float64)
     places = np.flatnonzero((claimed < distance) & (distance > 0))
     notes: list[str] = []
-    rows, far = _checked(case, found.adversarial, claimed, places, notes)
+    rows, far = _checked(case, found.adversarial, places, notes)
     keep = np.isfinite(far) & (far < distance[places])
     places, rows, far = places[keep], rows[keep], far[keep]
     turned = wrong(rows, places) if len(places) else np.zeros(0, bool)
@@ -74,27 +77,24 @@ def merge(case: Case, found: Found, wrong: Wrong, through_twin: bool) -> Merged:
     nearer[places[turned]] = True
     distance[places[turned]] = far[turned]
     adversarial[places[turned]] = rows[turned]
-    return Merged(distance, adversarial, nearer, notes, rows)
+    return Merged(distance, adversarial, nearer, notes, rows, show)
 
 
-def candidates(case: Case, found: Found) -> tuple[np.ndarray, np.ndarray]:
-    """The samples (k,) of which a probe wants a row shown that the domain allows, and these rows (k, ...)."""
-    none = np.zeros(0, np.int64)
+def _wanted(case: Case, found: Found) -> tuple[np.ndarray, np.ndarray]:
+    """As ``show`` of :class:`Merged`."""
     if found.show is None or case.domain.kind is DomainKind.TEXT:
-        return none, case.adversarial[:0]
+        return np.zeros(0, np.int64), case.adversarial[:0]
     if found.show.shape != case.adversarial.shape:
         raise Failed(f"it shows rows of shape {list(found.show.shape)}", where="attack")
     places = np.flatnonzero(np.isfinite(found.show).all(axis=1))
-    rows, far = _checked(case, found.show, case.distance, places, [])
+    rows, far = _checked(case, found.show, places, [])
     return places[np.isfinite(far)], rows[np.isfinite(far)]
 
 
-def to_show(case: Case, found: Found, wrong: Wrong) -> dict[int, np.ndarray]:
-    """By sample a few of these rows that turn the model itself: of tables, cheapest to median."""
-    if case.domain.kind is not DomainKind.TABULAR:
-        return {}
-    places, rows = candidates(case, found)
-    if not len(places):
+def to_show(case: Case, merged: Merged, wrong: Wrong) -> dict[int, np.ndarray]:
+    """By sample a few of the rows to show that turn the model itself: of tables, cheapest to median."""
+    places, rows = merged.show
+    if case.domain.kind is not DomainKind.TABULAR or not len(places):
         return {}
     turned = wrong(rows, places)
     places, rows = places[turned], rows[turned]
@@ -104,7 +104,7 @@ def to_show(case: Case, found: Found, wrong: Wrong) -> dict[int, np.ndarray]:
 
 
 def _checked(
-    case: Case, made: np.ndarray, claimed: np.ndarray, places: np.ndarray, notes: list[str]
+    case: Case, made: np.ndarray, places: np.ndarray, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows made of the samples at ``places``, and how far they really are: infinity where not allowed."""
     if case.domain.kind is DomainKind.TEXT:

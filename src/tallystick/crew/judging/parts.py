@@ -21,7 +21,7 @@ from tallystick.crew.desk import Desk
 from tallystick.crew.judging.base import Base
 from tallystick.evidence.probe import NOTES_MAX, Probe
 
-__all__ = ["Parts", "load_denied", "load_state"]
+__all__ = ["Parts", "load_state"]
 
 
 class Parts:
@@ -90,8 +90,9 @@ def _save(path: Path, distance: np.ndarray, adversarial: np.ndarray, denied: str
         np.savez(file, distance=distance, places=np.flatnonzero(there), rows=rows, denied=denied)
 
 
-def load_state(path: Path, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances (m,) and adversarials as :class:`~tallystick.ports.models.attack.Case` has them.
+def load_state(path: Path, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Distances (m,) and adversarials as :class:`~tallystick.ports.models.attack.Case` has them, and why the
+    model's twin is not believed after this probe; empty where it is.
 
     ``empty`` is that of before any probe. Damaged where the file is none, or of other rows.
     """
@@ -99,18 +100,10 @@ def load_state(path: Path, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             distance, places, rows = file["distance"], file["places"], file["rows"]
+            denied = str(file["denied"]) if "denied" in file.files else ""
         made[places] = rows.astype(object) if empty.dtype == object else rows
     except (OSError, EOFError, ValueError, KeyError, IndexError, BadZipFile) as wrong:
         raise Damaged(f"what a probe found cannot be read: {str(wrong)[:200]}", where=path.name) from None
     if distance.shape != (len(empty),) or np.isnan(distance).any():
         raise Damaged("what a probe found is of other rows", where=path.name)
-    return distance, made
-
-
-def load_denied(path: Path) -> str:
-    """Why the model's twin is not believed after this probe; empty where it is. Damaged as above."""
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return str(file["denied"]) if "denied" in file.files else ""
-    except (OSError, EOFError, ValueError, BadZipFile) as wrong:
-        raise Damaged(f"what a probe found cannot be read: {str(wrong)[:200]}", where=path.name) from None
+    return distance, made, denied

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tallystick.core.errors import BadInput
+from tallystick.crew.judging.measuring import by_channel
 from tallystick.crew.measure.columns import (
     feature_names,
     features,
@@ -136,9 +137,7 @@ def _series(
     steps, channels = domain.steps_and_channels
     if steps * channels != x.shape[1]:
         return domain, x  # what is wrong with it is said of every kind alike
-    values = x.astype(np.float64).reshape(len(x), channels, steps)
-    if not domain.channels_first:
-        values = x.astype(np.float64).reshape(len(x), steps, channels).transpose(0, 2, 1)
+    values = by_channel(domain, x)
     if not domain.columns:
         notes.append(f"ranges and spreads of {channels} channels were taken from the rows, not from a policy")
     whole = domain.columns or tuple(
