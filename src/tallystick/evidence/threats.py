@@ -10,13 +10,18 @@ from tallystick.core.errors import BadInput
 from tallystick.core.names import digest_of
 from tallystick.evidence.probe import Threat
 
-__all__ = ["BASE", "ENGINE", "Listed", "ThreatList", "base_key", "probe_key"]
+__all__ = ["BASE", "ENGINE", "THROUGH", "Listed", "ThreatList", "base_key", "probe_key"]
 
 ENGINE = 2
 """Rises whenever the engine itself (rows, order, merging, noise) could let the same come out otherwise."""
 
 BASE = "clean"
 """The engine's own probe, before all others: accuracy on rows as they are, and under noise."""
+
+THROUGH = (Threat.EVASION, Threat.CERTIFICATE, Threat.POISONING)
+"""What a model's ONNX twin may be asked about: what takes very many questions, or its structure. For anything
+else the model itself is asked, and about poison its twin only by those who look inside for its traces: a
+trigger that the twin lacks would go unseen."""
 
 ORDER = tuple(Threat)
 _AFTER_EVASION = (Threat.EVASION, Threat.CERTIFICATE)

@@ -14,7 +14,7 @@ from tallystick.core.errors import BadInput, Failed, TallyError, TookTooLong
 from tallystick.core.facts import to_json
 from tallystick.core.model import ModelVersion, TensorSpec
 from tallystick.core.wall import Wall
-from tallystick.evidence.probe import Threat
+from tallystick.evidence.threats import THROUGH
 from tallystick.hub.house import House
 from tallystick.hub.house.errand import Errand, run_errand
 from tallystick.hub.house.removal import remove
@@ -36,8 +36,6 @@ ATTEMPTS_MAX = 6
 """How often a worker, or a model that answers no more, is started in one judgement."""
 
 TWIN = "twin.onnx"
-ITSELF = (Threat.CLEAN, Threat.CORRUPTION, Threat.EXTRACTION, Threat.INFERENCE)
-"""What is asked of the model itself and never of a twin."""
 
 
 class _Late(TookTooLong):
@@ -201,7 +199,7 @@ class Probing:
     ) -> dict[str, str]:
         """A twin of the model as ONNX, made once behind a wall like the model's own; or why there is none."""
         features = _features(model.inputs)
-        if not features or all(p.threat in ITSELF for p in self._sought.left()):
+        if not features or not any(p.threat in THROUGH for p in self._sought.left()):
             return {}
         made = folder / TWIN
         if await asyncio.to_thread(_made_now, folder):

@@ -25,6 +25,7 @@ from tallystick.crew.measure.target import Seen
 from tallystick.crew.serve import choose_runtime
 from tallystick.evidence.domain import Domain
 from tallystick.evidence.probe import Threat
+from tallystick.evidence.threats import THROUGH
 from tallystick.ports.models.attack import Needs, Victim, Weigh
 from tallystick.ports.models.runtime import Predictor
 
@@ -42,9 +43,6 @@ LIBRARIES: Mapping[str, str] = {
 """Modules that models predict with, and the packages that say their version."""
 
 THREADS_MAX = 8
-THROUGH = (Threat.EVASION, Threat.CERTIFICATE)
-"""What a twin is asked about: what takes very many questions, or its structure. For anything else the model
-itself is asked: a trigger that its twin lacks would go unseen."""
 
 
 @dataclass
@@ -153,7 +151,7 @@ class Victims:
         """The one that a probe about this threat asks; traces of poison are looked for inside, if need be
         inside of the twin.
         """
-        through = threat in THROUGH or (threat is Threat.POISONING and needs.train)
+        through = threat in THROUGH and (needs.train or threat is not Threat.POISONING)
         return self.twin if self.twin is not None and through and not needs.itself else self.itself
 
     def wrong(self, rows: np.ndarray, y: np.ndarray) -> np.ndarray:
