@@ -68,6 +68,5 @@ class Evidence:
     def shortfalls(self) -> Iterator[Shortfall]:
         """Every rate that rests on fewer rows than the budget's precision needs."""
         for figure in self.figures():
-            lacks = shortfall(figure.rate, self.budget.precision, figure) if figure.rate else None
-            if lacks:
+            if lacks := shortfall(figure.rate, self.budget.precision, figure):
                 yield lacks

@@ -153,9 +153,9 @@ class Shortfall:
         return f"{now} with {rows}; {stated} needs {self.rows_needed:,}"
 
 
-def shortfall(rate: Rate, precision: float, figure: Figure | None = None) -> Shortfall | None:
-    """What ``rate`` lacks; None where it is as precise as stated. ``figure`` says what it is a rate of."""
-    if rate.half <= precision:
+def shortfall(rate: Rate | None, precision: float, figure: Figure | None = None) -> Shortfall | None:
+    """What ``rate`` lacks; None of none, and of one as precise as stated. ``figure`` says what it is of."""
+    if rate is None or rate.half <= precision:
         return None
     needs, worst = rows_needed(precision, rate.value), rows_needed(precision)
     about = (figure.measure, figure.eps, figure.group) if figure else ("", None, "")

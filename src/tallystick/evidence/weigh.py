@@ -162,7 +162,7 @@ def _compared(rule: Rule, measure: Measure, figure: Figure, precision: float) ->
     text = f"{rule.name}: {_said(rule, measure)} is {figure.said}{value}"
     if figure.low < figure.high:
         between = f"{_shown(figure.low, measure)} to {_shown(figure.high, measure)}"
-        if measure.share and figure.rate and (lacks := shortfall(figure.rate, precision)):
+        if measure.share and (lacks := shortfall(figure.rate, precision)):
             between += f", {lacks.words}"
         text += f" (95 % interval {between}); its {_BOUND[rule.end]}, {compared}, is {kind} {limit}"
     elif compared == value:
