@@ -90,17 +90,17 @@ def _exact(case: Case, progress: Progress) -> Probe:
     if case.victim.twin is None:
         raise NotSupported("there is no ONNX twin to read", where="certify")
     progress(0.0, "reading the model's structure")
-    read = read_twin(case.victim.twin, case.x.shape[1])
+    read, box = read_twin(case.victim.twin, case.x.shape[1]), Box(case.domain, case.x.shape[1])
     if read.linear is not None:
-        _compare(case, _linear_scores(read.linear))
-        certified, open_, about = _linear(case, read.linear)
-        return _probe("exact_certificate", case, certified, open_, {"of": "a linear model", **about})
+        _compare(case, box, _linear_scores(read.linear))
+        certified, open_, about = _linear(case, box, read.linear)
+        return _probe(case, box, certified, open_, {"of": "a linear model", **about})
     forest = _forest(read)
-    _compare(case, forest.scores)
-    certified, open_, about = _trees(case, forest, progress)
+    _compare(case, box, forest.scores)
+    certified, open_, about = _trees(case, box, forest, progress)
     trees = len(np.unique(forest.tree))
     settings = {"of": f"{trees} trees with {len(forest.tree)} leaves", **about}
-    return _probe("exact_certificate", case, certified, open_, settings)
+    return _probe(case, box, certified, open_, settings)
 
 
 def _forest(read: Read) -> Forest:
@@ -113,14 +113,13 @@ def _linear_scores(linear: Affine) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: np.asarray(x.astype(np.float64) @ linear.weights.T + linear.bias)
 
 
-def _compare(case: Case, scores: Callable[[np.ndarray], np.ndarray]) -> None:
+def _compare(case: Case, box: Box, scores: Callable[[np.ndarray], np.ndarray]) -> None:
     """NotSupported where the structure that was read answers some row unlike the victim.
 
     Compared are rows of the case and rows with noise, but for those where two classes are within rounding.
     """
     draw = np.random.default_rng(case.budget.seed)
     some = case.x[draw.permutation(len(case.x))[:COMPARED_MAX]]
-    box = Box(case.domain, case.x.shape[1])
     noise = draw.uniform(-1, 1, some.shape) * (case.budget.eps[-1] * box.span)
     rows = np.concatenate([some, np.clip(some + noise, box.low, box.high).astype(np.float32)])
     read = scores(rows)
@@ -142,9 +141,9 @@ def _compare(case: Case, scores: Callable[[np.ndarray], np.ndarray]) -> None:
         raise NotSupported(f"{text}, so that nothing can be proved", where="twin")
 
 
-def _linear(case: Case, linear: Affine) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
+def _linear(case: Case, box: Box, linear: Affine) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
     """Certified and undecided, each bool (radii, m)."""
-    x, y, box = case.x[case.attacked], case.y[case.attacked], Box(case.domain, case.x.shape[1])
+    x, y = case.x[case.attacked], case.y[case.attacked]
     certified, undecided = [], []
     for eps in case.budget.eps:
         low, high = box.around(x, eps)
@@ -156,10 +155,10 @@ def _linear(case: Case, linear: Affine) -> tuple[np.ndarray, np.ndarray, dict[st
 
 
 def _trees(
-    case: Case, forest: Forest, progress: Progress
+    case: Case, box: Box, forest: Forest, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
     """As :func:`_linear`. Rows known to be turned, by an attack or at a smaller radius, are not searched."""
-    box, radii = Box(case.domain, case.x.shape[1]), case.budget.eps
+    radii = case.budget.eps
     certified = np.zeros((len(radii), len(case.attacked)), bool)
     undecided = np.zeros_like(certified)
     limit = Limit(NODES_EACH, NODES_MAX)
@@ -187,7 +186,7 @@ def _trees(
 
 
 def _probe(
-    name: str, case: Case, certified: np.ndarray, undecided: np.ndarray, settings: dict[str, object]
+    case: Case, box: Box, certified: np.ndarray, undecided: np.ndarray, settings: dict[str, object]
 ) -> Probe:
     radii, total = case.budget.eps, len(case.attacked)
     rates = [Rate(int(row.sum()), total) for row in certified]
@@ -197,11 +196,11 @@ def _probe(
         for eps, row in zip(radii, undecided, strict=True)
         if row.any()
     ]
-    if groups := Box(case.domain, case.x.shape[1]).groups:
-        many = f"{len(groups)} one-hot group{'' if len(groups) == 1 else 's'}"
+    if box.groups:
+        many = f"{len(box.groups)} one-hot group{'' if len(box.groups) == 1 else 's'}"
         notes.append(f"{many} counted as wholes: it is about rows in which one column of each is 1, no other")
     return Probe(
-        name=name,
+        name="exact_certificate",
         threat=Threat.CERTIFICATE,
         library=LIBRARY,
         settings=settings,

@@ -97,8 +97,7 @@ class Forest:
     @property
     def rounding(self) -> float:
         """What float32 may do to a score."""
-        first = np.flatnonzero(np.r_[True, self.tree[1:] != self.tree[:-1]])
-        largest = np.maximum.reduceat(np.abs(self.weights).max(axis=1), first)
+        largest = np.maximum.reduceat(np.abs(self.weights).max(axis=1), _runs(self.tree)[0])
         return max(TIED, ROUNDING * float(largest.sum() + np.abs(self.bias).max()))
 
     def on_whole(self, whole: np.ndarray) -> Forest:
@@ -114,11 +113,12 @@ class Forest:
         return replace(self, low=low, high=high)
 
     def _fits(self, choices: Sequence[Choice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which leaves each choice of each group fits, bool (leaves, choices); the group of each choice; and
+        """Which leaves each choice of each group fits, bool (leaves, choices); where each group's begin; and
         which conditions are about a group.
         """
-        fits, group, about = [np.ones((len(self.tree), 0), bool)], [], np.zeros(len(self.feature), bool)
-        for number, choice in enumerate(choices):
+        fits, first, about = [np.ones((len(self.tree), 0), bool)], [], np.zeros(len(self.feature), bool)
+        for choice in choices:
+            first.append(len(fits) - 1)
             place = np.full(int(self.columns.index.max(initial=-1)) + int(choice.columns.max()) + 2, -1)
             place[choice.columns] = np.arange(len(choice.columns))
             at = place[self.columns.index[self.feature]]
@@ -131,8 +131,7 @@ class Forest:
                 out = (seen + wide <= self.low[mine]) | (seen - wide > self.high[mine])
                 never = np.bincount(self.leaf[mine[out]], minlength=len(self.tree)) > 0
                 fits.append(~never[:, None])
-                group.append(number)
-        return np.concatenate(fits, axis=1), np.array(group, np.int64), about
+        return np.concatenate(fits, axis=1), np.array(first, np.int64), about
 
     def holds(
         self,
@@ -146,12 +145,12 @@ class Forest:
         only their ``choices``.
         """
         low, high = self.seen(low, high)
-        fits, group, about = self._fits(choices)
+        fits, first, about = self._fits(choices)
         out = ((self.low >= high[self.feature]) | (self.high < low[self.feature])) & ~about
         out |= self.low >= self.high  # no whole number is between them
         able = np.bincount(self.leaf[out], minlength=len(self.tree)) == 0
-        able &= _each(fits, group)
-        part = _Part.of(self, able, low, high, about, (fits[able], group))
+        able &= _each(fits, first)
+        part = _Part.of(self, able, low, high, about, (fits[able], first))
         spent = limit.each + len(part.tree)
         decided = True
         for other in range(self.weights.shape[1]):
@@ -170,7 +169,7 @@ class Forest:
 @dataclass(frozen=True)
 class _Part:
     """The leaves that can be reached: ``low`` and ``high`` (leaves, columns that matter), within a box, and
-    the choices of one-hot groups that each ``fits``, bool (leaves, choices), with the ``group`` of each.
+    the choices of one-hot groups that each ``fits``, bool (leaves, choices), each group's from ``first`` on.
     """
 
     tree: np.ndarray
@@ -178,7 +177,7 @@ class _Part:
     high: np.ndarray
     box: tuple[np.ndarray, np.ndarray]
     fits: np.ndarray
-    group: np.ndarray
+    first: np.ndarray
 
     @classmethod
     def of(
@@ -206,7 +205,7 @@ class _Part:
         """Whether ``gain`` (leaves,) summed over the leaves of a row, and ``offset``, stays below 0; and the
         nodes that it took. Depth first, the most promising leaf first.
         """
-        waiting = [(np.arange(len(self.tree)), *self.box, np.ones(len(self.group), bool))]
+        waiting = [(np.arange(len(self.tree)), *self.box, np.ones(self.fits.shape[1], bool))]
         nodes, close = 0, False
         while waiting:
             if nodes >= nodes_max:
@@ -239,16 +238,15 @@ class _Part:
         low, high = np.maximum(low, self.low[leaf]), np.minimum(high, self.high[leaf])
         left = left & self.fits[leaf]
         able = ((self.low[leaves] < high) & (self.high[leaves] > low)).all(axis=1)
-        able &= _each(self.fits[leaves] & left, self.group)
+        able &= _each(self.fits[leaves] & left, self.first)
         return leaves[able], low, high, left
 
 
-def _each(fits: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Where of every group some choice is left: bool (leaves,) of ``fits`` (leaves, choices)."""
-    able = np.ones(len(fits), bool)
-    for first, count in zip(*_runs(group), strict=True):
-        able &= fits[:, first : first + count].any(axis=1)
-    return able
+def _each(fits: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Where of every group some choice is left: bool (leaves,) of ``fits`` (leaves, choices), of which each
+    group's begin at ``first``.
+    """
+    return np.asarray(np.logical_or.reduceat(fits, first, axis=1).all(axis=1))
 
 
 def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
