@@ -26,11 +26,11 @@ from tallystick.tiles.attack.square import square
 from tallystick.tiles.attack.tables.told import Told
 from tallystick.tiles.attack.zoo import zoo
 
-__all__ = ["OFFERS", "run_black", "share_of"]
+__all__ = ["LIBRARY", "NUMBERS", "OFFERS", "Said", "run_black", "share_of"]
 
-_NUMBERS = (DomainKind.IMAGE, DomainKind.TABULAR, DomainKind.SERIES, DomainKind.VECTOR)
+NUMBERS = (DomainKind.IMAGE, DomainKind.TABULAR, DomainKind.SERIES, DomainKind.VECTOR)
 
-_ANY, _SCORES = Needs(kinds=_NUMBERS), Needs(scores=True, kinds=_NUMBERS)
+_ANY, _SCORES = Needs(kinds=NUMBERS), Needs(scores=True, kinds=NUMBERS)
 _TABLES = Needs(kinds=(DomainKind.TABULAR,))
 
 OFFERS = tuple(
@@ -108,14 +108,14 @@ def run_black(name: str, case: Case, progress: Progress) -> Found:
     return Found(probe, hunt.distance, hunt.adversarial, told.show)
 
 
-_Said = Callable[..., None]
+Said = Callable[..., None]
 
 
-def _hop(hunt: Hunt, said: _Said) -> _Words:
+def _hop(hunt: Hunt, said: Said) -> _Words:
     return _walked(hop_skip_jump(hunt, said))
 
 
-def _boundary(hunt: Hunt, said: _Said) -> _Words:
+def _boundary(hunt: Hunt, said: Said) -> _Words:
     return _walked(boundary(hunt, said))
 
 
@@ -125,13 +125,13 @@ def _walked(settings: Mapping[str, Any]) -> _Words:
     return _Words(settings, notes=(text,) if missing else ())
 
 
-def _edits(hunt: Hunt, said: _Said) -> _Words:
+def _edits(hunt: Hunt, said: Said) -> _Words:
     edits = Told(hunt)
     edits.search(said)
     return _Words(edits.settings(), edits.figures(), edits.notes(), edits.gradients, hunt.cheapest)
 
 
-_RUNS: Mapping[str, Callable[[Hunt, _Said], _Words]] = {
+_RUNS: Mapping[str, Callable[[Hunt, Said], _Words]] = {
     "hop_skip_jump": _hop,
     "square": lambda hunt, said: _Words(square(hunt, said)),
     "table_edits": _edits,

@@ -9,7 +9,7 @@ of tables the cheapest edits. The caller grants as many rows and questions as th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from tallystick.evidence.domain import DomainKind
 from tallystick.evidence.figures import Figure
 from tallystick.evidence.probe import Probe, Threat
 from tallystick.ports.models.attack import Case, Found, Needs, Offer, Progress
+from tallystick.tiles.attack.black import LIBRARY, NUMBERS, Said
 from tallystick.tiles.attack.hop import hop_skip_jump
 from tallystick.tiles.attack.hunt import Hunt
 from tallystick.tiles.attack.square import square
@@ -30,14 +31,14 @@ OFFER = Offer(
     Threat.EVASION,
     1,
     "attacks on the model itself, where its ONNX twin was asked before",
-    Needs(itself=True, kinds=(DomainKind.IMAGE, DomainKind.TABULAR, DomainKind.SERIES, DomainKind.VECTOR)),
+    Needs(itself=True, kinds=NUMBERS),
     weight=3.0,
 )
 
 QUERIES_MIN = 30
 """Of one sample: with fewer, none of its parts gets anywhere."""
 
-Said = Callable[..., None]
+_SEARCHES: Mapping[str, Callable[[Hunt, Said], object]] = {"square": square, "hop_skip_jump": hop_skip_jump}
 
 
 def run_itself(case: Case, progress: Progress) -> Found:
@@ -47,11 +48,11 @@ def run_itself(case: Case, progress: Progress) -> Found:
         raise NotSupported(text, where="budget.queries_max")
     began, parts = time.perf_counter(), _parts(case)
     each = case.budget.queries_max // len(parts)
-    settings: dict[str, Any] = {"parts": list(parts), "queries_each": each}
+    settings: dict[str, Any] = {"parts": parts, "queries_each": each}
     figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
     opened, asked, now = int((case.distance > case.budget.eps[0]).sum()), 0, case
-    for turn, (name, run) in enumerate(parts.items()):
+    for turn, name in enumerate(parts):
         hunt = Hunt(now, each)
 
         def said(share: float, more: str = "", name: str = name, turn: int = turn, hunt: Hunt = hunt) -> None:
@@ -59,8 +60,10 @@ def run_itself(case: Case, progress: Progress) -> Found:
             text = f"{name} on the model itself: {left} of {len(hunt)} samples withstand so far"
             progress((turn + min(1.0, share)) / len(parts), text)
 
-        more = run(hunt, said)
-        figures, notes = (*figures, *more[0]), (*notes, *more[1])
+        if name == "table_edits":
+            figures, notes = _edits(hunt, said)
+        else:
+            _SEARCHES[name](hunt, said)
         hunt.check()
         asked += int(hunt.used.sum())
         settings[f"{name}_nearer"] = int((hunt.distance < now.distance).sum())
@@ -68,7 +71,7 @@ def run_itself(case: Case, progress: Progress) -> Found:
     probe = Probe(
         name=OFFER.name,
         threat=Threat.EVASION,
-        library="tallystick",
+        library=LIBRARY,
         settings=settings,
         figures=figures,
         notes=notes,
@@ -79,27 +82,12 @@ def run_itself(case: Case, progress: Progress) -> Found:
     return Found(probe, now.distance, now.adversarial)
 
 
-_More = tuple[tuple[Figure, ...], tuple[str, ...]]
-
-
-def _parts(case: Case) -> dict[str, Callable[[Hunt, Said], _More]]:
+def _parts(case: Case) -> list[str]:
     scores, table = case.victim.gives != "labels", case.domain.kind is DomainKind.TABULAR
-    found: dict[str, Callable[[Hunt, Said], _More]] = {"square": _square} if scores else {}
-    found["hop_skip_jump"] = _hop
-    return found | ({"table_edits": _edits} if table else {})
+    return [*(["square"] if scores else []), "hop_skip_jump", *(["table_edits"] if table else [])]
 
 
-def _square(hunt: Hunt, said: Said) -> _More:
-    square(hunt, said)
-    return (), ()
-
-
-def _hop(hunt: Hunt, said: Said) -> _More:
-    hop_skip_jump(hunt, said)
-    return (), ()
-
-
-def _edits(hunt: Hunt, said: Said) -> _More:
+def _edits(hunt: Hunt, said: Said) -> tuple[tuple[Figure, ...], tuple[str, ...]]:
     """The figure is of the model itself, and as such beside that which was found through its twin."""
     try:
         told = Told(hunt)
