@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 import uvloop
 
+from tests.fakes.mlflow.schema import sqlite_schema, with_record
+
+__all__ = ["sqlite_schema", "with_record"]  # fixtures
+
 # What a script has put in the background inherits that Ctrl-C is ignored, and hands it on to what it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,10 +12,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 import tallystick.client
-from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
+from tests.fakes.mlflow.schema import WithRecord
 from tests.journeys.conftest import RunningHub, start_hub
-
-__all__ = ["sqlite_schema", "with_record"]
 
 pytestmark = [pytest.mark.journey, pytest.mark.slow]
 

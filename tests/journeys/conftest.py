@@ -18,12 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
+from tests.fakes.mlflow.schema import WithRecord
 
-__all__ = [
-    "RunningHub", "WithRecord", "hub", "processes_of", "sqlite_schema", "start_hub", "tally", "wait_until",
-    "with_record",
-]  # fmt: skip
+__all__ = ["RunningHub", "WithRecord", "hub", "processes_of", "start_hub", "tally", "wait_until"]
 
 START_S = 60.0
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

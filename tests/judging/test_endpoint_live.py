@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from tests.fakes.machine.plain_oip import PlainEndpoint, plain_endpoint
-from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
+from tests.fakes.mlflow.schema import WithRecord
 from tests.journeys.conftest import RunningHub, start_hub
-
-__all__ = ["sqlite_schema", "with_record"]
 
 pytestmark = [pytest.mark.journey, pytest.mark.slow]
 

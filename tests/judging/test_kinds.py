@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.machine.maker import run_maker
-from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
+from tests.fakes.mlflow.schema import WithRecord
 from tests.journeys.conftest import RunningHub, start_hub
 from tests.judging.kinds import windows
 from tests.tiles.texts.reviews import reviews
-
-__all__ = ["sqlite_schema", "with_record"]
 
 pytest.importorskip("mlflow")
 pytest.importorskip("sklearn")

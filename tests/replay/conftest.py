@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
-from tests.fakes.mlflow.schema import make_schema, sqlite_schema
+from tests.fakes.mlflow.schema import make_schema
 
-__all__ = ["postgres", "sqlite_schema"]  # fixtures
+__all__ = ["postgres"]  # fixtures
 
 
 @pytest.fixture

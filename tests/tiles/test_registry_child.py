@@ -30,10 +30,7 @@ from tallystick.crew.mlflow import child
 from tallystick.tiles.registry.child import MlflowChild, Store, passed_on
 from tallystick.tiles.registry.mlflow import MlflowRegistry
 from tallystick.tiles.registry.rest import Rest
-from tests.fakes.mlflow.schema import sqlite_schema
 from tests.tiles.registry_parts import Counting, mlflow_registry
-
-__all__ = ["sqlite_schema"]
 
 STAND_IN = """
 import json, os, sys

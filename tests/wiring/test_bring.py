@@ -17,11 +17,11 @@ from tallystick.settings import Settings
 from tallystick.wiring.bring import bring
 from tallystick.wiring.home import open_home
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
-from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
+from tests.fakes.mlflow.schema import WithRecord
 from tests.fakes.old.filestore import make_filestore
 from tests.wiring.talking import Person, rows_of
 
-__all__ = ["postgres", "sqlite_schema", "with_record"]
+__all__ = ["postgres"]
 
 pytest.importorskip("mlflow")
 pytest.importorskip("pandas")

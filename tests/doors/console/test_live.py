@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.fakes.machine.chromium import DRIVES_CHROMIUM, chromium
-from tests.fakes.mlflow.schema import WithRecord, sqlite_schema, with_record
+from tests.fakes.mlflow.schema import WithRecord
 from tests.journeys.conftest import RunningHub, start_hub
 
-__all__ = ["chromium", "sqlite_schema", "with_record"]
+__all__ = ["chromium"]
 
 pytestmark = [*DRIVES_CHROMIUM, pytest.mark.journey]
 

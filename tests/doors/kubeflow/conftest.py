@@ -17,11 +17,8 @@ from tallystick.core.pipeline.spec import Param, ParamType
 from tallystick.doors.kubeflow.app import kubeflow_routes
 from tallystick.tiles.calendar.cron import CronCalendar
 from tests.fakes.house import make_house, until
-from tests.fakes.mlflow.schema import sqlite_schema, with_record
 from tests.hub.runs.steps import side_by_side
 from tests.journeys.conftest import start_hub
-
-__all__ = ["sqlite_schema", "with_record"]
 
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = Path(os.environ.get("TALLY_TEST_KFP_PYTHON", ROOT / ".venv-kfp" / "bin" / "python"))

@@ -17,10 +17,9 @@ from tallystick.doors.mlflow.step import step_app
 from tallystick.ports.tile import Place
 from tallystick.tiles.registry.mlflow import open_tile
 from tests.doors.mlflow.house import House, served
-from tests.fakes.mlflow.schema import sqlite_schema
 from tests.fakes.plain_sandbox import PlainSandbox
 
-__all__ = ["house", "sqlite_schema"]
+__all__ = ["house"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

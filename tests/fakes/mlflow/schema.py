@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tallystick.wiring.home import open_home
 from tests.fakes.machine.once import once
-from tests.fakes.mlflow.postgres import PostgresServer
+
+if TYPE_CHECKING:  # most tests need no PostgreSQL
+    from tests.fakes.mlflow.postgres import PostgresServer
 
 __all__ = ["SCHEMA", "WithRecord", "make_schema", "postgres_schema", "sqlite_schema", "with_record"]
 

@@ -20,10 +20,7 @@ from tallystick.ports.tile import Place
 from tallystick.record.asks import NotPlain
 from tallystick.tiles.registry.mlflow import MlflowRegistry
 from tests.fakes.mlflow.record import open_record
-from tests.fakes.mlflow.schema import sqlite_schema
 from tests.tiles.registry_parts import mlflow_registry
-
-__all__ = ["sqlite_schema"]
 
 NUMBERS = count()
 FAILED = StepState.FAILED

@@ -15,9 +15,9 @@ from tallystick.ports.tracking import Tracking
 from tallystick.proofs.tracking.whole import TrackingProof
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
 from tests.fakes.mlflow.record import open_record
-from tests.fakes.mlflow.schema import SCHEMA, postgres_schema, sqlite_schema
+from tests.fakes.mlflow.schema import SCHEMA, postgres_schema
 
-__all__ = ["postgres", "postgres_schema", "sqlite_schema"]
+__all__ = ["postgres", "postgres_schema"]
 
 WORKSPACES = "INSERT INTO workspaces (name, default_artifact_root) VALUES ('blue', NULL), ('red', 's3://red')"
 NUMBERS = count()

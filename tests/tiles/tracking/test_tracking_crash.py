@@ -19,9 +19,9 @@ from tallystick.tiles.tracking import writer
 from tallystick.tiles.tracking.record import Record
 from tests.fakes.mlflow.postgres import PostgresServer, postgres
 from tests.fakes.mlflow.record import open_record
-from tests.fakes.mlflow.schema import SCHEMA, postgres_schema, sqlite_schema
+from tests.fakes.mlflow.schema import SCHEMA, postgres_schema
 
-__all__ = ["postgres", "postgres_schema", "sqlite_schema"]
+__all__ = ["postgres", "postgres_schema"]
 
 R = run_id(1)
 METRIC = LogMetric(R, "a", 1.0, 1, 1)
