@@ -58,18 +58,11 @@ def table(rows: int = 2400) -> tuple[np.ndarray, np.ndarray, Domain, float]:
 
 def as_rows(x: np.ndarray, y: np.ndarray, domain: Domain) -> SimpleNamespace:
     """What the steps' ``read_rows`` gives."""
+    from tests.harden.steps import rules_of
+
     plain = Column("", domain.low, domain.high, scale=1.0)
-    columns = domain.columns or (plain,) * x.shape[1]
-    names = list(dict.fromkeys(c.one_hot for c in columns if c.one_hot))
-    return SimpleNamespace(
-        x=x, y=y, classes=np.unique(y), low=np.array([c.low for c in columns]),
-        high=np.array([c.high for c in columns]),
-        reach=np.array([0.0 if c.immutable else c.span for c in columns]),
-        whole=np.array([c.integer or bool(c.one_hot) for c in columns]),
-        up=np.array([c.direction == "up" for c in columns]),
-        down=np.array([c.direction == "down" for c in columns]),
-        groups=[np.array([i for i, c in enumerate(columns) if c.one_hot == name]) for name in names],
-    )  # fmt: skip
+    rules = rules_of(domain.columns or (plain,) * x.shape[1])
+    return SimpleNamespace(x=x, y=y, classes=np.unique(y), **rules)
 
 
 def trained(rows: SimpleNamespace, eps: float, epochs: int, seed: int, stock: bool) -> tuple[Any, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+
+from tallystick.evidence.domain import Column
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "harden"
 ANY: Mapping[str, Any] = {
@@ -62,6 +64,19 @@ def known(x: np.ndarray, y: np.ndarray, **more: Any) -> SimpleNamespace:
     plain = {"low": np.zeros(d), "high": np.ones(d), "reach": np.ones(d), "groups": []}
     plain |= {rule: np.zeros(d, bool) for rule in ("whole", "up", "down")}
     return SimpleNamespace(**{"x": x.astype(np.float32), "y": places, "classes": classes} | plain | more)
+
+
+def rules_of(columns: Sequence[Column]) -> dict[str, Any]:
+    """What ``read_rows`` says of such columns."""
+    groups = sorted({c.one_hot for c in columns} - {""})
+    return {
+        "low": np.array([c.low for c in columns], float), "high": np.array([c.high for c in columns], float),
+        "reach": np.array([0.0 if c.immutable else c.span for c in columns]),
+        "whole": np.array([c.integer or bool(c.one_hot) for c in columns]),
+        "up": np.array([c.direction == "up" for c in columns]),
+        "down": np.array([c.direction == "down" for c in columns]),
+        "groups": [np.array([i for i, c in enumerate(columns) if c.one_hot == g]) for g in groups],
+    }  # fmt: skip
 
 
 def telltale(rows: int = 400) -> tuple[np.ndarray, np.ndarray]:

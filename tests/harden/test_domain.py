@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from tallystick.evidence.domain import Column, Domain, DomainKind
 from tallystick.judging.harden import Wish, params_of
 from tallystick.judging.ways import How
 from tallystick.tiles.attack.project import Space
-from tests.harden.steps import artifact, known, step, table
+from tests.harden.steps import artifact, known, rules_of, step, table
 from tests.harden.test_params import MODEL, policy
 
 CODE = step("adversarial")
@@ -47,16 +46,7 @@ def tabled(columns: list[Column]) -> Tabled:
         Column(n, c.low, c.high, c.integer, c.immutable, c.one_hot, c.direction, c.cost, c.scale)
         for n, c in zip(names, columns, strict=True)
     )
-    groups = sorted({c.one_hot for c in named} - {""})
-    rules: dict[str, Any] = {
-        "low": np.array([c.low for c in named], float), "high": np.array([c.high for c in named], float),
-        "reach": np.array([0.0 if c.immutable else c.span for c in named]),
-        "whole": np.array([c.integer or bool(c.one_hot) for c in named]),
-        "up": np.array([c.direction == "up" for c in named]),
-        "down": np.array([c.direction == "down" for c in named]),
-        "groups": [np.array([i for i, c in enumerate(named) if c.one_hot == g]) for g in groups],
-    }  # fmt: skip
-    return Tabled(Domain(DomainKind.TABULAR, columns=named), SimpleNamespace(**rules), names)
+    return Tabled(Domain(DomainKind.TABULAR, columns=named), SimpleNamespace(**rules_of(named)), names)
 
 
 def some_rows(found: Tabled, seed: int) -> np.ndarray:
