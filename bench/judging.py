@@ -70,6 +70,16 @@ class Session:
             return {"failed": done.stderr.strip()[-600:]}
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
+    def told(self, kind: str, about: str, order: dict[str, Any]) -> dict[str, Any] | None:
+        """What the script of that kind says, kept and with a head; None where it failed: why is printed."""
+        said = self.run(sys.executable, f"{kind}.py", order)
+        self.rows.append({"kind": kind, "found": said})
+        print(f"\n{kind}: {about}")
+        if "failed" in said:
+            print(f"  {said['failed']}")
+            return None
+        return said
+
 
 def python_of(peer: str) -> str:
     """The interpreter of a peer: its own packages first, then ours, so that all have the same PyTorch."""
@@ -189,23 +199,21 @@ def main() -> None:
             compare(session, kind, nets)
         if chosen.only in "forest" and (HERE / "forest.py").exists():
             order = {"samples": 5 if chosen.quick else 20, "threads": chosen.threads}
-            print_forest(session, session.run(sys.executable, "forest.py", order))
+            if said := session.told("forest", "HopSkipJump, the same queries for each row", order):
+                print_forest(said)
         if chosen.only in "again":
             order = {"rounds": 3 if chosen.quick else 15}
-            print_again(session, session.run(sys.executable, "again.py", order))
+            about = "tally judge, the demo's model, nothing changed (the command's own start included)"
+            if said := session.told("again", about, order):
+                print_again(said)
         if chosen.only in "scan":
             scan(session)
         if chosen.json:
             chosen.json.write_text(json.dumps(session.rows, indent=1))
 
 
-def print_again(session: Session, said: dict[str, Any]) -> None:
+def print_again(said: dict[str, Any]) -> None:
     """The line of a model that was judged before."""
-    session.rows.append({"kind": "again", "found": said})
-    print("\nagain: tally judge, the demo's model, nothing changed (the command's own start included)")
-    if "failed" in said:
-        print(f"  {said['failed']}")
-        return
     again_s, anew_s = said["again_s"], said["anew_s"]
     held = "reached" if again_s < AGAIN_S else "FALLS SHORT"
     most_s, first_s, start_s = said["most_s"], said["first_s"], said["start_s"]
@@ -228,13 +236,8 @@ def scan(session: Session) -> None:
     session.rows.append({"kind": "scan", "found": json.loads(file.read_text("utf-8"))})
 
 
-def print_forest(session: Session, said: dict[str, Any]) -> None:
+def print_forest(said: dict[str, Any]) -> None:
     """HopSkipJump's line."""
-    session.rows.append({"kind": "forest", "found": said})
-    print("\nforest: HopSkipJump, the same queries for each row")
-    if "failed" in said:
-        print(f"  {said['failed']}")
-        return
     ratio = said["art_s"] / said["ours_s"]
     for who, way in (("ours", "tallystick, through the ONNX twin"), ("art", "ART, through scikit-learn")):
         print(f"  {way:36}{said[f'{who}_s']:>8.2f} s   median distance {said[who]:.4f}")
