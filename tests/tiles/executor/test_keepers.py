@@ -14,7 +14,8 @@ from tests.fakes.steps import opened, outcome, step
 from tests.tiles.conftest import WALLS
 
 ROUNDS = 8
-"""More than there are keepers: two cores have three seats."""
+"""More than there are keepers: with ``FEW`` one that waits, one at work, and one that is about to rest."""
+FEW = {"step_spares": 1}
 ANSWER = {"returns": "dict", "out_params": (Param("Output", ParamType.STRUCT),)}
 SCAN = """
 import ctypes, re
@@ -56,7 +57,7 @@ def fenced(request, open_sandbox):
 
 async def test_a_step_does_not_find_the_order_of_the_one_before_it_in_its_memory(fenced, tmp_path):
     """Parameters and variables are in orders, passwords among them."""
-    executor = opened(fenced, tmp_path)
+    executor = opened(fenced, tmp_path, **FEW)
     named = {"arguments": "word: str", "params": (Param("word", ParamType.STRING),)}
     for number in range(ROUNDS):
         given = {
@@ -69,7 +70,7 @@ async def test_a_step_does_not_find_the_order_of_the_one_before_it_in_its_memory
 
 
 async def test_what_a_step_lowers_of_its_keeper_is_not_lowered_for_the_next(fenced, tmp_path):
-    executor = opened(fenced, tmp_path)
+    executor = opened(fenced, tmp_path, **FEW)
     seen = []
     for _ in range(ROUNDS):
         done = await outcome(executor, tmp_path, step(MEDDLE, **ANSWER))
@@ -86,7 +87,7 @@ async def test_a_step_shares_no_open_file_with_the_one_before_it(fenced, tmp_pat
         "for file in (0, 1, 2): fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)\n"
         "return {'seen': seen}"
     )
-    executor = opened(fenced, tmp_path)
+    executor = opened(fenced, tmp_path, **FEW)
     for _ in range(ROUNDS):
         done = await outcome(executor, tmp_path, step(body, **ANSWER))
         assert done.params["Output"] == {"seen": [os.O_RDONLY, os.O_WRONLY, os.O_WRONLY]}

@@ -8,13 +8,49 @@ import signal
 import time
 
 from tests.fakes.steps import opened, outcome, step
-from tests.tiles.executor.test_zygote import DEADLINE_S, keepers_in, zygotes
+from tests.tiles.executor.test_zygote import DEADLINE_S, keepers_in, kill, parents, zygotes
 
 BUSY = len(os.sched_getaffinity(0)) + 1
 """How many more are ready than a burst takes: as many as run at once."""
 BURST = 6
 QUIET_S = 0.3
 """Far longer than it takes until it counts as quiet."""
+LITTLE_ROOM = """
+from tallystick.crew.steps.stock import Keepers
+fork = Keepers._fork
+def little(keepers, number):
+    if len(keepers._all) >= 4: raise BlockingIOError(11, 'Resource temporarily unavailable')
+    fork(keepers, number)
+Keepers._fork = little
+"""
+NO_ROOM_AT_FIRST = """
+from tallystick.crew.steps import keeper
+prepared, before = keeper._prepared, []
+def late(*given):
+    before.append(given)
+    return prepared(*given) if len(before) > 1 else keeper._Step('Resource temporarily unavailable')
+keeper._prepared = late
+"""
+TWO_STEPS_EACH = """
+from tallystick.crew.steps import keeper, stock
+keeper.STEPS_MAX = 2
+stock.AGAIN_S = 10 * 60
+"""
+
+
+class Altered:
+    """A sandbox whose zygotes run some code of the test's first."""
+
+    def __init__(self, sandbox, code):
+        self._sandbox = sandbox
+        self._code = f"{code}\nimport json, sys\nfrom tallystick.crew.steps.zygote import main\n"
+        self.strength = sandbox.strength
+
+    async def spawn(self, argv, wall):
+        at = argv.index("-m")
+        assert argv[at + 1] == "tallystick.crew.steps.zygote"
+        code = f"{self._code}sys.exit(main(json.loads(sys.argv[1])))"
+        return await self._sandbox.spawn([*argv[:at], "-c", code, *argv[at + 2 :]], wall)
 
 
 async def burst(executor, tmp_path, count=BURST):
@@ -73,6 +109,41 @@ async def test_spares_that_are_killed_are_made_again_and_no_step_is_lost(sandbox
         os.kill(pid, signal.SIGKILL)
     await ready(tmp_path, BURST + BUSY)
     await burst(executor, tmp_path, 2 * BURST)
+
+
+async def test_the_process_of_one_that_waits_is_made_again_where_it_has_been_killed(sandbox, tmp_path):
+    """Short of memory, the kernel may choose any of them; none has run anything yet."""
+    executor = opened(sandbox, tmp_path, step_spares=100)
+    await burst(executor, tmp_path)
+    await ready(tmp_path, BURST + BUSY)
+    keepers = keepers_in(tmp_path)
+    kill(pid for pid, parent in parents(tmp_path).items() if parent in keepers)
+    async with asyncio.timeout(DEADLINE_S):
+        while keepers_in(tmp_path):  # noqa: ASYNC110  other processes' ends set no event here
+            await asyncio.sleep(0.01)
+    await burst(executor, tmp_path, BURST + BUSY)
+
+
+async def test_the_process_of_one_that_had_no_room_for_it_is_made_once_it_is_needed(sandbox, tmp_path):
+    executor = opened(Altered(sandbox, NO_ROOM_AT_FIRST), tmp_path)
+    await burst(executor, tmp_path)
+
+
+async def test_with_room_for_a_few_processes_steps_share_those(sandbox, tmp_path):
+    """More are wanted all the time, and cannot be had."""
+    executor = opened(Altered(sandbox, LITTLE_ROOM), tmp_path, step_spares=100)
+    async with asyncio.timeout(DEADLINE_S):
+        for _ in range(3):
+            await burst(executor, tmp_path)
+    await ready(tmp_path, 4)
+
+
+async def test_a_keeper_that_has_had_its_last_step_is_not_counted_on(sandbox, tmp_path):
+    """Or it would be missed as one that has ended before its time, for which the next one waits."""
+    executor = opened(Altered(sandbox, TWO_STEPS_EACH), tmp_path, step_spares=1)
+    async with asyncio.timeout(DEADLINE_S):
+        for _ in range(10):
+            await burst(executor, tmp_path, 1)
 
 
 async def test_steps_go_on_while_spares_are_made(sandbox, tmp_path):

@@ -99,12 +99,14 @@ class Post:
         except OSError as refused:  # the step will be told: nobody else is there to hear
             wrong = str(refused)
         wake, at_first = watch_children(), standing()
-        for _ in range(STEPS_MAX):
+        for left in reversed(range(STEPS_MAX)):
             step = _Step(wrong) if wrong else _prepared(self.control, self.lot, proc)
             given, life = self._descriptors()
+            if not (wrong or step.waits()):  # for want of memory, for example: there may be some now
+                step = _prepared(self.control, self.lot, proc)
             with life:
                 clean = step.keep(given, life, wake, partial(self._say, TAKEN), self.lot.fence is not None)
-            if not clean or standing() != at_first:
+            if not (left and clean) or standing() != at_first:
                 return
             self._say(FREE)
             if os.eventfd_read(self.leave) != LEAVE:
@@ -148,6 +150,10 @@ class _Step:
         self._pid = pid
         self._tell = tell
         self._mounts: list[int] = []
+
+    def waits(self) -> bool:
+        """Whether its process is there to be given an order."""
+        return bool(self._pid) and os.waitpid(self._pid, os.WNOHANG)[0] == 0
 
     def keep(
         self, given: list[int], life: socket.socket, wake: int, taken: Callable[[], None], fenced: bool

@@ -22,7 +22,6 @@ import os
 import select
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,9 +151,8 @@ def _serve(control: socket.socket, lot: Lot, spares: int) -> None:
     while True:
         try:
             pause = keepers.fill()
-        except OSError:  # no room for a process: there may be when another has ended
-            time.sleep(AGAIN_S)
-            continue
+        except OSError:  # no room for a process: there may be when another has ended, or can have a step
+            pause = AGAIN_S
         ready, _, _ = select.select([keepers.words, wake], [], [], pause)
         if keepers.words in ready and not keepers.heard():
             return
