@@ -46,8 +46,10 @@ def lay_out(order: dict[str, Any]) -> None:
     for name in order["folders"]:
         os.mkdir(f"{order['root']}/{name}")  # noqa: PTH102  pathlib would be felt in a step of a few ms
     if order["code"]:
+        left = memoryview(order["code"].encode())
         with open(order["source"], "xb", buffering=0) as file:  # noqa: PTH123  as above
-            file.write(order["code"].encode())
+            while left:  # what a full disk has no room for is refused only when it is tried again
+                left = left[file.write(left) :]
 
 
 def run(order: dict[str, Any]) -> int:

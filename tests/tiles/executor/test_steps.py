@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ import pytest
 from tallystick.core.pipeline.spec import Param, ParamType, Slot
 from tallystick.crew.ray.door import SocketDoor
 from tallystick.crew.relay import same_user
+from tallystick.crew.step import lay_out
 from tallystick.ports.executor import Job
 from tallystick.proofs.sandbox import TREE, marked
 from tallystick.rmtree import rmtree
@@ -87,6 +89,7 @@ from importlib import import_module
 from pathlib import Path
 from tallystick.core.pipeline.spec import Component, Function
 from tallystick.crew.relay import same_user
+from tallystick.crew.step import lay_out
 from tallystick.ports.executor import Job
 from tallystick.ports.tile import Place
 from tallystick.tiles.bases import local as bases
@@ -265,3 +268,20 @@ async def test_folders_in_folders_without_end_are_an_error(sandbox, tmp_path):
     finally:
         for left in tmp_path.iterdir():  # pytest itself would fail to sweep it away in a later session
             rmtree(left)
+
+
+def test_no_part_of_a_component_is_run_where_there_is_no_room_for_all_of_it(tmp_path):
+    """A full disk takes what it has room for, and only then says so, as a limit does."""
+    order = {
+        "root": str(tmp_path),
+        "folders": ["tmp"],
+        "source": f"{tmp_path}/it.py",
+        "code": "pass\n" * 4000,
+    }
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, usual[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            lay_out(order)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
