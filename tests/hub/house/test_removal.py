@@ -46,6 +46,12 @@ async def test_several_at_once(remover, tmp_path, caplog):
     assert len(hands()) == 1
 
 
+async def test_ctrl_c_is_for_the_hub_alone(remover, tmp_path):
+    """A terminal sends it to all of a process group, and the hub has things to remove yet."""
+    await remover.removing(tmp_path / "never")
+    assert [os.getpgid(hand) == os.getpgid(0) for hand in hands()] == [False]
+
+
 async def test_many_do_not_wait_for_one_that_takes_long(remover, tmp_path):
     (slow := tmp_path / "slow").mkdir()
     for number in range(3):

@@ -120,7 +120,9 @@ class _Hand:
         self._rest = b""
         self._loop = asyncio.get_running_loop()
         command = [sys.executable, "-I", "-S", str(program.__file__)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+        pipe = subprocess.PIPE
+        # A session of its own, as Ctrl-C is for the hub alone.
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd="/", start_new_session=True)
         assert process.stdin  # noqa: S101  reason: for mypy
         assert process.stdout  # noqa: S101  reason: as above
         self._ask, self._answers = process.stdin.fileno(), process.stdout.fileno()
