@@ -9,7 +9,15 @@ import os
 import pytest
 
 from tallystick.crew.steps.child import pages_written
-from tallystick.crew.steps.pages import PAGE_BYTES, own_pages, private_memory, take_pages, vectors, written
+from tallystick.crew.steps.pages import (
+    PAGE_BYTES,
+    Own,
+    own_pages,
+    private_memory,
+    take_pages,
+    vectors,
+    written,
+)
 from tallystick.crew.steps.rehearsal import rehearsed
 
 COUNT = 64
@@ -72,6 +80,33 @@ def test_pages_are_taken_as_they_are(memory):
     own = written(whole, said[:-COUNT])
     assert own in (taken, []), "a kernel before 5.14 leaves it at that"
     assert said[-COUNT:] == bytes(range(1, COUNT + 1))
+
+
+def test_what_a_process_has_written_to_is_its_own_again_after_a_fork(memory):
+    held, address = memory
+    whole = [(address, COUNT * PAGE_BYTES)]
+    pages = [(address + 3 * PAGE_BYTES, 2 * PAGE_BYTES), (address + 40 * PAGE_BYTES, PAGE_BYTES)]
+
+    def child():
+        for number in (3, 4, 40):
+            held[number * PAGE_BYTES + 7] = 1
+        own, (waits, go) = Own(), os.pipe()
+        own.note()
+        if (pid := os.fork()) == 0:
+            os.close(go)
+            os.read(waits, 1)
+            os._exit(0)
+        shared = b"".join(own_pages(whole))
+        own.take()
+        taken = b"".join(own_pages(whole))
+        os.close(go)
+        os.waitpid(pid, 0)
+        return shared + taken
+
+    said = told_by(child)
+    assert written(whole, said[: len(said) // 2]) == []
+    own = written(whole, said[len(said) // 2 :])
+    assert own in (pages, []), "a kernel before 5.14 leaves it at that"
 
 
 def test_what_is_not_there_is_left_alone(memory):

@@ -185,6 +185,26 @@ async def test_a_keeper_that_is_killed_takes_its_step_along(sandbox, tmp_path):
     assert (await outcome(executor, tmp_path, step("pass"))).error == ""
 
 
+async def test_an_order_that_nobody_takes_can_be_cancelled(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "GRACE_S", 0.2)
+    executor = opened(sandbox, tmp_path)
+    assert (await outcome(executor, tmp_path, step("pass"))).error == ""
+    waiting = zygotes(tmp_path)
+    for pid in waiting:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        task = asyncio.create_task(outcome(executor, tmp_path, step("pass")))
+        await asyncio.wait([task], timeout=0.5)
+        task.cancel()
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.wait([task])
+        assert task.cancelled()
+    finally:
+        for pid in waiting:
+            os.kill(pid, signal.SIGCONT)
+    assert (await outcome(executor, tmp_path, step("pass"))).error == ""
+
+
 async def test_cancelling_while_the_first_zygote_starts(sandbox, tmp_path):
     executor = opened(sandbox, tmp_path)
     runs = [asyncio.create_task(outcome(executor, tmp_path, step("pass"))) for _ in range(4)]

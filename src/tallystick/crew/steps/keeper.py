@@ -17,9 +17,9 @@ reaps whatever loses its parent, as a sandbox's keeper does, and kills until non
 
 On the life socket the hub sends the order (``HEAD``, then JSON, which the keeper only hands on: what has been
 in its memory, later steps find in theirs), later ``T`` to terminate or ``K`` to kill; its end means the
-hub's. The keeper answers with lines of JSON: ``{"begun"}`` when it has the order, which is then nobody
-else's, later ``{"status"}`` once all is gone, after ``{"processes"}`` where these were too many, or
-``{"error"}`` when the step could not be started. Each ``{"caller"}`` brings a descriptor: a connection that
+hub's. Once the keeper has read the order, that is nobody else's; it answers with lines of JSON,
+``{"status"}`` once all is gone, after ``{"processes"}`` where these were too many, or ``{"error"}`` when the
+step could not be started. Each ``{"caller"}`` brings a descriptor: a connection that
 the step has opened to the hub; ``D`` says that one of them is done.
 """
 
@@ -38,6 +38,7 @@ from typing import NoReturn
 
 from tallystick.crew.relay import CONNECTIONS_MAX, same_user
 from tallystick.crew.steps.child import Lot, run_child
+from tallystick.crew.steps.pages import Own
 from tallystick.crew.steps.standing import standing
 from tallystick.crew.warden import (
     PR_SET_CHILD_SUBREAPER,
@@ -98,9 +99,10 @@ class Post:
                 proc = self.lot.fence.enter()
         except OSError as refused:  # the step will be told: nobody else is there to hear
             wrong = str(refused)
-        wake, at_first = watch_children(), standing()
+        wake, at_first, own = watch_children(), standing(), Own()
         for left in reversed(range(STEPS_MAX)):
             step = _Step(wrong) if wrong else _prepared(self.control, self.lot, proc)
+            own.take()
             given, life = self._descriptors()
             if not (wrong or step.waits()):  # for want of memory, for example: there may be some now
                 step = _prepared(self.control, self.lot, proc)
@@ -109,6 +111,7 @@ class Post:
             if not (left and clean) or standing() != at_first:
                 return
             self._say(FREE)
+            own.note()
             if os.eventfd_read(self.leave) != LEAVE:
                 return
 
@@ -188,7 +191,6 @@ class _Step:
             # Memory that is given back.
             with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as wire:
                 take_into(life, wire)
-                say(life, begun=True)
                 if not self._tell:
                     raise _NotBegunError(self._wrong)
                 door = self._begun(self._tell, given, wire)

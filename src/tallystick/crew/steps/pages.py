@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["PAGE_BYTES", "Pages", "own_pages", "private_memory", "take_pages", "vectors", "written"]
+__all__ = ["PAGE_BYTES", "Own", "Pages", "own_pages", "private_memory", "take_pages", "vectors", "written"]
 
 Pages = list[tuple[int, int]]
 """Addresses, each with a length in bytes."""
@@ -87,6 +87,27 @@ def take_pages(pages: Pages, packed: bytes) -> None:
         # To ask for a page alone costs as much as to have it copied as it is written to.
         if length > PAGE_BYTES and _madvise(address, length, POPULATE_WRITE):
             return
+
+
+class Own:
+    """The memory that a process has written to itself: it does so again and again, and shares it with each
+    child that it forks.
+    """
+
+    def __init__(self) -> None:
+        self._pages: Pages = []
+        self._packed = b""
+
+    def note(self) -> None:
+        """Find out which that is, the first time; to be called where nothing waits, as it takes a few ms."""
+        if not self._pages:
+            memory = private_memory()
+            self._pages = written(memory, b"".join(own_pages(memory)))
+            self._packed = vectors(self._pages)
+
+    def take(self) -> None:
+        """Have it for itself again, after a fork."""
+        take_pages(self._pages, self._packed)
 
 
 def _taken_at_once(packed: bytes) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
 import struct
+import termios
 from typing import Any
 
 from tallystick.ports.executor import Door
@@ -87,6 +89,7 @@ class Forked:
         self.trouble: NobodyThere | StepLost | StepNotBegun | TooMuch | None = None
         """After it has ended: why there is no status of its own."""
         self._order = self._heard = b""
+        self._unread = self._told = False
         self._said: dict[str, Any] = {}
         self._ended: asyncio.Future[None] | None = None
         self._callers: set[asyncio.Task[None]] = set()
@@ -105,8 +108,10 @@ class Forked:
         """
         loop = asyncio.get_running_loop()
         if self._order:
-            with contextlib.suppress(ConnectionError):
+            try:
                 await loop.sock_sendall(self._life, self._order)
+            except ConnectionError:
+                self._unread = True
         self._ended = loop.create_future()
         loop.add_reader(self._life, self._hear)
         if kept:
@@ -126,8 +131,8 @@ class Forked:
             piece, callers, _, _ = socket.recv_fds(self._life, 4096, CALLERS_MAX)
         except BlockingIOError:
             return
-        except ConnectionError:
-            piece, callers = b"", []
+        except ConnectionError:  # see unix(7): something that we sent was not read
+            piece, callers, self._unread = b"", [], self._unread or not self._told
         for caller in callers:
             self._serve(socket.socket(fileno=caller))
         *lines, self._heard = (self._heard + piece).split(b"\n")
@@ -171,7 +176,7 @@ class Forked:
         if "error" in said:
             self.trouble = StepNotBegun(str(said["error"]))
         else:
-            self.trouble = StepLost("") if "begun" in said else NobodyThere()
+            self.trouble = NobodyThere() if self._unread else StepLost("")
         return -signal.SIGKILL
 
     async def end(self, grace_s: float) -> None:
@@ -186,15 +191,24 @@ class Forked:
             self.let_go()
 
     async def _finish(self, ended: asyncio.Future[None], grace_s: float) -> None:
+        waits = self._not_read()
         self._tell(b"T")
         try:
             async with asyncio.timeout(grace_s):
                 await asyncio.shield(ended)
         except TimeoutError:
+            if waits and self._not_read() > waits:
+                return  # nobody has taken it, and whoever does now finds that we have let go of it
             self._tell(b"K")
             await asyncio.shield(ended)
 
+    def _not_read(self) -> int:
+        """What of all that we have sent nobody has read, as the kernel counts it (unix(7), SIOCOUTQ)."""
+        (count,) = struct.unpack("i", fcntl.ioctl(self._life, termios.TIOCOUTQ, bytes(4)))
+        return int(count)
+
     def _tell(self, word: bytes) -> None:
+        self._told = True
         with contextlib.suppress(OSError):
             self._life.send(word)
 
