@@ -13,6 +13,7 @@ A Python of its own is the exception: mostly a step is forked from a process tha
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -21,7 +22,7 @@ import sys
 import traceback
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any
 
 from tallystick.crew.gang import run_command, run_gang
@@ -29,6 +30,8 @@ from tallystick.crew.gang import run_command, run_gang
 __all__ = ["lay_out", "main", "run", "run_one"]
 
 MESSAGE_CHARS_MAX = 2000
+_ready: dict[str, CodeType] = {}
+"""Components that are compiled and have not run, by their paths."""
 
 
 def main(order_file: str) -> int:
@@ -41,7 +44,8 @@ def main(order_file: str) -> int:
 def lay_out(order: dict[str, Any]) -> None:
     """Put into the step's folder, ``root``, what is to lie there before any code but ours runs.
 
-    Those are ``folders``, and the component's ``code`` at ``source``, where it has some.
+    Those are ``folders``, and the component's ``code`` at ``source``, where it has some: it is
+    compiled here.
     """
     for name in order["folders"]:
         os.mkdir(f"{order['root']}/{name}")  # noqa: PTH102  pathlib would be felt in a step of a few ms
@@ -50,6 +54,13 @@ def lay_out(order: dict[str, Any]) -> None:
         with open(order["source"], "xb", buffering=0) as file:  # noqa: PTH123  as above
             while left:  # what a full disk has no room for is refused only when it is tried again
                 left = left[file.write(left) :]
+        with contextlib.suppress(Exception):  # it is met again, and said, when the component is to run
+            _ready[order["source"]] = _compiled(order)
+
+
+def _compiled(order: dict[str, Any]) -> CodeType:
+    """Not by a loader, which would look for its bytecode and leave it there: this is read only once."""
+    return compile(order["code"].encode(), order["source"], "exec", dont_inherit=True)
 
 
 def run(order: dict[str, Any]) -> int:
@@ -99,8 +110,7 @@ def _run(order: dict[str, Any]) -> None:
         raise ImportError(order["source"])
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    # Not by the loader, which would look for its bytecode and leave it there: this source is read only once.
-    code = compile(Path(loader.path).read_bytes(), loader.path, "exec", dont_inherit=True)
+    code = _ready.pop(order["source"], None) or _compiled(order)
     exec(code, module.__dict__)  # noqa: S102  it is what a step is
     function = getattr(module, order["function"])
     Executor(executor_input=order["executor_input"], function_to_execute=function).execute()

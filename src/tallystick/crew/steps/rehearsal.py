@@ -79,10 +79,10 @@ def _large(folder: Path) -> dict[str, Any]:
 
 def _order(folder: Path, code: str, values: Mapping[str, Any], params: Sequence[str]) -> dict[str, Any]:
     source, out = folder / "component.py", folder / "out"
-    out.mkdir(parents=True)
+    folder.mkdir(parents=True)
     return {
         "root": str(folder),
-        "folders": ["tmp", "home"],
+        "folders": ["tmp", "home", "out"],
         "source": str(source),
         "code": HEAD + code,
         "function": "rehearse",

@@ -54,7 +54,7 @@ def check_shape(component: Component, *, commands: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The layout of a step's folder. ``root`` is absolute and free of links."""
+    """The layout of a step's folder. ``root`` is absolute, in a folder that is reached without links."""
 
     root: Path
 
@@ -92,11 +92,14 @@ class Box:
         return self.root / "out" / "params" / name
 
     def open(self) -> None:
-        """Make the folder, which must be empty if it is there, and in it the place of what comes out."""
-        os.makedirs(self.root, exist_ok=True)  # noqa: PTH103  pathlib would be felt in a step of a few ms
-        if there := os.listdir(self.root):  # noqa: PTH208  as above
-            raise FileExistsError(errno.EEXIST, "it is not empty", there[0])
-        os.mkdir(f"{self.root}/out")  # noqa: PTH102  as above
+        """Make the folder, which must be empty if it is there; the step's own process lays it out."""
+        try:
+            there = os.listdir(self.root)  # noqa: PTH208  pathlib would be felt in a step of a few ms
+        except FileNotFoundError:
+            os.makedirs(self.root)  # noqa: PTH103  as above
+        else:
+            if there:
+                raise FileExistsError(errno.EEXIST, "it is not empty", there[0])
 
     def order_of(self, job: Job, cores: Sequence[int] = (), hub_socket: Path | None = None) -> dict[str, Any]:
         """What the step's process is told: ``cores`` it is to run on, if any, and where it is to make itself
@@ -106,7 +109,7 @@ class Box:
         given = self._executor_input(job, f"{root}/out")
         told: dict[str, Any] = {
             "root": root,
-            "folders": ["tmp", "home"],
+            "folders": ["tmp", "home", "out"],
             "source": f"{root}/component.py",
             "code": "",
             "function": "",
@@ -121,7 +124,7 @@ class Box:
         }
         if isinstance(code, Function):  # the folders of its outputs KFP makes
             return {**told, "code": code.source, "function": code.name}
-        folders = ["tmp", "home", "out/artifacts", "out/params"]
+        folders = [*told["folders"], "out/artifacts", "out/params"]
         return {**told, "folders": folders, "image": code.image, "argv": argv_of(code, given, job.facts)}
 
     def _executor_input(self, job: Job, out: str) -> dict[str, Any]:
