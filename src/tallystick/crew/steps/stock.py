@@ -19,7 +19,7 @@ from tallystick.crew.steps.child import Lot
 from tallystick.crew.steps.keeper import FREE, HUB_GONE, LEAVE, RETIRE, TAKEN, Post, word_from
 from tallystick.crew.warden import sweep
 
-__all__ = ["AGAIN_S", "Keepers"]
+__all__ = ["Keepers"]
 
 AGAIN_S = 0.1
 QUIET_S = 0.05
@@ -39,9 +39,8 @@ class _Keeper:
 
 
 class Keepers:
-    """As many are ready as the largest burst so far has taken and more at once, at most ``spares``.
-
-    One is at least.
+    """As many are ready as the largest burst of steps so far has taken, and as run at once; at least one and
+    at most ``spares``. Steps are of one burst that are taken within ``QUIET_S`` of each other.
     """
 
     def __init__(self, control: socket.socket, lot: Lot, spares: int) -> None:
@@ -59,16 +58,17 @@ class Keepers:
         self._next = itertools.count(1)
 
     def fill(self) -> float | None:
-        """Make ready who has to be now: seconds until more are to be, None when that is at the next word.
-
-        OSError where there is no room for a process.
-        """
-        while len(self._ready) < max(1, min(self._busy, self._wanted)):
-            self._make_ready()
-        if len(self._ready) >= self._wanted:
-            return None
-        if (left := self._quiet_at - time.monotonic()) <= 0:
-            self._make_ready()
+        """Make ready who has to be now: seconds until more are to be, None when that is at the next word."""
+        try:
+            while len(self._ready) < max(1, min(self._busy, self._wanted)):
+                self._make_ready()
+            if len(self._ready) >= self._wanted:
+                return None
+            if (left := self._quiet_at - time.monotonic()) <= 0:
+                self._make_ready()
+        except OSError:  # no room for a process: the last that there is, steps may need themselves
+            self._wanted = max(1, len(self._all))
+            return AGAIN_S
         return max(left, PACE_S)
 
     def _make_ready(self) -> None:

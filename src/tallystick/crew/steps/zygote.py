@@ -30,7 +30,7 @@ from tallystick.crew.steps.child import Lot, pages_written
 from tallystick.crew.steps.fence import Fence, lower
 from tallystick.crew.steps.packages import take_up
 from tallystick.crew.steps.rehearsal import rehearsed
-from tallystick.crew.steps.stock import AGAIN_S, Keepers
+from tallystick.crew.steps.stock import Keepers
 from tallystick.crew.warden import PR_SET_CHILD_SUBREAPER, drain, prctl, watch_children
 
 __all__ = ["main"]
@@ -149,11 +149,7 @@ def _serve(control: socket.socket, lot: Lot, spares: int) -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     wake, keepers = watch_children(), Keepers(control, lot, spares)
     while True:
-        try:
-            pause = keepers.fill()
-        except OSError:  # no room for a process: there may be when another has ended, or can have a step
-            pause = AGAIN_S
-        ready, _, _ = select.select([keepers.words, wake], [], [], pause)
+        ready, _, _ = select.select([keepers.words, wake], [], [], keepers.fill())
         if keepers.words in ready and not keepers.heard():
             return
         if wake in ready:

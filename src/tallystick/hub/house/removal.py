@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ GATHER_S = 0.01
 """From a request until it is made, with all that come meanwhile: each costs a process its turn."""
 END_S = 5.0
 """For what was asked, as the hub ends."""
+AT_ONCE = 8
 REQUEST_BYTES_MAX = 4096
 """PIPE_BUF of Linux: what is written whole or not at all."""
 
@@ -74,10 +76,11 @@ class Remover:
     def _ask(self) -> None:
         """Have a process remove what was gathered."""
         asked, self._asked = self._asked, []
-        hand = self._free_hand() if asked else None
-        if not (hand and hand.takes(asked)):
-            for paths, future in asked:
-                self._by_thread(paths, future)
+        for at in range(0, len(asked), AT_ONCE):
+            some, hand = asked[at : at + AT_ONCE], self._free_hand()
+            if not (hand and hand.takes(some)):
+                for paths, future in some:
+                    self._by_thread(paths, future)
 
     def _free_hand(self) -> _Hand | None:
         self._hands = [hand for hand in self._hands if not hand.ended]
@@ -101,10 +104,10 @@ class Remover:
 
     def close(self) -> None:
         """End the processes, once they have done what they were asked to or have had their time."""
-        if self._asked:
-            self._ask()
+        self._ask()
+        end = time.monotonic() + END_S
         for hand in self._hands:
-            hand.close()
+            hand.close(end)
 
 
 class _Hand:
@@ -126,7 +129,7 @@ class _Hand:
         assert process.stdin  # noqa: S101  reason: for mypy
         assert process.stdout  # noqa: S101  reason: as above
         self._ask, self._answers = process.stdin.fileno(), process.stdout.fileno()
-        self._end = weakref.finalize(self, _ended, process)
+        self._process, self._unclosed = process, weakref.finalize(self, _ended, process, END_S)
         os.set_blocking(self._ask, False)
         self._loop.add_reader(self._answers, self._heard)
 
@@ -147,21 +150,21 @@ class _Hand:
         for line in lines:
             _settle(self.waiting.popleft()[1], _noted(line.decode()))
         if not said:  # it was killed
-            self.close()
+            self.close(time.monotonic())
             while self.waiting:
                 self._otherwise(*self.waiting.popleft())
 
-    def close(self) -> None:
-        """Wait for its end."""
-        if not self.ended:
+    def close(self, end: float) -> None:
+        """Wait for its end, until the clock says ``end``."""
+        if not self.ended and self._unclosed.detach():
             self.ended = True
             self._loop.remove_reader(self._answers)
-            self._end()
+            _ended(self._process, max(0.0, end - time.monotonic()))
 
 
-def _ended(process: subprocess.Popen[bytes]) -> None:
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> None:
     try:
-        process.communicate(timeout=END_S)
+        process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:  # whatever is left, the next hub removes
         process.kill()
         process.communicate()

@@ -9,6 +9,7 @@ takes a second instead of a few ms.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -39,7 +40,16 @@ WAIT_S = 60
 ERROR_CHARS_MAX = 500
 SPARE_BYTES = 5 << 20
 """What a process that waits for a step has of its own, with its keeper, where few modules are imported."""
-_MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _memory_bytes() -> int:
+    """What there is for all processes: the machine's, or as much as this container may have (cgroup v2)."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # there is no such file, or it says "max"
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
+    return whole
+
+
 OPTIONS = {
     "step_threads": 1,
     "step_cpu_seconds": 600,
@@ -50,7 +60,7 @@ OPTIONS = {
     "step_log_bytes_max": LOG_BYTES_MAX,
     "step_zygotes": 4,
     "step_zygote_rest_seconds": 300,
-    "step_spares": max(1, min(24, _MEMORY_BYTES // 100 // SPARE_BYTES)),
+    "step_spares": max(1, min(24, _memory_bytes() // 100 // SPARE_BYTES)),
 }
 """The options with their defaults; ``step_threads`` is for OpenMP and BLAS.
 
