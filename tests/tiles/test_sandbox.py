@@ -206,7 +206,8 @@ async def test_no_variable_of_the_wall_acts_outside_of_it(open_sandbox, tmp_path
         ["/bin/sh", "-c", 'echo "$LD_DEBUG $OWN"'], Wall(str(tmp_path / "work"), env=env)
     )
     said = await confined.stdout.read()
-    assert await confined.end() == 0
+    assert await confined.wait() == 0
+    await confined.end()
     await sandbox.close()
     assert said == b"libs it is there\n"
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
