@@ -55,10 +55,10 @@ async def until_gone(marker):
             await asyncio.sleep(0.01)
 
 
-def kill(pids):
+def kill(pids, number=signal.SIGKILL):
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 def open_files():
@@ -190,9 +190,10 @@ async def test_an_order_that_nobody_takes_can_be_cancelled(sandbox, tmp_path, mo
     monkeypatch.setattr(running, "GRACE_S", 0.2)
     executor = opened(sandbox, tmp_path)
     assert (await outcome(executor, tmp_path, step("pass"))).error == ""
-    waiting = zygotes(tmp_path)
-    for pid in waiting:
-        os.kill(pid, signal.SIGSTOP)
+    waiting = set()
+    while fresh := set(zygotes(tmp_path)) - waiting:  # one may have been forked meanwhile
+        kill(fresh, signal.SIGSTOP)
+        waiting |= fresh
     try:
         task = asyncio.create_task(outcome(executor, tmp_path, step("pass")))
         await asyncio.wait([task], timeout=0.5)
@@ -201,8 +202,7 @@ async def test_an_order_that_nobody_takes_can_be_cancelled(sandbox, tmp_path, mo
             await asyncio.wait([task])
         assert task.cancelled()
     finally:
-        for pid in waiting:
-            os.kill(pid, signal.SIGCONT)
+        kill(waiting, signal.SIGCONT)
     assert (await outcome(executor, tmp_path, step("pass"))).error == ""
 
 
