@@ -29,6 +29,7 @@ GATHER_S = 0.01
 END_S = 5.0
 """For what was asked, as the hub ends."""
 AT_ONCE = 8
+"""Requests that are made together: of paths as steps have them, they stay well below the limit below."""
 REQUEST_BYTES_MAX = 4096
 """PIPE_BUF of Linux: what is written whole or not at all."""
 
